@@ -1,0 +1,165 @@
+//! The drivers: one file each, one line each in [`DRIVERS`].
+//!
+//! A driver's `parse` reads its options and touches nothing; opening touches hardware and can be repeated. There are
+//! two kinds. A *poller* is asked for samples and may block: it runs on a thread of its own. A *decoder* is given the
+//! bytes or edges that the transport has read, and does no I/O itself.
+//!
+//! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`].
+//! The tests below then hold it to the rules, and `docs/drivers.md` is made from it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::clock::BootTime;
+use crate::hardware::{Edge, Hardware, LineId, LineSettings, SerialSettings};
+use crate::options::Options;
+use crate::reading::{Fault, Kind, Sample};
+
+/// All drivers, sorted by name.
+pub static DRIVERS: &[&Driver] = &[];
+
+/// The driver of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Driver> {
+    DRIVERS.iter().copied().find(|driver| driver.name == name)
+}
+
+/// A driver as plain data.
+pub struct Driver {
+    /// Its name in `driver = "…"`.
+    pub name: &'static str,
+    /// One line for lists.
+    pub summary: &'static str,
+    /// What a user needs to know beyond the options: wiring, what must be switched on, limits. Markdown.
+    pub notes: &'static str,
+    /// A working `[[sensor]]` table.
+    pub sample: &'static str,
+    /// Its own keys, in the order in which to show them.
+    pub options: &'static [OptionInfo],
+    /// The quantities it emits; empty where the configuration or the device names them.
+    pub quantities: &'static [QuantityInfo],
+    /// Reads the driver's own keys. Problems are noted in `Options`; `None` if there is no going on.
+    pub parse: fn(&Options<'_>) -> Option<Parsed>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A key of a driver, for people.
+#[derive(Debug)]
+pub struct OptionInfo {
+    /// The key.
+    pub name: &'static str,
+    /// What values it takes: "whole number", "`0x76` or `0x77`".
+    pub values: &'static str,
+    /// What holds where it is left out; `None` if it must be given.
+    pub default: Option<&'static str>,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+/// A quantity that a driver emits.
+#[derive(Debug)]
+pub struct QuantityInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// Its unit, if it has one.
+    pub unit: Option<&'static str>,
+    /// How it is treated.
+    pub kind: Kind,
+    /// One sentence: meaning, range, accuracy.
+    pub help: &'static str,
+}
+
+/// What a sensor's options came to.
+pub struct Parsed {
+    /// How to get samples.
+    pub source: Source,
+    /// What it uses of the machine: no two sensors may claim the same.
+    pub claims: Vec<Claim>,
+}
+
+/// Something of the machine that only one sensor can use.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// A GPIO line.
+    Line(LineId),
+    /// An address on an I2C bus.
+    I2c {
+        /// `/dev/i2c-<bus>`
+        bus: u8,
+        /// 7 bits.
+        address: u8,
+    },
+    /// A serial port.
+    Port(PathBuf),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "GPIO line {line}"),
+            Self::I2c { bus, address } => write!(f, "address {address:#04x} on I2C bus {bus}"),
+            Self::Port(port) => write!(f, "serial port {}", port.display()),
+        }
+    }
+}
+
+/// How a sensor's samples come to be.
+pub enum Source {
+    /// Asked each `every`.
+    Poller(Box<dyn Open>),
+    /// Bytes from a serial port.
+    Serial {
+        /// The port.
+        settings: SerialSettings,
+        /// Makes a decoder for each time that the port is opened.
+        decoder: Box<dyn Fn() -> Box<dyn ByteDecoder> + Send>,
+    },
+    /// Edges of a GPIO line, and its level each `every`.
+    Line {
+        /// The line.
+        settings: LineSettings,
+        /// Makes a decoder for each time that the line is taken.
+        decoder: Box<dyn Fn() -> Box<dyn LineDecoder> + Send>,
+    },
+}
+
+/// A polled device that is not open yet. Runs on the sensor's own thread.
+pub trait Open: Send {
+    /// Opens the device and checks its identity where it has one. May be called again after a fault.
+    ///
+    /// # Errors
+    /// Why it cannot be used, and what to do.
+    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault>;
+}
+
+/// A polled device. One `sample` is one transaction and gives all of its quantities.
+pub trait Poller {
+    /// Measures. May block.
+    ///
+    /// # Errors
+    /// An error code of the chip, a failed checksum, an impossible value: a fault, never a value. After a fault the
+    /// device is opened anew.
+    fn sample(&mut self) -> Result<Vec<Sample>, Fault>;
+}
+
+/// What a decoder made of its input: samples with the time of their capture, or a fault that does not end the link.
+pub type Decoded = (BootTime, Result<Vec<Sample>, Fault>);
+
+/// Makes samples of a stream of bytes that is cut anywhere.
+pub trait ByteDecoder: Send {
+    /// Takes the next bytes, read at `at`; appends what is complete.
+    fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
+}
+
+/// Makes samples of a line's edges and level.
+pub trait LineDecoder: Send {
+    /// An edge.
+    fn edge(&mut self, edge: Edge, out: &mut Vec<Decoded>);
+    /// The level, read at `at`: when the line is taken and each `every`.
+    fn level(&mut self, active: bool, at: BootTime, out: &mut Vec<Decoded>);
+}

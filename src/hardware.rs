@@ -1,0 +1,187 @@
+//! Buses, lines and serial ports: what drivers stand on.
+//!
+//! [`Hardware`] is implemented by the machine's own interfaces and by simulated ones, which speak at the same level
+//! (registers, edges, bytes), so that the shipped drivers run unchanged above either. Only the files of this module
+//! name HAL crates.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, Operation};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::clock::BootTime;
+use crate::reading::Fault;
+
+pub mod adjtimex;
+
+/// Which hardware the drivers run on (`[hardware] backend`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// This machine's I2C, GPIO and serial devices.
+    #[default]
+    Linux,
+    /// Simulated chips, lines and an Arduino, at register level.
+    Sim,
+}
+
+/// An interface of the machine, real or simulated.
+pub trait Hardware: Send + Sync {
+    /// The I2C bus `/dev/i2c-<bus>`.
+    ///
+    /// # Errors
+    /// A fault that says which device node or right is missing, and how to get it.
+    fn i2c(&self, bus: u8) -> Result<I2cBus, Fault>;
+
+    /// Takes a GPIO line as an input whose edges are reported.
+    ///
+    /// # Errors
+    /// A fault that says which chip, line or right is missing, or who holds the line.
+    fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault>;
+
+    /// Opens a serial port, exclusively.
+    ///
+    /// # Errors
+    /// A fault that says which device node or right is missing, or that somebody else holds the port.
+    fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault>;
+}
+
+/// How to open a serial port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialSettings {
+    /// The device node; best one below `/dev/serial/by-id`.
+    pub port: PathBuf,
+    /// Bits per second; 8 data bits, no parity, 1 stop bit.
+    pub baud: u32,
+}
+
+/// An open serial port.
+pub trait SerialPort: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> SerialPort for T {}
+
+/// A GPIO line by name (`GPIO17`) or by chip and offset (`gpiochip0:17`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LineId {
+    /// The name that the kernel gives the line, found on whichever chip has it.
+    Name(String),
+    /// A chip's name below /dev and the line's offset on it.
+    Offset {
+        /// For example `gpiochip0`.
+        chip: String,
+        /// Counted from 0.
+        offset: u32,
+    },
+}
+
+impl fmt::Display for LineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Offset { chip, offset } => write!(f, "{chip}:{offset}"),
+        }
+    }
+}
+
+/// The resistor that a line is given inside of the chip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bias {
+    /// As it was.
+    #[default]
+    AsIs,
+    /// Towards the supply.
+    PullUp,
+    /// Towards ground.
+    PullDown,
+    /// None.
+    Disabled,
+}
+
+/// How to take an input line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineSettings {
+    /// Which line.
+    pub line: LineId,
+    /// Its resistor.
+    pub bias: Bias,
+    /// Low counts as active.
+    pub active_low: bool,
+    /// A level must hold this long to count as an edge; zero for none. Done by the kernel.
+    pub debounce: Duration,
+}
+
+/// A change of a line's level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// When it happened by the kernel's time stamp, on the boot clock.
+    pub at: BootTime,
+    /// The level after it: active or not (active-low is already taken into account).
+    pub active: bool,
+    /// The kernel's count of events on this line, from 1; a gap means that edges were lost.
+    pub sequence: u32,
+}
+
+/// A future that may be awaited through a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An input line that was taken. Dropping it gives the line back.
+pub trait InputLine: Send {
+    /// The level now: active or not.
+    ///
+    /// # Errors
+    /// Why the level cannot be read.
+    fn level(&mut self) -> Result<bool, Fault>;
+
+    /// Waits for edges; gives at least one. Cancelling the wait loses none.
+    fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>>;
+}
+
+/// What went wrong on an I2C bus.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct I2cError {
+    /// The kind in embedded-hal's terms: no acknowledge, arbitration lost…
+    pub kind: ErrorKind,
+    /// The system's words, with the bus.
+    pub message: String,
+}
+
+impl embedded_hal::i2c::Error for I2cError {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// An I2C bus as the back ends give it: any implementation of embedded-hal's trait with our error.
+pub type RawI2c = dyn I2c<Error = I2cError> + Send;
+
+/// A handle to a bus that several drivers share. The bus is locked for a transaction, never across a chip's waiting
+/// time.
+#[derive(Clone)]
+pub struct I2cBus(Arc<Mutex<Box<RawI2c>>>);
+
+impl I2cBus {
+    /// Shares a bus.
+    #[must_use]
+    pub fn new(bus: Box<RawI2c>) -> Self {
+        Self(Arc::new(Mutex::new(bus)))
+    }
+}
+
+impl fmt::Debug for I2cBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("I2cBus")
+    }
+}
+
+impl ErrorType for I2cBus {
+    type Error = I2cError;
+}
+
+impl I2c for I2cBus {
+    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).transaction(address, operations)
+    }
+}

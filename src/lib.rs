@@ -1,0 +1,17 @@
+//! vigie: a sensor gateway agent.
+//!
+//! ```text
+//! sensors ──> sampler ──> pipeline ──> outbox ──> uplink ──MQTT──> broker(s)
+//! (drivers)   (schedule)  (filter,     (taken,    (encode,           ▲
+//!                          calibrate,   flushed,   QoS, replay)      │ same path over loopback
+//!                          time, place) acked)                  embedded broker (LAN clients)
+//! ```
+
+pub mod clock;
+pub mod config;
+pub mod drivers;
+pub mod hardware;
+pub mod options;
+pub mod outbox;
+pub mod reading;
+pub mod topic;

@@ -1,0 +1,236 @@
+//! What was measured: values, quantities and where a reading comes from.
+//!
+//! Everything else in the crate speaks in these types; this module imports nothing of ours.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A number that can be published: never NaN, never infinite.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Finite(f64);
+
+impl Finite {
+    /// `None` for NaN and the infinities: those are faults of a sensor, not values.
+    #[must_use]
+    pub fn new(number: f64) -> Option<Self> {
+        number.is_finite().then_some(Self(number))
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Finite {
+    type Error = &'static str;
+
+    fn try_from(number: f64) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or("not a finite number")
+    }
+}
+
+impl From<Finite> for f64 {
+    fn from(number: Finite) -> Self {
+        number.0
+    }
+}
+
+impl fmt::Display for Finite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One measured value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// A finite number, in the unit of its quantity.
+    Number(Finite),
+    /// On or off.
+    Switch(bool),
+    /// A text as the sensor gave it.
+    Text(Box<str>),
+    /// Raw bytes, such as a picture.
+    Bytes(Box<[u8]>),
+}
+
+impl Value {
+    /// A number, or `None` where it is NaN or infinite.
+    #[must_use]
+    pub fn number(number: f64) -> Option<Self> {
+        Finite::new(number).map(Self::Number)
+    }
+}
+
+/// How the values of a quantity are to be treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A measured number: filters and calibration apply.
+    Number,
+    /// On or off.
+    Switch,
+    /// Free text.
+    Text,
+    /// Something that happened: never filtered, retained or repeated.
+    Event,
+    /// Raw bytes.
+    Bytes,
+}
+
+/// A quantity of a sensor as it is published: its name, unit and kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantity {
+    /// Name in topics and payloads, for example `temperature`.
+    pub name: Box<str>,
+    /// Unit as it is published, for example `°C`.
+    pub unit: Option<Box<str>>,
+    /// How its values are treated.
+    pub kind: Kind,
+    /// A topic given outright in the configuration, instead of the template.
+    pub topic: Option<Box<str>>,
+}
+
+/// A place on Earth (WGS 84).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Location {
+    /// Degrees north, -90 to 90.
+    pub latitude: Finite,
+    /// Degrees east, -180 to 180.
+    pub longitude: Finite,
+    /// Metres above the ellipsoid.
+    pub altitude: Option<Finite>,
+}
+
+/// Everything about a sensor that a reading needs to be understood, as it was when it was measured.
+///
+/// Records refer to a descriptor, so that renaming a room does not move the backlog measured in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// `gateway.name`.
+    pub gateway: Box<str>,
+    /// `gateway.site`.
+    pub site: Option<Box<str>>,
+    /// The room's topic-safe name.
+    pub room: Option<Box<str>>,
+    /// The room's name for people.
+    pub room_label: Option<Box<str>>,
+    /// The sensor's topic-safe name.
+    pub sensor: Box<str>,
+    /// The sensor's name for people.
+    pub label: Option<Box<str>>,
+    /// Where the sensor is: its own place, else its room's, else the gateway's.
+    pub location: Option<Location>,
+    /// Free tags, sorted by name.
+    pub tags: Vec<(Box<str>, Box<str>)>,
+    /// The quantities seen so far; values refer to them by index.
+    pub quantities: Vec<Quantity>,
+}
+
+/// Index of a sensor in the running configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SensorIndex(pub u32);
+
+/// A quantity's name and value, as a driver gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The driver's name for the quantity; the configuration may rename it.
+    pub quantity: std::borrow::Cow<'static, str>,
+    /// Its value.
+    pub value: Value,
+    /// The driver's own knowledge of the kind, where the value alone does not tell (events).
+    pub event: bool,
+}
+
+impl Sample {
+    /// A value of a quantity that persists until it changes.
+    pub fn new(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
+        Self { quantity: quantity.into(), value, event: false }
+    }
+
+    /// Something that happened.
+    pub fn event(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
+        Self { quantity: quantity.into(), value, event: true }
+    }
+}
+
+/// Why a sensor gave no value. The code is what `…/availability` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultCode {
+    /// The device or its file is not there.
+    Missing,
+    /// The operating system refuses access.
+    Permission,
+    /// Somebody else uses the line, port or address.
+    Busy,
+    /// The chip that answers is another one.
+    WrongChip,
+    /// The bus reported an error (no acknowledge, arbitration lost and the like).
+    Bus,
+    /// A checksum does not match.
+    Crc,
+    /// What came cannot be understood.
+    BadData,
+    /// The value is one that the sensor gives when it is broken, or lies outside of what it can measure.
+    Impossible,
+    /// The sensor did not answer within its deadline; its call may still be running.
+    Stuck,
+    /// The link was closed (a USB cable was pulled).
+    Unplugged,
+    /// The driver panicked: a bug of ours.
+    Panic,
+    /// Anything else the operating system reports.
+    Io,
+}
+
+impl FaultCode {
+    /// The code as published.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Permission => "permission",
+            Self::Busy => "busy",
+            Self::WrongChip => "wrong-chip",
+            Self::Bus => "bus",
+            Self::Crc => "crc",
+            Self::BadData => "bad-data",
+            Self::Impossible => "impossible",
+            Self::Stuck => "stuck",
+            Self::Unplugged => "unplugged",
+            Self::Panic => "panic",
+            Self::Io => "io",
+        }
+    }
+}
+
+/// A sensor's failure to give a value: a code for machines, a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Fault {
+    /// What kind of failure.
+    pub code: FaultCode,
+    /// What happened, where (device, register), and what to do about it.
+    pub detail: String,
+}
+
+impl Fault {
+    /// A fault with its explanation.
+    pub fn new(code: FaultCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// What one look at a sensor gave: its samples, or the reason why there are none.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Which sensor.
+    pub sensor: SensorIndex,
+    /// When, on the boot clock.
+    pub at: crate::clock::BootTime,
+    /// Absence is data: a fault is an observation too.
+    pub outcome: Result<Vec<Sample>, Fault>,
+}
