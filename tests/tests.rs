@@ -1,1 +1,14 @@
-#![allow(missing_docs, reason = "tests")]
+//! The integration tests: one binary, so that the crate is linked once.
+
+/// One file a subject; `harness` holds what they share.
+mod it {
+    mod cli;
+    mod demo;
+    mod harness;
+    mod main_path;
+    mod replay;
+    mod restart;
+    mod shutdown;
+    mod tidy;
+    mod tls;
+}
