@@ -11,13 +11,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 mod agent;
 mod certs;
+mod door;
 mod lines;
 mod mosquitto;
 mod pty;
 mod subscriber;
 
-pub(crate) use agent::{Agent, Exit};
+pub(crate) use agent::{Agent, Exit, command};
 pub(crate) use certs::{Authority, Pair};
+pub(crate) use door::Door;
 pub(crate) use lines::Lines;
 pub(crate) use mosquitto::Mosquitto;
 pub(crate) use pty::Port;

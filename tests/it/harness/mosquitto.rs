@@ -68,11 +68,6 @@ impl Mosquitto {
         extra.clone_into(&mut self.extra);
     }
 
-    /// How many TCP connections it has accepted, not counting the ones by which its start was noticed.
-    pub(crate) fn connections(&self) -> usize {
-        self.log.count("New connection from")
-    }
-
     /// Starts it and waits until it listens; `false` if it ended.
     fn launch(&mut self) -> bool {
         let config = self.write_config();
@@ -105,7 +100,7 @@ impl Mosquitto {
 
     fn write_config(&self) -> PathBuf {
         let path = self.path().join("mosquitto.conf");
-        let mut text = format!("listener {} 127.0.0.1\n", self.port);
+        let mut text = format!("per_listener_settings true\nlistener {} 127.0.0.1\n", self.port);
         let store = self.path().display();
         let _ = write!(
             text,
