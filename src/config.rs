@@ -3,7 +3,6 @@
 //! [`load`] reads a file with the fragments in its `.d` folder and gives either a [`Config`] or every problem with
 //! its place. What TOML may say is in `config/raw…`; nothing outside of this module sees it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +13,8 @@ use secrecy::SecretString;
 use crate::clock::Trust;
 use crate::drivers::{Driver, Source};
 use crate::hardware::Backend;
-use crate::reading::{Finite, Kind, Location};
+use crate::pipeline::PipelineConfig;
+use crate::reading::Location;
 use crate::topic::Template;
 
 /// A configuration without faults.
@@ -186,45 +186,6 @@ impl fmt::Debug for Source {
             Self::Line { .. } => "Line",
         })
     }
-}
-
-/// What the pipeline does with a sensor's samples.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PipelineConfig {
-    /// By the driver's name of the quantity. Quantities that are not named here pass as they are.
-    pub quantities: BTreeMap<String, QuantityConfig>,
-    /// `change` of quantities by their published name. Empty: every reading is published.
-    pub change: BTreeMap<String, Deadband>,
-    /// A filtered quantity is published at least this often when it is measured.
-    pub heartbeat: Option<Duration>,
-}
-
-/// `[sensor.quantity.NAME]`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct QuantityConfig {
-    /// `as`: published name.
-    pub rename: Option<String>,
-    /// Unit as published.
-    pub unit: Option<String>,
-    /// How it is treated.
-    pub kind: Option<Kind>,
-    /// Topic given outright.
-    pub topic: Option<String>,
-    /// Factor, applied first.
-    pub multiply: Option<Finite>,
-    /// Added after the factor.
-    pub offset: Option<Finite>,
-    /// Digits after the decimal point, applied last.
-    pub round: Option<u8>,
-}
-
-/// How far a value must move from the last *published* one to be published.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Deadband {
-    /// By at least this much, in the quantity's unit; 0: by anything at all.
-    Absolute(Finite),
-    /// By at least this fraction of the last published value.
-    Relative(Finite),
 }
 
 /// `[broker]`

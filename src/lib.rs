@@ -13,5 +13,7 @@ pub mod drivers;
 pub mod hardware;
 pub mod options;
 pub mod outbox;
+pub mod pipeline;
 pub mod reading;
+pub mod sampler;
 pub mod topic;
