@@ -4,6 +4,7 @@
 //! a sample, each quantity once (oversampling × 1, filter off: "weather monitoring", 3.5.1). Does not do SPI, normal
 //! mode or the filter.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
         );
     }
     Some(Parsed {
-        source: Source::Poller(Box::new(Settings { bus, address })),
+        source: Source::Poller(Arc::new(Settings { bus, address })),
         claims: vec![Claim::I2c { bus, address }],
     })
 }
@@ -135,7 +136,7 @@ const STATUS_READS: u32 = 10;
 
 /// `ctrl_hum`: humidity once. `ctrl_meas`: temperature once, pressure once, forced mode. `config`: filter off, I2C.
 const HUMIDITY_ONCE: u8 = 0b001;
-const FORCE_ONCE: u8 = 0b001_001_01;
+const FORCE_ONCE: u8 = 0b0010_0101;
 const NO_FILTER: u8 = 0;
 
 /// What the data registers hold where a measurement was skipped or never made (5.4.6 to 5.4.8).

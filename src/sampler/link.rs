@@ -9,7 +9,7 @@ use tracing::{debug, info};
 use super::{BackOff, Batch, Context, Sampler, stopped};
 use crate::drivers::{ByteDecoder, Decoded, LineDecoder};
 use crate::hardware::{LineSettings, SerialSettings};
-use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
+use crate::reading::{Fault, Observation, SensorIndex};
 
 /// A port that went away is looked for this often at least, so that a replugged device is back within two seconds.
 const REOPEN_MOST: Duration = Duration::from_millis(1500);
@@ -37,9 +37,9 @@ pub(super) async fn serial(
                         () = stopped(&mut context.stop) => return,
                     };
                     let bytes = match read {
-                        Ok(0) => break Fault::new(FaultCode::Unplugged, "the link was closed: was the cable pulled?"),
+                        Ok(0) => break settings.read_fault(None),
                         Ok(count) => &buffer[..count],
-                        Err(error) => break Fault::new(FaultCode::Unplugged, format!("the link broke: {error}")),
+                        Err(error) => break settings.read_fault(Some(&error)),
                     };
                     let mut decoded = Vec::new();
                     decoder.feed(bytes, context.clock.boot(), &mut decoded);
