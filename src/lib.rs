@@ -7,6 +7,8 @@
 //!                          time, place) acked)                  embedded broker (LAN clients)
 //! ```
 
+#[cfg(feature = "broker")]
+pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod drivers;
