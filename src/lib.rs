@@ -14,4 +14,5 @@ pub mod hardware;
 pub mod options;
 pub mod outbox;
 pub mod reading;
+pub mod state;
 pub mod topic;
