@@ -20,4 +20,5 @@ pub mod pipeline;
 pub mod reading;
 pub mod sampler;
 pub mod service;
+pub mod state;
 pub mod topic;
