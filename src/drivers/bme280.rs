@@ -135,7 +135,7 @@ const STATUS_READS: u32 = 10;
 
 /// `ctrl_hum`: humidity once. `ctrl_meas`: temperature once, pressure once, forced mode. `config`: filter off, I2C.
 const HUMIDITY_ONCE: u8 = 0b001;
-const FORCE_ONCE: u8 = 0b001_001_01;
+const FORCE_ONCE: u8 = 1 << 5 | 1 << 2 | 0b01;
 const NO_FILTER: u8 = 0;
 
 /// What the data registers hold where a measurement was skipped or never made (5.4.6 to 5.4.8).
