@@ -188,3 +188,6 @@ pub trait LineDecoder: Send {
     /// The level, read at `at`: when the line is taken and each `every`.
     fn level(&mut self, active: bool, at: BootTime, out: &mut Vec<Decoded>);
 }
+
+#[cfg(test)]
+mod tests;

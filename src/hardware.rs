@@ -17,6 +17,8 @@ use crate::clock::{BootTime, Clock};
 use crate::reading::{Fault, FaultCode};
 
 pub mod adjtimex;
+#[cfg(test)]
+mod contract;
 pub mod linux;
 pub mod sim;
 

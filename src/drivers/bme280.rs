@@ -136,7 +136,7 @@ const STATUS_READS: u32 = 10;
 
 /// `ctrl_hum`: humidity once. `ctrl_meas`: temperature once, pressure once, forced mode. `config`: filter off, I2C.
 const HUMIDITY_ONCE: u8 = 0b001;
-const FORCE_ONCE: u8 = 0b0010_0101;
+const FORCE_ONCE: u8 = 1 << 5 | 1 << 2 | 0b01;
 const NO_FILTER: u8 = 0;
 
 /// What the data registers hold where a measurement was skipped or never made (5.4.6 to 5.4.8).
@@ -381,5 +381,102 @@ impl HumidityCalibration {
         let by_temperature = 1.0 + self.h6 / 67_108_864.0 * x * (1.0 + self.h3 / 67_108_864.0 * x);
         let linear = (raw - (self.h4 * 64.0 + self.h5 / 16_384.0 * x)) * (self.h2 / 65_536.0 * by_temperature);
         (linear * (1.0 - self.h1 * linear / 524_288.0)).clamp(0.0, 100.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::{SystemClock, Trust};
+    use crate::hardware::sim::Sim;
+
+    /// The calibration and raw values of the BMP280 data sheet's worked example (BST-BMP280-DS001, 3.12).
+    fn example() -> Calibration {
+        Calibration {
+            t1: 27504.0,
+            t2: 26435.0,
+            t3: -1000.0,
+            p1: 36477.0,
+            p: [-10685.0, 3024.0, 2855.0, 140.0, -7.0, 15500.0, -14600.0, 6000.0],
+            humidity: None,
+        }
+    }
+
+    fn data(pressure: u32, temperature: u32, humidity: u32) -> [u8; 8] {
+        let [_, p1, p2, p3] = (pressure << 4).to_be_bytes();
+        let [_, t1, t2, t3] = (temperature << 4).to_be_bytes();
+        let [_, _, h1, h2] = humidity.to_be_bytes();
+        [p1, p2, p3, t1, t2, t3, h1, h2]
+    }
+
+    #[test]
+    fn the_data_sheets_worked_example_comes_out() {
+        let calibration = example();
+        let fine = calibration.fine_temperature(519_888.0);
+        assert!((fine - 128_422.0).abs() < 1.0, "{fine}");
+        assert!((fine / 5120.0 - 25.08).abs() < 0.005);
+        let pressure = calibration.pressure(415_148.0, fine);
+        assert!((pressure - 100_653.27).abs() < 0.5, "{pressure}");
+
+        let samples = convert(&calibration, &data(415_148, 519_888, 0)).expect("samples");
+        let expected = [("temperature", 25.08), ("pressure", 1006.53)];
+        assert_eq!(samples, expected.map(|(name, value)| Sample::new(name, Value::number(value).expect("finite"))));
+    }
+
+    #[test]
+    fn packed_calibration_values_keep_their_signs() {
+        // dig_H4 = 0x5a3 = 1443, dig_H5 = -2 (0xffe), dig_H6 = -1.
+        let humidity = HumidityCalibration::from_registers(75, &[0x72, 0x01, 0, 0x5a, 0xe3, 0xff, 0xff]);
+        assert_eq!((humidity.h1, humidity.h2, humidity.h3), (75.0, 370.0, 0.0));
+        assert_eq!((humidity.h4, humidity.h5, humidity.h6), (1443.0, -2.0, -1.0));
+    }
+
+    #[test]
+    fn power_on_values_and_impossible_values_are_faults() {
+        let calibration = example();
+        let code = |raw: [u8; 8]| convert(&calibration, &raw).expect_err("a fault").code;
+        assert_eq!(code(data(SKIPPED_20_BITS, SKIPPED_20_BITS, SKIPPED_16_BITS)), FaultCode::BadData);
+        assert_eq!(code(data(SKIPPED_20_BITS, 519_888, 0)), FaultCode::BadData);
+        assert_eq!(code(data(415_148, 0xf_ffff, 0)), FaultCode::Impossible, "far too hot");
+        assert_eq!(code(data(415_148, 0, 0)), FaultCode::Impossible, "far too cold");
+        assert_eq!(code(data(0xf_ffff, 519_888, 0)), FaultCode::Impossible, "a vacuum");
+
+        let broken = Calibration { p1: 0.0, ..example() };
+        let fault = convert(&broken, &data(415_148, 519_888, 0)).expect_err("a division by zero");
+        assert_eq!(fault.code, FaultCode::Impossible);
+    }
+
+    /// The simulated chip makes its raw values with the data sheet's integer formulas; ours are those in doubles.
+    #[test]
+    fn both_simulated_chips_are_read() {
+        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
+        for (address, expected) in
+            [(0x76, vec!["temperature", "pressure", "humidity"]), (0x77, vec!["temperature", "pressure"])]
+        {
+            let mut chip = Settings { bus: 1, address }.open(&hardware).expect("a chip");
+            for _ in 0..3 {
+                let samples = chip.sample().expect("samples");
+                assert_eq!(samples.iter().map(|sample| &*sample.quantity).collect::<Vec<_>>(), expected);
+                for sample in samples {
+                    let Value::Number(number) = sample.value else { panic!("{sample:?} is not a number") };
+                    let room = match &*sample.quantity {
+                        TEMPERATURE => 15.0..26.0,
+                        HUMIDITY => 35.0..60.0,
+                        _ => 990.0..1030.0,
+                    };
+                    assert!(room.contains(&number.get()), "{sample:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_address_answers_nothing_and_says_what_to_check() {
+        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
+        let fault = Settings { bus: 1, address: 0x40 }.open(&hardware).err().expect("no chip");
+        assert_eq!(fault.code, FaultCode::Missing);
+        assert!(fault.detail.contains("0x40") && fault.detail.contains("i2cdetect -y 1"), "{fault}");
     }
 }

@@ -107,25 +107,31 @@ impl FromToml for Pin {
     const EXPECTED: &'static str = "a BCM number from 0 to 27, or a line's name in quotes";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Option<String>> {
-        let number = match value.as_str() {
-            None => Some(u8::from_toml(value)?),
-            Some("") => return Err(Some("the name is empty".to_owned())),
-            Some(name) => match header_number(name) {
-                Some(number) => Some(number),
-                None => return Ok(Self(LineId::Name(name.to_owned()))),
-            },
+        let Some(name) = value.as_str() else {
+            return match u8::from_toml(value)? {
+                number @ 0..=LAST_PIN => Ok(Self::header(number)),
+                _ => Err(Some(format!("the header has GPIO0 to GPIO{LAST_PIN}"))),
+            };
         };
-        match number {
-            Some(number @ 0..=LAST_PIN) => Ok(Self(LineId::Name(format!("GPIO{number}")))),
-            _ => Err(Some(format!("the header has GPIO0 to GPIO{LAST_PIN}"))),
+        if name.is_empty() {
+            return Err(Some("the name is empty".to_owned()));
         }
+        let digits = match name.get(..4) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("gpio") => &name[4..],
+            _ => name,
+        };
+        Ok(match digits.parse() {
+            Ok(number @ 0..=LAST_PIN) => Self::header(number),
+            _ => Self(LineId::Name(name.to_owned())),
+        })
     }
 }
 
-/// The number in `GPIO17`, however it is written.
-fn header_number(name: &str) -> Option<u8> {
-    let prefix = name.get(..4)?;
-    prefix.eq_ignore_ascii_case("gpio").then(|| name[4..].parse().ok())?
+impl Pin {
+    /// One name for a line of the header, however it was written, so that two sensors on it are noticed.
+    fn header(number: u8) -> Self {
+        Self(LineId::Name(format!("GPIO{number}")))
+    }
 }
 
 /// A line as `line = "chip:offset"` gives it.
@@ -232,5 +238,56 @@ impl LineDecoder for GpioInput {
             Report::Edges => Vec::new(),
         };
         out.push((at, Ok(samples)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::Sample;
+
+    fn samples(decoder: &mut GpioInput, active: bool, sequence: u32) -> Vec<Sample> {
+        let mut out = Vec::new();
+        decoder.edge(Edge { at: BootTime(u64::from(sequence) * 10), active, sequence }, &mut out);
+        let (at, outcome) = out.pop().expect("an edge gives one observation");
+        assert_eq!(at, BootTime(u64::from(sequence) * 10), "the kernel's time, not ours");
+        outcome.expect("samples")
+    }
+
+    #[test]
+    fn edges_are_levels_or_events() {
+        let mut level = GpioInput::new(Report::Level);
+        assert_eq!(samples(&mut level, true, 1), [Sample::new("state", Value::Switch(true))]);
+        let mut edges = GpioInput::new(Report::Edges);
+        assert_eq!(samples(&mut edges, true, 1), [Sample::event("edge", Value::Text("rising".into()))]);
+        assert_eq!(samples(&mut edges, false, 2), [Sample::event("edge", Value::Text("falling".into()))]);
+
+        let mut out = Vec::new();
+        level.level(false, BootTime(7), &mut out);
+        edges.level(false, BootTime(7), &mut out);
+        assert_eq!(out[0], (BootTime(7), Ok(vec![Sample::new("state", Value::Switch(false))])));
+        assert_eq!(out[1], (BootTime(7), Ok(vec![])), "a level is no edge");
+    }
+
+    #[test]
+    fn lost_edges_are_counted_since_the_line_was_taken() {
+        let lost = |total: f64| Some(Sample::new("edges_lost", Value::number(total).expect("finite")));
+        let mut decoder = GpioInput::new(Report::Level);
+        assert_eq!(samples(&mut decoder, true, 3).get(1).cloned(), lost(2.0), "the first two");
+        assert_eq!(samples(&mut decoder, false, 4).get(1), None);
+        assert_eq!(samples(&mut decoder, true, 10).get(1).cloned(), lost(7.0));
+
+        let mut wrapping = GpioInput { report: Report::Level, last: Some(u32::MAX - 1), lost: 0 };
+        assert_eq!(samples(&mut wrapping, true, u32::MAX).get(1), None);
+        assert_eq!(samples(&mut wrapping, true, 0).get(1), None);
+        assert_eq!(samples(&mut wrapping, true, 2).get(1).cloned(), lost(1.0));
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_count_loses_nothing_it_could_know_of() {
+        let mut decoder = GpioInput::new(Report::Edges);
+        for _ in 0..3 {
+            assert_eq!(samples(&mut decoder, true, 0).len(), 1);
+        }
     }
 }

@@ -245,3 +245,116 @@ fn network(text: &str, only: Option<&str>) -> Option<(f64, f64)> {
     }
     found.then_some((received, sent))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: [(&str, &str); 7] = [
+        ("proc/loadavg", "0.52 0.58 0.59 1/257 12345\n"),
+        ("proc/meminfo", "MemTotal:         947732 kB\nMemFree:   100 kB\nMemAvailable:     473866 kB\n"),
+        ("proc/uptime", "12345.67 40000.00\n"),
+        (
+            "proc/net/dev",
+            "Inter-|   Receive                                                |  Transmit\n \
+             face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop\n    \
+             lo: 999 9 0 0 0 0 0 0 999 9 0 0 0 0 0 0\n  \
+             eth0:1000 9 0 0 0 0 0 0 200 9 0 0 0 0 0 0\n \
+             wlan0: 30 9 0 0 0 0 0 0 4 9 0 0 0 0 0 0\n",
+        ),
+        ("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n"),
+        ("sys/class/thermal/thermal_zone0/temp", "48312\n"),
+        ("sys/devices/platform/soc/soc:firmware/get_throttled", "50005\n"),
+    ];
+
+    /// A Pi's files below a folder of its own.
+    fn pi() -> (tempfile::TempDir, Host) {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in FILES {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        let host = Host { root: folder.path().to_owned(), state: folder.path().to_owned(), interface: None };
+        (folder, host)
+    }
+
+    fn value(samples: &[Sample], quantity: &str) -> Value {
+        let found = samples.iter().find(|sample| sample.quantity == quantity);
+        found.unwrap_or_else(|| panic!("no {quantity} in {samples:?}")).value.clone()
+    }
+
+    #[test]
+    fn a_pis_files_are_understood() {
+        let (_folder, mut host) = pi();
+        let samples = host.sample().expect("samples");
+        for (quantity, expected) in [
+            ("load_1", 0.52),
+            ("load_5", 0.58),
+            ("load_15", 0.59),
+            ("memory_total", 947_732.0 * 1024.0),
+            ("memory_available", 473_866.0 * 1024.0),
+            ("memory_used", 50.0),
+            ("uptime", 12_345.67),
+            ("network_received", 1030.0),
+            ("network_sent", 204.0),
+            ("cpu_temperature", 48.312),
+        ] {
+            assert_eq!(Some(value(&samples, quantity)), Value::number(expected), "{quantity}");
+        }
+        // 0x50005: now under-voltage and throttled, and both have been since the start.
+        assert_eq!(value(&samples, "under_voltage"), Value::Switch(true));
+        assert_eq!(value(&samples, "throttled"), Value::Switch(true));
+        let Value::Number(used) = value(&samples, "disk_used") else { panic!("a number") };
+        assert!((0.0..=100.0).contains(&used.get()));
+        assert!(!samples.iter().any(|sample| sample.quantity == "state_used"), "the same disk is not told twice");
+    }
+
+    #[test]
+    fn another_disk_for_the_state_is_told() {
+        let (_folder, mut host) = pi();
+        // /proc is a file system of its own on every machine.
+        host.state = PathBuf::from("/proc");
+        let samples = host.sample().expect("samples");
+        assert_eq!(Some(value(&samples, "state_free")), Value::number(0.0));
+        assert_eq!(Some(value(&samples, "state_used")), Value::number(0.0), "nothing of nothing is no NaN");
+    }
+
+    #[test]
+    fn every_declared_quantity_is_there_on_a_pi_with_two_disks() {
+        let (_folder, mut host) = pi();
+        host.state = PathBuf::from("/proc");
+        let samples = host.sample().expect("samples");
+        let mut emitted: Vec<&str> = samples.iter().map(|sample| &*sample.quantity).collect();
+        let mut declared: Vec<&str> = DRIVER.quantities.iter().map(|quantity| quantity.name).collect();
+        emitted.sort_unstable();
+        declared.sort_unstable();
+        assert_eq!(emitted, declared);
+    }
+
+    #[test]
+    fn one_interface_alone_can_be_counted() {
+        let (_folder, mut host) = pi();
+        host.interface = Some("wlan0".to_owned());
+        let samples = host.sample().expect("samples");
+        assert_eq!(Some(value(&samples, "network_sent")), Value::number(4.0));
+        host.interface = Some("wlan9".to_owned());
+        let fault = host.sample().expect_err("no such interface");
+        assert_eq!(fault.code, FaultCode::Missing);
+        assert!(fault.detail.contains("wlan9"), "{fault}");
+    }
+
+    #[test]
+    fn what_the_machine_does_not_have_is_left_out_and_what_every_machine_has_is_missed() {
+        let (folder, mut host) = pi();
+        fs::remove_dir_all(folder.path().join("sys")).expect("removed");
+        let samples = host.sample().expect("samples");
+        assert!(!samples.iter().any(|sample| sample.quantity == "cpu_temperature"));
+
+        fs::write(folder.path().join("proc/loadavg"), "x").expect("a file");
+        assert_eq!(host.sample().expect_err("a fault").code, FaultCode::BadData);
+        fs::remove_file(folder.path().join("proc/loadavg")).expect("removed");
+        let fault = host.sample().expect_err("a fault");
+        assert!(fault.code == FaultCode::Io && fault.detail.contains("loadavg"), "{fault}");
+    }
+}
