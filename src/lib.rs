@@ -7,8 +7,10 @@
 //!                          time, place) acked)                  embedded broker (LAN clients)
 //! ```
 
+pub mod agent;
 #[cfg(feature = "broker")]
 pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drivers;
@@ -22,3 +24,4 @@ pub mod sampler;
 pub mod service;
 pub mod state;
 pub mod topic;
+pub mod uplink;
