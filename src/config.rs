@@ -1,21 +1,162 @@
 //! The configuration that the agent runs on: complete, checked, with every default filled in.
 //!
 //! [`load`] reads a file with the fragments in its `.d` folder and gives either a [`Config`] or every problem with
-//! its place. What TOML may say is in `config/raw…`; nothing outside of this module sees it.
+//! its place. The files below `config/` read one section each; nothing outside of this module sees TOML, but for the
+//! drivers, which read their own keys through [`Options`].
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::clock::Trust;
-use crate::drivers::{Driver, Source};
+use crate::drivers::{DRIVERS, Driver, Source};
 use crate::hardware::Backend;
-use crate::reading::{Finite, Kind, Location};
+use crate::options::{Options, Problem, Problems};
+use crate::pipeline::PipelineConfig;
+use crate::reading::{Descriptor, Location};
 use crate::topic::Template;
+
+mod checks;
+mod gateway;
+mod machine;
+mod read;
+mod redact;
+mod report;
+mod secret;
+mod sensor;
+mod source;
+mod uplink;
+
+pub use machine::Machine;
+pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
+pub use report::{MAX_SHOWN, Report, render};
+pub use sensor::MAX_UNIT_CHARS;
+pub use source::MAX_FILE_BYTES;
+pub use uplink::BROKER_UPLINK;
+
+use read::Surroundings;
+use source::Files;
+
+/// Reads and checks a configuration file with its fragments: `vigie.toml`, then `vigie.d/*.toml` sorted by name.
+/// Tables of several files merge, `[[sensor]]` lists add up, and no key may be given twice.
+///
+/// Touches no hardware; reads the secrets that the configuration refers to.
+///
+/// # Errors
+/// Everything that is wrong, with its place.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    load_on(path, &Machine::this(), DRIVERS)
+}
+
+/// As [`load`], on a given machine and with given drivers.
+///
+/// # Errors
+/// Everything that is wrong, with its place.
+pub fn load_on(path: &Path, machine: &Machine, drivers: &'static [&'static Driver]) -> Result<Config, Report> {
+    let mut unreadable = Vec::new();
+    let files = Files::read(path, &mut unreadable);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    build(files, unreadable, &Surroundings { machine, folder }, drivers)
+}
+
+/// Reads and checks a configuration that is part of the program; `name` stands for the file's in messages.
+///
+/// # Errors
+/// Everything that is wrong, with its place.
+pub fn from_text(
+    name: &str,
+    text: &str,
+    machine: &Machine,
+    drivers: &'static [&'static Driver],
+) -> Result<Config, Report> {
+    build(Files::of_text(name, text), Vec::new(), &Surroundings { machine, folder: Path::new("") }, drivers)
+}
+
+fn build(
+    files: Files,
+    mut syntax: Vec<Problem>,
+    around: &Surroundings<'_>,
+    drivers: &'static [&'static Driver],
+) -> Result<Config, Report> {
+    let hash = files.hash();
+    let (config, mut found) = {
+        let table = files.parse(&mut syntax);
+        let problems = if syntax.is_empty() { Problems::new() } else { Problems::of_partial() };
+        let root = Options::new(&table, 0..0, "the configuration", &problems);
+        let config = read_root(&root, around, drivers, hash);
+        root.finish();
+        drop(root);
+        (config, problems.into_sorted())
+    };
+    // What follows from a syntax error on the same line would only repeat it.
+    found.retain(|problem| syntax.iter().all(|error| !files.same_line(error.span.start, problem.span.start)));
+    found.append(&mut syntax);
+    found.sort_by_key(|problem| (problem.span.start, problem.span.end));
+    match config {
+        Some(config) if found.is_empty() => Ok(config),
+        _ => Err(Report::new(files, found)),
+    }
+}
+
+/// Reads all sections. `None` only where something is noted.
+fn read_root(
+    root: &Options<'_>,
+    around: &Surroundings<'_>,
+    drivers: &'static [&'static Driver],
+    hash: String,
+) -> Option<Config> {
+    let section = |key: &'static str| root.section_called(key, format!("[{key}]"));
+    let (gateway_keys, clock, hardware, outbox) =
+        (section("gateway"), section("clock"), section("hardware"), section("outbox"));
+    let gateway = gateway::gateway(gateway_keys.as_ref(), root, around.machine);
+    let trust = gateway::trust(clock.as_ref());
+    let backend = gateway::backend(hardware.as_ref());
+    let outbox_config = gateway::outbox(outbox.as_ref(), around);
+    let broker_keys = section("broker");
+    let broker = broker_keys.as_ref().and_then(|keys| gateway::broker(keys, around.machine));
+    for read in [gateway_keys, clock, hardware, outbox, broker_keys].iter().flatten() {
+        read.finish();
+    }
+    let gateway = gateway?;
+    let mut uplinks = uplink::uplinks(root, &gateway, around);
+    let rooms = sensor::rooms(root);
+    let sensors = sensor::sensors(root, &rooms, gateway.location, drivers);
+    if let Some(broker) = &broker {
+        let uplink = uplink::to_broker(broker.listen, uplink::default_client_id(&gateway, around));
+        let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
+        uplinks.push(uplink::Placed { uplink, at });
+    }
+    // A table that could not be parsed may be the one that something else refers to.
+    if !root.problems().is_partial() {
+        if root.raw("uplink").is_none() && root.raw("broker").is_none() {
+            root.problems().push(
+                Problem::new(0..0, "the configuration has neither an uplink nor a broker: nothing would be published")
+                    .help("add [uplink.NAME] with url = \"mqtt://HOST\", or [broker] for the broker that is built in"),
+            );
+        }
+        let shapes: Vec<PayloadShape> = uplinks.iter().map(|placed| placed.uplink.payload).collect();
+        uplink::check_client_ids(&uplinks, root.problems());
+        checks::names(&sensors, root.problems());
+        checks::claims(&sensors, root.problems());
+        checks::topics(&sensors, &gateway, &shapes, root.problems());
+    }
+    let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
+    uplinks.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(Config {
+        gateway,
+        trust,
+        backend,
+        outbox: outbox_config,
+        uplinks,
+        sensors: sensors.into_iter().map(|placed| placed.sensor).collect(),
+        broker,
+        hash,
+    })
+}
 
 /// A configuration without faults.
 #[derive(Debug)]
@@ -36,6 +177,18 @@ pub struct Config {
     pub broker: Option<BrokerConfig>,
     /// CRC-32 of all files' bytes, in hexadecimal: which configuration is running.
     pub hash: String,
+}
+
+impl Config {
+    /// Moves the embedded broker, and the uplink to it, to another address: the demo takes the first free port.
+    pub fn move_broker(&mut self, listen: SocketAddr) {
+        if let Some(broker) = &mut self.broker {
+            broker.listen = listen;
+            for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
+                uplink.url = uplink::url_of(listen);
+            }
+        }
+    }
 }
 
 /// `[gateway]`
@@ -178,6 +331,25 @@ pub struct SensorConfig {
     pub pipeline: Arc<PipelineConfig>,
 }
 
+impl SensorConfig {
+    /// The sensor as its readings describe it, before any quantity was seen.
+    #[must_use]
+    pub fn descriptor(&self, gateway: &Gateway) -> Descriptor {
+        let text = |text: &Option<String>| text.as_deref().map(Into::into);
+        Descriptor {
+            gateway: gateway.name.as_str().into(),
+            site: text(&gateway.site),
+            room: text(&self.room),
+            room_label: text(&self.room_label),
+            sensor: self.name.as_str().into(),
+            label: text(&self.label),
+            location: self.location,
+            tags: self.tags.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
+            quantities: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -188,48 +360,9 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What the pipeline does with a sensor's samples.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PipelineConfig {
-    /// By the driver's name of the quantity. Quantities that are not named here pass as they are.
-    pub quantities: BTreeMap<String, QuantityConfig>,
-    /// `change` of quantities by their published name. Empty: every reading is published.
-    pub change: BTreeMap<String, Deadband>,
-    /// A filtered quantity is published at least this often when it is measured.
-    pub heartbeat: Option<Duration>,
-}
-
-/// `[sensor.quantity.NAME]`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct QuantityConfig {
-    /// `as`: published name.
-    pub rename: Option<String>,
-    /// Unit as published.
-    pub unit: Option<String>,
-    /// How it is treated.
-    pub kind: Option<Kind>,
-    /// Topic given outright.
-    pub topic: Option<String>,
-    /// Factor, applied first.
-    pub multiply: Option<Finite>,
-    /// Added after the factor.
-    pub offset: Option<Finite>,
-    /// Digits after the decimal point, applied last.
-    pub round: Option<u8>,
-}
-
-/// How far a value must move from the last *published* one to be published.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Deadband {
-    /// By at least this much, in the quantity's unit; 0: by anything at all.
-    Absolute(Finite),
-    /// By at least this fraction of the last published value.
-    Relative(Finite),
-}
-
 /// `[broker]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
     /// Address to listen on.
-    pub listen: std::net::SocketAddr,
+    pub listen: SocketAddr,
 }

@@ -9,14 +9,39 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::clock::BootTime;
 use crate::hardware::{Edge, Hardware, LineId, LineSettings, SerialSettings};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
+mod bme280;
+pub mod docs;
+mod gpio_input;
+mod host;
+mod lines;
+mod names;
+pub mod serial_json;
+
 /// All drivers, sorted by name.
-pub static DRIVERS: &[&Driver] = &[];
+pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
+
+/// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
+pub const COMMON_KEYS: [&str; 12] = [
+    "change",
+    "deadline",
+    "driver",
+    "every",
+    "heartbeat",
+    "label",
+    "location",
+    "name",
+    "quantity",
+    "room",
+    "tags",
+    "topic",
+];
 
 /// The driver of that name.
 #[must_use]
@@ -111,7 +136,7 @@ impl fmt::Display for Claim {
 /// How a sensor's samples come to be.
 pub enum Source {
     /// Asked each `every`.
-    Poller(Box<dyn Open>),
+    Poller(Arc<dyn Open>),
     /// Bytes from a serial port.
     Serial {
         /// The port.
@@ -129,7 +154,7 @@ pub enum Source {
 }
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
-pub trait Open: Send {
+pub trait Open: Send + Sync {
     /// Opens the device and checks its identity where it has one. May be called again after a fault.
     ///
     /// # Errors
@@ -163,3 +188,6 @@ pub trait LineDecoder: Send {
     /// The level, read at `at`: when the line is taken and each `every`.
     fn level(&mut self, active: bool, at: BootTime, out: &mut Vec<Decoded>);
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-/// Something wrong at a place of the file.
+/// Something wrong at a place of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Bytes of the file that the problem is about.
+    /// Bytes of the configuration that the problem is about.
     pub span: Range<usize>,
     /// What is wrong, in one line.
     pub message: String,
@@ -23,12 +23,14 @@ pub struct Problem {
     pub expected: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// A second place that has to do with it, and what is there.
+    pub related: Option<(Range<usize>, String)>,
 }
 
 impl Problem {
     /// A problem at a place.
     pub fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), expected: None, help: None }
+        Self { span, message: message.into(), expected: None, help: None, related: None }
     }
 
     /// Adds what was expected there.
@@ -44,11 +46,22 @@ impl Problem {
         self.help = Some(help.into());
         self
     }
+
+    /// Adds a second place, with what is there.
+    #[must_use]
+    pub fn related(mut self, span: Range<usize>, what: impl Into<String>) -> Self {
+        self.related = Some((span, what.into()));
+        self
+    }
 }
 
-/// Collects the problems of one file.
+/// Collects the problems of a configuration.
 #[derive(Debug, Default)]
-pub struct Problems(RefCell<Vec<Problem>>);
+pub struct Problems {
+    list: RefCell<Vec<Problem>>,
+    /// Some of the text could not be parsed, so that what is absent may only be unreadable.
+    partial: bool,
+}
 
 impl Problems {
     /// None yet.
@@ -57,27 +70,39 @@ impl Problems {
         Self::default()
     }
 
+    /// None yet, of a configuration that could not be parsed in full: absent keys are not reported.
+    #[must_use]
+    pub fn of_partial() -> Self {
+        Self { partial: true, ..Self::default() }
+    }
+
+    /// Could the configuration not be parsed in full?
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
     /// Notes one.
     pub fn push(&self, problem: Problem) {
-        self.0.borrow_mut().push(problem);
+        self.list.borrow_mut().push(problem);
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.list.borrow().len()
     }
 
     /// Is there none?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.list.borrow().is_empty()
     }
 
     /// All of them, in the order of their places.
     #[must_use]
     pub fn into_sorted(self) -> Vec<Problem> {
-        let mut problems = self.0.into_inner();
+        let mut problems = self.list.into_inner();
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
         problems.dedup();
         problems
@@ -94,6 +119,14 @@ pub trait FromToml: Sized {
     /// # Errors
     /// What is wrong with the value, if it is more than its type (which `EXPECTED` covers).
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Option<String>>;
+
+    /// A value as one would write it in TOML, for the bounds in messages.
+    fn show(&self) -> String
+    where
+        Self: fmt::Debug,
+    {
+        format!("{self:?}")
+    }
 }
 
 impl FromToml for bool {
@@ -155,6 +188,10 @@ impl FromToml for Duration {
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Option<String>> {
         humantime::parse_duration(value.as_str().ok_or(None)?).map_err(|error| Some(error.to_string()))
+    }
+
+    fn show(&self) -> String {
+        format!("\"{}\"", humantime::format_duration(*self))
     }
 }
 
@@ -241,10 +278,12 @@ impl<'a> Options<'a> {
     /// The value of a key that must be there; its absence is noted.
     pub fn required<T: FromToml>(&self, key: &'static str) -> Option<T> {
         if self.raw(key).is_none() {
-            self.problems.push(
-                Problem::new(self.span(), format!("{} lacks the key `{key}`", self.what))
-                    .expected(format!("expected {key} = {}", T::EXPECTED)),
-            );
+            if !self.problems.is_partial() {
+                self.problems.push(
+                    Problem::new(self.span(), format!("{} lacks the key `{key}`", self.what))
+                        .expected(format!("expected `{key}` here: {}", T::EXPECTED)),
+                );
+            }
             return None;
         }
         self.optional(key)
@@ -263,7 +302,7 @@ impl<'a> Options<'a> {
         self.problem(
             key,
             format!("`{key}` of {} is out of range", self.what),
-            Some(format!("expected {:?} to {:?}", range.start(), range.end())),
+            Some(format!("expected {} to {}", range.start().show(), range.end().show())),
         );
         None
     }
@@ -287,15 +326,26 @@ impl<'a> Options<'a> {
 
     /// A table inside of this one.
     pub fn section(&self, key: &'static str) -> Option<Options<'a>> {
-        let value = self.raw(key)?;
+        self.section_called(key, format!("`{key}` of {}", self.what))
+    }
+
+    /// A table inside of this one, which messages call `what`.
+    pub fn section_called(&self, key: &'static str, what: impl Into<String>) -> Option<Options<'a>> {
+        Self::table(self.raw(key)?, what, self.problems)
+    }
+
+    /// The value of a key as a table that messages call `what`. Anything else is noted.
+    pub fn table(
+        value: &'a Spanned<DeValue<'a>>,
+        what: impl Into<String>,
+        problems: &'a Problems,
+    ) -> Option<Options<'a>> {
+        let what = what.into();
         if let Some(table) = value.get_ref().as_table() {
-            return Some(Options::new(table, value.span(), format!("`{key}` of {}", self.what), self.problems));
+            return Some(Options::new(table, value.span(), what, problems));
         }
-        self.problem(
-            key,
-            format!("`{key}` of {} has the wrong type: this is of type {}", self.what, value.get_ref().type_str()),
-            Some("expected a table".to_owned()),
-        );
+        let message = format!("{what} has the wrong type: this is of type {}", value.get_ref().type_str());
+        problems.push(Problem::new(value.span(), message).expected("expected a table"));
         None
     }
 
@@ -313,7 +363,7 @@ impl<'a> Options<'a> {
         help: Option<String>,
     ) {
         let span = self.raw(key).map_or_else(|| self.span(), Spanned::span);
-        self.problems.push(Problem { span, message: message.into(), expected, help });
+        self.problems.push(Problem { expected, help, ..Problem::new(span, message) });
     }
 
     /// All keys with their values, for tables whose keys are the user's own names.

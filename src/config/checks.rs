@@ -1,0 +1,199 @@
+//! What can only be seen with all sensors at hand: names, claims and topics that two of them share.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::sensor::Placed;
+use super::{Gateway, PayloadShape, SensorConfig};
+use crate::options::{Problem, Problems};
+use crate::reading::{Descriptor, Kind, Quantity};
+use crate::topic;
+
+/// Two sensors under one name.
+pub(super) fn names(sensors: &[Placed], problems: &Problems) {
+    let mut seen: HashMap<&str, &Placed> = HashMap::new();
+    for placed in sensors {
+        let name = placed.sensor.name.as_str();
+        if let Some(first) = seen.get(name) {
+            problems.push(
+                Problem::new(placed.at.clone(), format!("two sensors have the name `{name}`"))
+                    .expected("second sensor")
+                    .related(first.at.clone(), "first sensor")
+                    .help("give one of them another name"),
+            );
+        } else {
+            seen.insert(name, placed);
+        }
+    }
+}
+
+/// Two sensors on one line, address or port.
+pub(super) fn claims(sensors: &[Placed], problems: &Problems) {
+    let mut seen: HashMap<&crate::drivers::Claim, &Placed> = HashMap::new();
+    for placed in sensors {
+        for claim in &placed.claims {
+            match seen.get(claim) {
+                Some(first) if !std::ptr::eq(*first, placed) => {
+                    let (a, b) = (&first.sensor.name, &placed.sensor.name);
+                    problems.push(
+                        Problem::new(placed.at.clone(), format!("sensors `{a}` and `{b}` both use {claim}"))
+                            .expected(format!("sensor `{b}`"))
+                            .related(first.at.clone(), format!("sensor `{a}`"))
+                            .help("correct one of them, or take it out"),
+                    );
+                }
+                Some(_) => {}
+                None => {
+                    seen.insert(claim, placed);
+                }
+            }
+        }
+    }
+}
+
+/// Topics that two publish on, or that cannot be published on.
+pub(super) fn topics(sensors: &[Placed], gateway: &Gateway, shapes: &[PayloadShape], problems: &Problems) {
+    let described: Vec<(&Placed, Descriptor)> =
+        sensors.iter().map(|placed| (placed, descriptor(&placed.sensor, gateway))).collect();
+    for (placed, descriptor) in &described {
+        published_names(placed, descriptor, problems);
+        usable(placed, descriptor, gateway, problems);
+    }
+    // The availability topics stand below the sensors' own, so those must differ whatever the payloads are.
+    collisions(
+        described.iter().map(|(placed, descriptor)| (*placed, None, gateway.topic.sensor_topic(descriptor))),
+        gateway,
+        problems,
+    );
+    if shapes.contains(&PayloadShape::Quantity) {
+        let all = described.iter().flat_map(|(placed, descriptor)| {
+            distinct(&descriptor.quantities)
+                .map(|quantity| (*placed, Some(&*quantity.name), gateway.topic.quantity_topic(descriptor, quantity)))
+        });
+        collisions(all, gateway, problems);
+    }
+}
+
+/// A sensor as readings will describe it, with the quantities that are known before it is read.
+fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
+    let mut descriptor = sensor.descriptor(gateway);
+    let configured = &sensor.pipeline.quantities;
+    let declared = sensor.driver.quantities.iter().map(|quantity| (quantity.name, quantity.unit, quantity.kind));
+    let named = configured
+        .keys()
+        .filter(|name| sensor.driver.quantities.iter().all(|quantity| quantity.name != name.as_str()))
+        .map(|name| (name.as_str(), None, Kind::Number));
+    descriptor.quantities = declared
+        .chain(named)
+        .map(|(name, unit, kind)| {
+            let own = configured.get(name);
+            Quantity {
+                name: own.and_then(|own| own.rename.as_deref()).unwrap_or(name).into(),
+                unit: own.and_then(|own| own.unit.as_deref()).or(unit).map(Into::into),
+                kind: own.and_then(|own| own.kind).unwrap_or(kind),
+                topic: own.and_then(|own| own.topic.as_deref()).map(Into::into),
+            }
+        })
+        .collect();
+    descriptor
+}
+
+/// The quantities without those whose name was there before: that is a problem of its own.
+fn distinct(quantities: &[Quantity]) -> impl Iterator<Item = &Quantity> {
+    quantities
+        .iter()
+        .enumerate()
+        .filter(|(index, quantity)| quantities[..*index].iter().all(|other| other.name != quantity.name))
+        .map(|(_, quantity)| quantity)
+}
+
+/// Two quantities of a sensor under one name.
+fn published_names(placed: &Placed, descriptor: &Descriptor, problems: &Problems) {
+    for (index, quantity) in descriptor.quantities.iter().enumerate() {
+        if descriptor.quantities[..index].iter().any(|other| other.name == quantity.name) {
+            let message = format!("sensor `{}` would have two quantities `{}`", descriptor.sensor, quantity.name);
+            problems.push(Problem::new(placed.at.clone(), message).help("give one of them another name with `as`"));
+        }
+    }
+}
+
+/// Names and templates were checked already, so that only a tag's value can spoil a topic.
+fn usable(placed: &Placed, descriptor: &Descriptor, gateway: &Gateway, problems: &Problems) {
+    let topic = gateway.topic.sensor_topic(descriptor);
+    if let Err(why) = topic::check(&topic) {
+        problems.push(
+            Problem::new(placed.at.clone(), format!("the topic `{topic}` of sensor `{}` {why}", descriptor.sensor))
+                .help("change the tag that the template of [gateway] puts into it"),
+        );
+    }
+}
+
+/// Notes each pair of sensors that share topics once, with the first of the topics.
+fn collisions<'a>(
+    all: impl Iterator<Item = (&'a Placed, Option<&'a str>, String)>,
+    gateway: &Gateway,
+    problems: &Problems,
+) {
+    let mut seen: HashMap<String, (&Placed, Option<&str>)> = HashMap::new();
+    let mut pairs: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    let mut found: Vec<Collision<'_>> = Vec::new();
+    for (placed, quantity, topic) in all {
+        let Some(first) = seen.get(&topic) else {
+            seen.insert(topic, (placed, quantity));
+            continue;
+        };
+        match pairs.get(&(first.0.at.start, placed.at.start)) {
+            Some(index) => found[*index].more += 1,
+            None => {
+                pairs.insert((first.0.at.start, placed.at.start), found.len());
+                found.push(Collision { first: *first, second: (placed, quantity), topic, more: 0 });
+            }
+        }
+    }
+    for collision in found {
+        problems.push(collision.problem(gateway));
+    }
+}
+
+/// Two that publish on one topic.
+struct Collision<'a> {
+    first: (&'a Placed, Option<&'a str>),
+    second: (&'a Placed, Option<&'a str>),
+    topic: String,
+    /// How many other topics the same two share.
+    more: usize,
+}
+
+impl Collision<'_> {
+    fn problem(&self, gateway: &Gateway) -> Problem {
+        let name = |(placed, quantity): (&Placed, Option<&str>)| match quantity {
+            Some(quantity) => format!("`{quantity}` of sensor `{}`", placed.sensor.name),
+            None => format!("sensor `{}`", placed.sensor.name),
+        };
+        let (first, second) = (name(self.first), name(self.second));
+        let more = if self.more > 0 { format!(" (and {} more topics)", self.more) } else { String::new() };
+        let message = format!("{first} and {second} share the topic `{}`{more}", self.topic);
+        let problem = Problem::new(self.second.0.at.clone(), message).help(self.remedy(gateway));
+        if std::ptr::eq(self.first.0, self.second.0) {
+            return problem;
+        }
+        problem.expected(second).related(self.first.0.at.clone(), first)
+    }
+
+    fn remedy(&self, gateway: &Gateway) -> String {
+        let template = gateway.topic.to_string();
+        let missing = if std::ptr::eq(self.first.0, self.second.0) { "{quantity}" } else { "{sensor}" };
+        let outright = self.second.1.map(|quantity| format!("topic = \"…\" under [sensor.quantity.{quantity}]"));
+        if template.contains(missing) {
+            return outright.map_or_else(
+                || "put a `/` between the placeholders of `topic` in [gateway]".to_owned(),
+                |own| format!("give one of them another topic: {own}"),
+            );
+        }
+        let wider = match missing {
+            "{sensor}" => template.replacen("{quantity}", "{sensor}/{quantity}", 1),
+            _ => format!("{template}/{missing}"),
+        };
+        let add = format!("add {missing} to the topics: topic = \"{wider}\" in [gateway]");
+        outright.map_or_else(|| add.clone(), |own| format!("{add}; or give one of them a topic of its own: {own}"))
+    }
+}

@@ -1,0 +1,155 @@
+//! `[gateway]`, `[clock]`, `[hardware]`, `[outbox]` and `[broker]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::read::{self, Bytes, Surroundings, YEAR};
+use super::{BrokerConfig, Gateway, Machine, OutboxConfig};
+use crate::clock::Trust;
+use crate::hardware::Backend;
+use crate::options::{Options, Problem};
+use crate::topic::{self, Template};
+
+/// `topic` where it is not given.
+pub(super) const DEFAULT_TOPIC: &str = "{site}/{room}/{quantity}";
+
+/// The outbox must hold a few of its segments of 1 MiB; more than this cannot be meant for a Pi's card.
+const OUTBOX_BYTES: std::ops::RangeInclusive<Bytes> = Bytes(4 << 20)..=Bytes(1 << 40);
+
+/// `max_bytes` where it is not given: 256 MiB, about two million readings.
+const DEFAULT_OUTBOX_BYTES: u64 = 256 << 20;
+
+/// `[gateway]`, which may be left out.
+pub(super) fn gateway(options: Option<&Options<'_>>, root: &Options<'_>, machine: &Machine) -> Option<Gateway> {
+    if options.is_none_or(|options| options.raw("name").is_none()) {
+        check_host_name(options.unwrap_or(root), machine);
+    }
+    Some(Gateway {
+        name: options.and_then(|options| read::name(options, "name")).unwrap_or_else(|| machine.hostname.clone()),
+        id: options.and_then(|options| read::label(options, "id")).unwrap_or_else(|| machine.id.clone()),
+        label: options.and_then(|options| read::label(options, "label")),
+        site: options.and_then(|options| read::name(options, "site")),
+        topic: options.and_then(template).or_else(|| Template::parse(DEFAULT_TOPIC).ok())?,
+        location: options.and_then(read::location),
+    })
+}
+
+/// A host's name that cannot be a level of a topic needs a name in its place.
+fn check_host_name(place: &Options<'_>, machine: &Machine) {
+    if let Err(why) = read::check_name(&machine.hostname) {
+        let message = format!("`name` of [gateway] is not given, and this host's name {why}");
+        place.problems().push(Problem::new(place.span(), message).help("add name = \"…\" to [gateway]"));
+    }
+}
+
+fn template(options: &Options<'_>) -> Option<Template> {
+    let text = options.optional::<String>("topic")?;
+    let checked = Template::parse(&text).and_then(|template| {
+        if !text.contains("{quantity}") && !text.contains("{sensor}") {
+            return Err("names neither {quantity} nor {sensor}, so that all readings would share a topic".to_owned());
+        }
+        if text.starts_with('$') {
+            return Err("starts with `$`: such topics belong to the broker".to_owned());
+        }
+        read::check_not_reserved(text.rsplit('/').next().unwrap_or_default())
+            .map_err(|_| "ends in a level that is reserved for vigie's own messages".to_owned())?;
+        Ok(template)
+    });
+    match checked {
+        Ok(template) => Some(template),
+        Err(why) => {
+            options.problem(
+                "topic",
+                format!("`topic` of {} {why}", options.what()),
+                Some(format!("expected a topic with placeholders, such as \"{DEFAULT_TOPIC}\"")),
+            );
+            None
+        }
+    }
+}
+
+/// `[clock]`
+pub(super) fn trust(options: Option<&Options<'_>>) -> Trust {
+    options
+        .and_then(|clock| clock.optional_word("trust", &[("kernel", Trust::Kernel), ("always", Trust::Always)]))
+        .unwrap_or_default()
+}
+
+/// `[hardware]`
+pub(super) fn backend(options: Option<&Options<'_>>) -> Backend {
+    options
+        .and_then(|hardware| hardware.optional_word("backend", &[("linux", Backend::Linux), ("sim", Backend::Sim)]))
+        .unwrap_or_default()
+}
+
+/// `[outbox]`
+pub(super) fn outbox(options: Option<&Options<'_>>, around: &Surroundings<'_>) -> OutboxConfig {
+    let path = |key| {
+        let options = options?;
+        let text = options.optional::<String>(key)?;
+        if text.is_empty() || text.contains('\0') {
+            options.problem(key, format!("`{key}` of {} is not a path", options.what()), None);
+            return None;
+        }
+        Some(around.resolve(&text))
+    };
+    OutboxConfig {
+        path: path("path").unwrap_or_else(|| around.machine.state_dir.join("outbox")),
+        tail: path("tail"),
+        flush: options
+            .and_then(|outbox| outbox.optional_in("flush", Duration::ZERO..=YEAR))
+            .unwrap_or(Duration::from_secs(1)),
+        max_bytes: options
+            .and_then(|outbox| outbox.optional_in("max_bytes", OUTBOX_BYTES))
+            .map_or(DEFAULT_OUTBOX_BYTES, |bytes| bytes.0),
+    }
+}
+
+/// `[broker]`
+pub(super) fn broker(options: &Options<'_>, machine: &Machine) -> Option<BrokerConfig> {
+    let listen = listen_address(options);
+    if !machine.has_broker {
+        options.problems().push(
+            Problem::new(options.span(), "this build of vigie has no embedded broker")
+                .help("install the full build, or use a broker of your own with [uplink.NAME]"),
+        );
+        return None;
+    }
+    Some(BrokerConfig { listen: listen? })
+}
+
+fn listen_address(options: &Options<'_>) -> Option<SocketAddr> {
+    const EXPECTED: &str = "expected an address and a port, such as \"127.0.0.1:1883\"";
+    if options.raw("listen").is_none() {
+        return Some(SocketAddr::from(([127, 0, 0, 1], 1883)));
+    }
+    let text = options.optional::<String>("listen")?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        options.problem("listen", format!("`listen` of {} is not an address", options.what()), Some(EXPECTED.into()));
+        return None;
+    };
+    if address.port() == 0 {
+        options.problem("listen", format!("`listen` of {} has the port 0", options.what()), Some(EXPECTED.into()));
+        return None;
+    }
+    if !address.ip().is_loopback() {
+        options.problem_with_help(
+            "listen",
+            format!(
+                "`listen` of {} is open to the network, where the broker cannot ask for passwords yet",
+                options.what()
+            ),
+            Some("expected an address of this machine alone, such as \"127.0.0.1:1883\"".to_owned()),
+            Some("for clients on the network, run a broker such as Mosquitto and name it in [uplink.NAME]".to_owned()),
+        );
+        return None;
+    }
+    Some(address)
+}
+
+/// The last level of a topic must not be one of vigie's own.
+pub(super) fn check_outright_topic(text: &str) -> Result<(), String> {
+    topic::check(text)?;
+    read::check_not_reserved(text.rsplit('/').next().unwrap_or_default())
+        .map_err(|_| "ends in a level that is reserved for vigie's own messages".to_owned())
+}

@@ -1,0 +1,98 @@
+//! What a configuration takes from the machine that it is read on: names, folders, the environment.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The machine as the configuration sees it; tests make one up.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The host's name.
+    pub hostname: String,
+    /// The board's serial number, else the machine id, else the host's name.
+    pub id: String,
+    /// Folder for what must survive a restart.
+    pub state_dir: PathBuf,
+    /// `$CREDENTIALS_DIRECTORY`, where systemd puts a service's secrets.
+    pub credentials: Option<PathBuf>,
+    /// Reads an environment variable.
+    pub env: fn(&str) -> Option<OsString>,
+    /// Is the embedded broker part of this build?
+    pub has_broker: bool,
+}
+
+impl Machine {
+    /// The machine that this runs on.
+    #[must_use]
+    pub fn this() -> Self {
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let id = id_below(Path::new("/")).unwrap_or_else(|| hostname.clone());
+        Self {
+            hostname,
+            id,
+            state_dir: state_dir(variable, rustix::process::geteuid().is_root()),
+            credentials: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            env: variable,
+            has_broker: cfg!(feature = "broker"),
+        }
+    }
+}
+
+/// An environment variable that is set to something.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn id_below(root: &Path) -> Option<String> {
+    ["proc/device-tree/serial-number", "etc/machine-id"].iter().find_map(|path| {
+        let text = std::fs::read_to_string(root.join(path)).ok()?;
+        // The device tree ends its texts with a NUL.
+        let id = text.trim_matches(|character: char| character.is_whitespace() || character == '\0');
+        (!id.is_empty()).then(|| id.to_owned())
+    })
+}
+
+/// systemd's state folder of the service, else the system's for root and the user's own for anybody else.
+fn state_dir(variable: impl Fn(&str) -> Option<OsString>, root: bool) -> PathBuf {
+    if let Some(folders) = variable("STATE_DIRECTORY") {
+        // systemd separates several with colons (systemd.exec(5)).
+        if let Some(first) = folders.to_string_lossy().split(':').next() {
+            return PathBuf::from(first);
+        }
+    }
+    let users = variable("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".local/state")));
+    match users {
+        Some(folder) if !root => folder.join("vigie"),
+        _ => PathBuf::from("/var/lib/vigie"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boards_serial_number_comes_before_the_machine_id() {
+        let root = tempfile::tempdir().expect("a folder");
+        assert_eq!(id_below(root.path()), None);
+        std::fs::create_dir_all(root.path().join("etc")).expect("a folder");
+        std::fs::write(root.path().join("etc/machine-id"), "0123abcd\n").expect("a file");
+        assert_eq!(id_below(root.path()).as_deref(), Some("0123abcd"));
+        std::fs::create_dir_all(root.path().join("proc/device-tree")).expect("a folder");
+        std::fs::write(root.path().join("proc/device-tree/serial-number"), "10000000abcdef01\0").expect("a file");
+        assert_eq!(id_below(root.path()).as_deref(), Some("10000000abcdef01"));
+    }
+
+    #[test]
+    fn the_state_folder_is_the_services_the_systems_or_the_users() {
+        let only = |wanted: &'static str, value: &'static str| {
+            move |name: &str| (name == wanted).then(|| OsString::from(value))
+        };
+        assert_eq!(state_dir(only("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"), false), PathBuf::from("/var/lib/a"));
+        assert_eq!(state_dir(only("HOME", "/root"), true), PathBuf::from("/var/lib/vigie"));
+        assert_eq!(state_dir(only("HOME", "/home/pi"), false), PathBuf::from("/home/pi/.local/state/vigie"));
+        assert_eq!(state_dir(only("XDG_STATE_HOME", "/s"), false), PathBuf::from("/s/vigie"));
+        assert_eq!(state_dir(|_| None, false), PathBuf::from("/var/lib/vigie"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Passwords, certificates and keys: where they are read from, and who else could read them.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use super::read::Surroundings;
+use super::source::read_text;
+use crate::options::{Options, Problem};
+
+const EXPECTED: &str = "expected { credential = \"NAME\" }, { file = \"PATH\" } or { env = \"NAME\" }";
+
+/// Longest password in bytes (MQTT 3.1.1, 3.1.3.5).
+const MAX_PASSWORD_BYTES: usize = 65_535;
+
+/// Reads a password from where the key says that it is.
+pub(super) fn password(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<SecretString> {
+    let value = options.raw(key)?;
+    let what = format!("`{key}` of {}", options.what());
+    if value.get_ref().is_str() {
+        options.problem_with_help(
+            key,
+            format!("{what} stands in the configuration itself, which others may read"),
+            Some(EXPECTED.to_owned()),
+            Some("write it into a file of its own, chmod 600 the file, and give its path: { file = \"…\" }".to_owned()),
+        );
+        return None;
+    }
+    let Some(table) = value.get_ref().as_table() else {
+        let message = format!("{what} has the wrong type: this is of type {}", value.get_ref().type_str());
+        options.problem(key, message, Some(EXPECTED.to_owned()));
+        return None;
+    };
+    let table = Options::new(table, value.span(), what.as_str(), options.problems());
+    let secret = from_table(&table, around);
+    table.finish();
+    secret
+}
+
+/// The keys of a `password` table.
+pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Option<SecretString> {
+    let credential = table.optional::<String>("credential");
+    let file = table.optional::<String>("file");
+    let env = table.optional::<String>("env");
+    let given = ["credential", "file", "env"].into_iter().filter(|key| table.raw(key).is_some()).collect::<Vec<_>>();
+    let [key] = given[..] else {
+        let message = format!("{} must be given in exactly one way", table.what());
+        table.problems().push(Problem::new(table.span(), message).expected(EXPECTED));
+        return None;
+    };
+    let read = match (credential, file, env) {
+        (Some(name), _, _) => from_credential(&name, around),
+        (_, Some(path), _) => from_file(&around.resolve(&path)),
+        (_, _, Some(name)) => from_environment(&name, around),
+        _ => return None,
+    };
+    let checked = read.and_then(|text| check(text).map_err(|message| (message, None)));
+    match checked {
+        Ok(secret) => Some(secret),
+        Err((message, help)) => {
+            table.problem_with_help(key, format!("{}: {message}", table.what()), None, help);
+            None
+        }
+    }
+}
+
+/// A message and a remedy.
+type Refusal = (String, Option<String>);
+
+fn from_credential(name: &str, around: &Surroundings<'_>) -> Result<String, Refusal> {
+    if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
+        return Err((format!("`{name}` cannot be the name of a credential"), None));
+    }
+    let Some(folder) = &around.machine.credentials else {
+        return Err((
+            format!("there are no credentials, as $CREDENTIALS_DIRECTORY is not set, so `{name}` cannot be read"),
+            Some(format!(
+                "systemd sets it for a unit with LoadCredential={name}:/PATH; to check by hand, set it to the folder \
+                 that holds the file `{name}`"
+            )),
+        ));
+    };
+    read_string(&folder.join(name))
+        .map_err(|message| (message, Some(format!("give the unit the line LoadCredential={name}:/PATH"))))
+}
+
+fn from_file(path: &Path) -> Result<String, Refusal> {
+    check_private(path)?;
+    read_string(path).map_err(|message| (message, None))
+}
+
+fn from_environment(name: &str, around: &Surroundings<'_>) -> Result<String, Refusal> {
+    // `std::env::var_os` panics on such names on some systems.
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err((format!("`{name}` cannot be the name of an environment variable"), None));
+    }
+    let value = (around.machine.env)(name).ok_or_else(|| {
+        (
+            format!("the environment variable {name} is not set"),
+            Some(format!("set it, or use {{ file = \"…\" }} instead of {name}")),
+        )
+    })?;
+    value.into_string().map_err(|_| (format!("the environment variable {name} is not UTF-8 text"), None))
+}
+
+fn read_string(path: &Path) -> Result<String, String> {
+    let bytes = read_text(path).map_err(|error| cannot_read(path, &error))?;
+    String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> String {
+    format!("cannot read {}: {error}", path.display())
+}
+
+/// Refuses a secret file that others than its owner may read.
+fn check_private(path: &Path) -> Result<(), Refusal> {
+    let meta = std::fs::metadata(path).map_err(|error| (cannot_read(path, &error), None))?;
+    let mode = meta.permissions().mode() & 0o777;
+    if meta.is_file() && mode & 0o077 != 0 {
+        return Err((
+            format!("{} can be read by others than its owner (mode {mode:03o})", path.display()),
+            Some(format!("chmod 600 {}", path.display())),
+        ));
+    }
+    Ok(())
+}
+
+/// Takes off the newline that editors put at the end.
+fn check(mut text: String) -> Result<SecretString, String> {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.len() > MAX_PASSWORD_BYTES {
+        return Err(format!("it is longer than {MAX_PASSWORD_BYTES} bytes"));
+    }
+    Ok(SecretString::from(text))
+}
+
+/// A PEM file that must be there and hold something with the given label; `secret`: nobody else may read it.
+pub(super) fn pem_file(
+    options: &Options<'_>,
+    key: &'static str,
+    label: &str,
+    secret: bool,
+    around: &Surroundings<'_>,
+) -> Option<PathBuf> {
+    let path = around.resolve(&options.optional::<String>(key)?);
+    match check_pem(&path, label, secret) {
+        Ok(()) => Some(path),
+        Err((message, help)) => {
+            options.problem_with_help(key, format!("`{key}` of {}: {message}", options.what()), None, help);
+            None
+        }
+    }
+}
+
+fn check_pem(path: &Path, label: &str, secret: bool) -> Result<(), Refusal> {
+    if secret {
+        check_private(path)?;
+    }
+    let text = read_text(path).map_err(|error| (cannot_read(path, &error), None))?;
+    // `PRIVATE KEY` also has forms such as `EC PRIVATE KEY` (RFC 7468, section 10).
+    let found = String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----").map(str::to_owned))
+        .any(|found| found.ends_with(label));
+    if found { Ok(()) } else { Err((format!("{} holds no {label} in PEM form", path.display()), None)) }
+}

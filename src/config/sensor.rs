@@ -1,0 +1,384 @@
+//! `[room.NAME]` and `[[sensor]]`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::SensorConfig;
+use super::gateway::check_outright_topic;
+use super::read;
+use crate::drivers::{Claim, Driver};
+use crate::options::{FromToml, Options, Problem, Problems, did_you_mean};
+use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
+use crate::reading::{Finite, Kind, Location};
+
+/// `every` where it is not given.
+const DEFAULT_EVERY: Duration = Duration::from_secs(30);
+
+/// `deadline` where it is not given. The slowest chips of the registry answer within a second.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Longest unit, in characters.
+pub const MAX_UNIT_CHARS: usize = 32;
+
+/// More digits after the point than these are noise in a double of everyday size.
+const MAX_ROUND: u8 = 12;
+
+/// A sensor, where it stands, and what it uses.
+pub(super) struct Placed {
+    pub(super) sensor: SensorConfig,
+    pub(super) claims: Vec<Claim>,
+    /// Where its name stands.
+    pub(super) at: Range<usize>,
+}
+
+/// `[room.NAME]`: what its sensors have in common.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    label: Option<String>,
+    location: Option<Location>,
+    every: Option<Duration>,
+    heartbeat: Option<Duration>,
+    tags: Vec<(String, String)>,
+}
+
+/// All `[room.NAME]`.
+pub(super) fn rooms(root: &Options<'_>) -> BTreeMap<String, Room> {
+    let mut rooms = BTreeMap::new();
+    let Some(table) = root.section_called("room", "`room`") else { return rooms };
+    for (key, value) in table.entries() {
+        let name = key.get_ref().as_ref();
+        if let Err(why) = read::check_name(name) {
+            root.problems().push(Problem::new(key.span(), format!("the room name `{name}` {why}")));
+        }
+        if let Some(options) = Options::table(value, format!("[room.{name}]"), root.problems()) {
+            rooms.insert(name.to_owned(), room(&options));
+            options.finish();
+        }
+    }
+    rooms
+}
+
+/// The keys of a room.
+pub(super) fn room(options: &Options<'_>) -> Room {
+    Room {
+        label: read::label(options, "label"),
+        location: read::location(options),
+        every: read::period(options, "every"),
+        heartbeat: read::period(options, "heartbeat"),
+        tags: read::tags(options),
+    }
+}
+
+/// All `[[sensor]]`, in order.
+pub(super) fn sensors(
+    root: &Options<'_>,
+    rooms: &BTreeMap<String, Room>,
+    gateway_location: Option<Location>,
+    drivers: &'static [&'static Driver],
+) -> Vec<Placed> {
+    let Some(value) = root.raw("sensor") else { return Vec::new() };
+    let Some(list) = value.get_ref().as_array() else {
+        root.problem(
+            "sensor",
+            format!("`sensor` has the wrong type: this is of type {}", value.get_ref().type_str()),
+            Some("expected [[sensor]], with two brackets: there may be several".to_owned()),
+        );
+        return Vec::new();
+    };
+    let mut sensors = Vec::new();
+    for item in list.iter() {
+        let given = item.get_ref().as_table().and_then(|table| table.get("name")?.get_ref().as_str());
+        let what = given.map_or_else(|| "the sensor".to_owned(), |name| format!("sensor `{name}`"));
+        let Some(options) = Options::table(item, what, root.problems()) else { continue };
+        sensors.extend(sensor(&options, rooms, gateway_location, drivers));
+    }
+    sensors
+}
+
+/// One sensor, with the keys of its driver.
+fn sensor(
+    options: &Options<'_>,
+    rooms: &BTreeMap<String, Room>,
+    gateway_location: Option<Location>,
+    drivers: &'static [&'static Driver],
+) -> Option<Placed> {
+    let driver = driver(options, drivers);
+    let common = common(options, driver);
+    let parsed = driver.and_then(|driver| (driver.parse)(options));
+    if driver.is_some() {
+        // Only a known driver says which other keys there may be.
+        options.finish();
+    }
+    let (driver, parsed, name) = (driver?, parsed?, common.name?);
+    let room = common.room.as_ref().and_then(|name| rooms.get(name));
+    let mut tags: BTreeMap<String, String> = room.iter().flat_map(|room| room.tags.iter().cloned()).collect();
+    tags.extend(common.tags);
+    let pipeline =
+        PipelineConfig { heartbeat: common.pipeline.heartbeat.or_else(|| room?.heartbeat), ..common.pipeline };
+    Some(Placed {
+        claims: parsed.claims,
+        at: options.raw("name").map_or_else(|| options.span(), Spanned::span),
+        sensor: SensorConfig {
+            name,
+            label: common.label,
+            room_label: room.and_then(|room| room.label.clone()),
+            location: common.location.or_else(|| room?.location).or(gateway_location),
+            room: common.room,
+            tags: tags.into_iter().collect(),
+            driver,
+            source: parsed.source,
+            every: common.every.or_else(|| room?.every).unwrap_or(DEFAULT_EVERY),
+            deadline: common.deadline.unwrap_or(DEFAULT_DEADLINE),
+            pipeline: Arc::new(pipeline),
+        },
+    })
+}
+
+fn driver(options: &Options<'_>, drivers: &'static [&'static Driver]) -> Option<&'static Driver> {
+    let name = options.required::<String>("driver")?;
+    let found = drivers.iter().copied().find(|driver| driver.name == name);
+    if found.is_none() {
+        let known: Vec<&str> = drivers.iter().map(|driver| driver.name).collect();
+        options.problem_with_help(
+            "driver",
+            format!("there is no driver `{name}`"),
+            Some(format!("expected one of {}", known.join(", "))),
+            did_you_mean(&name, &known).map(|word| format!("did you mean \"{word}\"?")),
+        );
+    }
+    found
+}
+
+/// What any sensor may have, whatever its driver.
+pub(super) struct Common {
+    name: Option<String>,
+    label: Option<String>,
+    room: Option<String>,
+    location: Option<Location>,
+    tags: Vec<(String, String)>,
+    every: Option<Duration>,
+    deadline: Option<Duration>,
+    pipeline: PipelineConfig,
+}
+
+/// The keys that all sensors have in common.
+pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> Common {
+    options.required::<String>("name");
+    let quantities = quantities(options, driver);
+    let change = change(options, driver, &quantities);
+    Common {
+        name: read::name(options, "name"),
+        label: read::label(options, "label"),
+        room: read::name(options, "room"),
+        location: read::location(options),
+        tags: read::tags(options),
+        every: read::period(options, "every"),
+        deadline: read::period(options, "deadline"),
+        pipeline: PipelineConfig { quantities, change, heartbeat: read::period(options, "heartbeat") },
+    }
+}
+
+/// `[sensor.quantity.NAME]`
+fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> BTreeMap<String, QuantityConfig> {
+    let mut quantities = BTreeMap::new();
+    let Some(table) = options.section("quantity") else { return quantities };
+    for (key, value) in table.entries() {
+        let name = key.get_ref().as_ref();
+        if let Some(driver) = driver
+            && let Some(problem) = unknown_quantity(name, key.span(), options.what(), &declared(driver))
+        {
+            options.problems().push(problem);
+        }
+        let what = format!("quantity `{name}` of {}", options.what());
+        let Some(own) = Options::table(value, what, options.problems()) else { continue };
+        let quantity = quantity(&own);
+        if quantity.rename.is_none()
+            && let Err(why) = read::check_name(name)
+        {
+            options.problems().push(
+                Problem::new(key.span(), format!("the quantity name `{name}` {why}"))
+                    .help("give it a name for topics: as = \"…\""),
+            );
+        }
+        own.finish();
+        quantities.insert(name.to_owned(), quantity);
+    }
+    quantities
+}
+
+/// The keys of a quantity.
+pub(super) fn quantity(options: &Options<'_>) -> QuantityConfig {
+    let kind = options.optional_word(
+        "kind",
+        &[
+            ("number", Kind::Number),
+            ("switch", Kind::Switch),
+            ("text", Kind::Text),
+            ("event", Kind::Event),
+            ("bytes", Kind::Bytes),
+        ],
+    );
+    let quantity = QuantityConfig {
+        rename: read::name(options, "as"),
+        unit: unit(options),
+        kind,
+        topic: outright_topic(options),
+        multiply: options.optional("multiply").and_then(Finite::new),
+        offset: options.optional("offset").and_then(Finite::new),
+        round: options.optional_in("round", 0..=MAX_ROUND),
+    };
+    if quantity.multiply.is_some_and(|factor| factor.get() == 0.0) {
+        options.problem("multiply", format!("`multiply` of {} is 0: every value would be 0", options.what()), None);
+    }
+    if let Some(kind) = kind.filter(|kind| !matches!(kind, Kind::Number | Kind::Event)) {
+        for key in ["multiply", "offset", "round"] {
+            if options.raw(key).is_some() {
+                let message = format!("`{key}` of {} is for numbers, but its kind is {}", options.what(), word(kind));
+                options.problem(key, message, None);
+            }
+        }
+    }
+    quantity
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Number => "number",
+        Kind::Switch => "switch",
+        Kind::Text => "text",
+        Kind::Event => "event",
+        Kind::Bytes => "bytes",
+    }
+}
+
+fn unit(options: &Options<'_>) -> Option<String> {
+    let unit = options.optional::<String>("unit")?;
+    let why = if unit.trim().is_empty() {
+        "is empty".to_owned()
+    } else if unit.chars().count() > MAX_UNIT_CHARS {
+        format!("is longer than {MAX_UNIT_CHARS} characters")
+    } else if unit.chars().any(char::is_control) {
+        "contains a control character".to_owned()
+    } else {
+        return Some(unit);
+    };
+    options.problem(
+        "unit",
+        format!("`unit` of {} {why}", options.what()),
+        Some("expected a unit such as \"°C\"; leave the key out where there is none".to_owned()),
+    );
+    None
+}
+
+fn outright_topic(options: &Options<'_>) -> Option<String> {
+    let topic = options.optional::<String>("topic")?;
+    match check_outright_topic(&topic) {
+        Ok(()) => Some(topic),
+        Err(why) => {
+            options.problem(
+                "topic",
+                format!("`topic` of {} {why}", options.what()),
+                Some("expected a topic such as \"maison/salon/temperature\"".to_owned()),
+            );
+            None
+        }
+    }
+}
+
+/// `change = { QUANTITY = 0.1, QUANTITY = { relative = 0.01 } }`
+fn change(
+    options: &Options<'_>,
+    driver: Option<&'static Driver>,
+    quantities: &BTreeMap<String, QuantityConfig>,
+) -> BTreeMap<String, Deadband> {
+    let mut change = BTreeMap::new();
+    let Some(table) = options.section("change") else { return change };
+    for (key, value) in table.entries() {
+        let name = key.get_ref().as_ref();
+        if let Some(driver) = driver
+            && let Some(problem) = unknown_quantity(name, key.span(), options.what(), &published(driver, quantities))
+        {
+            options.problems().push(problem);
+        }
+        let event = quantities.iter().any(|(given, quantity)| {
+            quantity.kind == Some(Kind::Event) && quantity.rename.as_deref().unwrap_or(given) == name
+        });
+        if event {
+            let message = format!("`change` cannot filter `{name}` of {}: events are always published", options.what());
+            options.problems().push(Problem::new(key.span(), message));
+        }
+        if let Some(deadband) = deadband(value, name, options.what(), options.problems()) {
+            change.insert(name.to_owned(), deadband);
+        }
+    }
+    change
+}
+
+fn deadband<'a>(value: &'a Spanned<DeValue<'a>>, name: &str, sensor: &str, problems: &'a Problems) -> Option<Deadband> {
+    let what = format!("`change` for `{name}` of {sensor}");
+    if let Some(table) = value.get_ref().as_table() {
+        let options = Options::new(table, value.span(), what.as_str(), problems);
+        let fraction = relative(&options);
+        options.finish();
+        return fraction.map(Deadband::Relative);
+    }
+    match f64::from_toml(value.get_ref()) {
+        Ok(number) if number >= 0.0 => return Finite::new(number).map(Deadband::Absolute),
+        Ok(_) => problems.push(
+            Problem::new(value.span(), format!("{what} is negative"))
+                .expected("expected a number from 0 on; 0 means any change at all"),
+        ),
+        Err(why) => {
+            let why =
+                why.unwrap_or_else(|| format!("has the wrong type: this is of type {}", value.get_ref().type_str()));
+            problems.push(
+                Problem::new(value.span(), format!("{what} {why}"))
+                    .expected("expected a number in the quantity's unit, or { relative = 0.01 }"),
+            );
+        }
+    }
+    None
+}
+
+/// The key of a relative deadband.
+pub(super) fn relative(options: &Options<'_>) -> Option<Finite> {
+    let fraction = options.required::<f64>("relative")?;
+    if fraction > 0.0 && fraction < 1.0 {
+        return Finite::new(fraction);
+    }
+    options.problem(
+        "relative",
+        format!("`relative` of {} is out of range", options.what()),
+        Some("expected a fraction above 0 and below 1; 0.01 is one percent".to_owned()),
+    );
+    None
+}
+
+/// The names that the driver gives its quantities; none where the device or the configuration names them.
+fn declared(driver: &'static Driver) -> Vec<&'static str> {
+    driver.quantities.iter().map(|quantity| quantity.name).collect()
+}
+
+/// The names under which a driver's declared quantities are published.
+fn published<'q>(driver: &'static Driver, quantities: &'q BTreeMap<String, QuantityConfig>) -> Vec<&'q str> {
+    declared(driver)
+        .into_iter()
+        .map(|name| quantities.get(name).and_then(|quantity| quantity.rename.as_deref()).unwrap_or(name))
+        .collect()
+}
+
+fn unknown_quantity(name: &str, at: Range<usize>, sensor: &str, known: &[&str]) -> Option<Problem> {
+    if known.is_empty() || known.contains(&name) {
+        return None;
+    }
+    let problem = Problem::new(at, format!("{sensor} has no quantity `{name}`"));
+    Some(match did_you_mean(name, known) {
+        Some(word) => problem.help(format!("did you mean `{word}`?")),
+        None => problem.help(format!("it has: {}", known.join(", "))),
+    })
+}

@@ -1,0 +1,251 @@
+//! The files of a configuration: reading them, parsing them, merging them into one table.
+//!
+//! Every file gets a range of positions of its own, one after the other, so that one span says both file and place,
+//! and whoever reads the merged table need not know that there are several files.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use crate::options::Problem;
+
+/// Largest file that is read, in bytes. A configuration of a thousand sensors is a fifth of it.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A file of the configuration.
+#[derive(Clone)]
+pub(super) struct File {
+    /// Path as the user gave it.
+    pub(super) path: String,
+    /// Text; empty if the file could not be read.
+    pub(super) text: String,
+    /// Position of the file's first byte; its positions end with `base + text.len()`.
+    pub(super) base: usize,
+}
+
+impl fmt::Debug for File {
+    /// Without the text: it may hold a password that somebody wrote into the file by mistake.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.path).field("bytes", &self.text.len()).finish()
+    }
+}
+
+/// The files of a configuration, in the order in which they count.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Files(Vec<File>);
+
+impl Files {
+    /// A text that does not come from a file, under a name for messages.
+    pub(super) fn of_text(name: &str, text: &str) -> Self {
+        let mut files = Self::default();
+        files.add(name.to_owned(), text.to_owned());
+        files
+    }
+
+    /// Reads `path` and the fragments in its `.d` folder, sorted by name.
+    pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Self {
+        let mut files = Self::default();
+        files.read_one(path, problems);
+        let folder = path.with_extension("d");
+        match fragments(&folder) {
+            Ok(paths) => {
+                for path in &paths {
+                    files.read_one(path, problems);
+                }
+            }
+            Err(error) => {
+                let at = files.add(folder.display().to_string(), String::new());
+                problems.push(Problem::new(at, format!("cannot list the folder of fragments: {error}")));
+            }
+        }
+        files
+    }
+
+    fn add(&mut self, path: String, text: String) -> Range<usize> {
+        // One position more than bytes, so that the end of a file is not the beginning of the next.
+        let base = self.0.last().map_or(0, |last| last.base + last.text.len() + 1);
+        self.0.push(File { path, text, base });
+        base..base
+    }
+
+    fn read_one(&mut self, path: &Path, problems: &mut Vec<Problem>) {
+        match read_text(path) {
+            Ok(bytes) => {
+                let invalid = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
+                let text = match String::from_utf8_lossy(&bytes) {
+                    Cow::Borrowed(text) => text.to_owned(),
+                    Cow::Owned(text) => text,
+                };
+                let at = self.add(path.display().to_string(), text);
+                if let Some(offset) = invalid {
+                    let place = at.start + offset;
+                    problems.push(
+                        Problem::new(place..place + '\u{fffd}'.len_utf8(), "the file is not UTF-8 text")
+                            .expected("this is the first byte that is not")
+                            .help("save the file with the encoding UTF-8"),
+                    );
+                }
+            }
+            Err(error) => {
+                let at = self.add(path.display().to_string(), String::new());
+                problems.push(Problem::new(at, format!("cannot read the configuration: {error}")));
+            }
+        }
+    }
+
+    /// All files.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &File> {
+        self.0.iter()
+    }
+
+    /// The file that a position is in, with the span's place in its text.
+    pub(super) fn locate(&self, span: &Range<usize>) -> Option<(&File, Range<usize>)> {
+        let file = self.0.iter().rev().find(|file| file.base <= span.start)?;
+        let length = file.text.len();
+        let start = (span.start - file.base).min(length);
+        let end = span.end.saturating_sub(file.base).clamp(start, length);
+        Some((file, start..end))
+    }
+
+    /// Line of a position within its file, counted from 0 over all files' lines: equal for two places on one line.
+    fn line_of(&self, position: usize) -> Option<(usize, usize)> {
+        let (file, place) = self.locate(&(position..position))?;
+        let lines = file.text.as_bytes().get(..place.start)?.iter().filter(|byte| **byte == b'\n').count();
+        Some((file.base, lines))
+    }
+
+    /// Are both positions on the same line of the same file?
+    pub(super) fn same_line(&self, a: usize, b: usize) -> bool {
+        self.line_of(a) == self.line_of(b)
+    }
+
+    /// CRC-32 of all bytes, in hexadecimal.
+    pub(super) fn hash(&self) -> String {
+        let mut hasher = crc32fast::Hasher::new();
+        for file in &self.0 {
+            hasher.update(file.text.as_bytes());
+        }
+        format!("{:08x}", hasher.finalize())
+    }
+
+    /// The same files with other texts of the same length.
+    pub(super) fn map_texts(self, change: impl Fn(&str) -> String) -> Self {
+        Self(self.0.into_iter().map(|file| File { text: change(&file.text), ..file }).collect())
+    }
+
+    /// Parses all files and merges them. Syntax errors and contradictions between files are noted.
+    pub(super) fn parse(&self, problems: &mut Vec<Problem>) -> DeTable<'_> {
+        let mut merged = DeTable::new();
+        for file in &self.0 {
+            let (table, errors) = DeTable::parse_recoverable(&file.text);
+            for error in errors {
+                let span = error.span().unwrap_or(0..0);
+                problems.push(Problem::new(
+                    span.start + file.base..span.end + file.base,
+                    format!("not valid TOML: {}", error.message()),
+                ));
+            }
+            merge(&mut merged, shift_table(table.into_inner(), file.base), problems);
+        }
+        merged
+    }
+}
+
+fn fragments(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads a file of at most [`MAX_FILE_BYTES`].
+pub(super) fn read_text(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("the file is larger than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Moves all spans of a table behind those of the files before it.
+fn shift_table(table: DeTable<'_>, by: usize) -> DeTable<'_> {
+    let mut shifted = DeTable::new();
+    for (key, value) in table {
+        let span = key.span();
+        shifted.insert(Spanned::new(span.start + by..span.end + by, key.into_inner()), shift(value, by));
+    }
+    shifted
+}
+
+fn shift(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
+    let span = value.span();
+    let inner = match value.into_inner() {
+        DeValue::Table(table) => DeValue::Table(shift_table(table, by)),
+        DeValue::Array(array) => {
+            let mut shifted = DeArray::new();
+            for item in array {
+                shifted.push(shift(item, by));
+            }
+            DeValue::Array(shifted)
+        }
+        scalar => scalar,
+    };
+    Spanned::new(span.start + by..span.end + by, inner)
+}
+
+/// Adds `from` to `into`: tables merge, lists of tables add up, and anything else must not be there yet.
+fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, problems: &mut Vec<Problem>) {
+    for (key, value) in from {
+        let Some((first_key, first)) = into.get_key_value(key.get_ref().as_ref()) else {
+            into.insert(key, value);
+            continue;
+        };
+        let first_place = first_key.span();
+        let addable = match (first.get_ref(), value.get_ref()) {
+            (DeValue::Table(_), DeValue::Table(_)) => true,
+            (DeValue::Array(first), DeValue::Array(second)) => is_list_of_tables(first) && is_list_of_tables(second),
+            _ => false,
+        };
+        if !addable {
+            problems.push(
+                Problem::new(key.span(), format!("`{}` is given in two files", key.get_ref()))
+                    .expected("given again here")
+                    .related(first_place, "first given here")
+                    .help("keep one of them"),
+            );
+            continue;
+        }
+        match (into.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.into_inner()) {
+            (Some(DeValue::Table(first)), DeValue::Table(second)) => merge(first, second, problems),
+            (Some(DeValue::Array(first)), DeValue::Array(second)) => {
+                for item in second {
+                    first.push(item);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_list_of_tables(array: &DeArray<'_>) -> bool {
+    !array.is_empty() && array.iter().all(|item| item.get_ref().is_table())
+}
