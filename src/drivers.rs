@@ -15,8 +15,32 @@ use crate::hardware::{Edge, Hardware, LineId, LineSettings, SerialSettings};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
+mod bme280;
+pub mod docs;
+mod gpio_input;
+mod host;
+mod lines;
+mod names;
+pub mod serial_json;
+
 /// All drivers, sorted by name.
-pub static DRIVERS: &[&Driver] = &[];
+pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
+
+/// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
+pub const COMMON_KEYS: [&str; 12] = [
+    "change",
+    "deadline",
+    "driver",
+    "every",
+    "heartbeat",
+    "label",
+    "location",
+    "name",
+    "quantity",
+    "room",
+    "tags",
+    "topic",
+];
 
 /// The driver of that name.
 #[must_use]
@@ -163,3 +187,6 @@ pub trait LineDecoder: Send {
     /// The level, read at `at`: when the line is taken and each `every`.
     fn level(&mut self, active: bool, at: BootTime, out: &mut Vec<Decoded>);
 }
+
+#[cfg(test)]
+mod tests;

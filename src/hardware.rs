@@ -13,10 +13,14 @@ use std::time::Duration;
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, Operation};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::clock::BootTime;
-use crate::reading::Fault;
+use crate::clock::{BootTime, Clock};
+use crate::reading::{Fault, FaultCode};
 
 pub mod adjtimex;
+#[cfg(test)]
+mod contract;
+pub mod linux;
+pub mod sim;
 
 /// Which hardware the drivers run on (`[hardware] backend`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +32,20 @@ pub enum Backend {
     Sim,
 }
 
+impl Backend {
+    /// The hardware of that back end. `clock` is what simulated chips live by.
+    #[must_use]
+    pub fn start(self, clock: Arc<dyn Clock>) -> Arc<dyn Hardware> {
+        match self {
+            Self::Linux => Arc::new(linux::Linux::new()),
+            Self::Sim => Arc::new(sim::Sim::new(clock, sim::DEFAULT_SEED)),
+        }
+    }
+}
+
 /// An interface of the machine, real or simulated.
+///
+/// Lines and ports register with the reactor: take and open them from within a tokio runtime.
 pub trait Hardware: Send + Sync {
     /// The I2C bus `/dev/i2c-<bus>`.
     ///
@@ -56,6 +73,24 @@ pub struct SerialSettings {
     pub port: PathBuf,
     /// Bits per second; 8 data bits, no parity, 1 stop bit.
     pub baud: u32,
+}
+
+impl SerialSettings {
+    /// What a failed read means: the end of the stream (`None`) and the errors of a device that is gone are how Linux
+    /// says that a cable was pulled (EIO and ENXIO from a hung-up tty, ENODEV from a driver that has left).
+    #[must_use]
+    pub fn read_fault(&self, error: Option<&std::io::Error>) -> Fault {
+        let port = self.port.display();
+        let Some(error) = error else {
+            return Fault::new(FaultCode::Unplugged, format!("{port} was closed from its other end (unplugged?)"));
+        };
+        match error.raw_os_error() {
+            Some(libc::EIO | libc::ENXIO | libc::ENODEV) => {
+                Fault::new(FaultCode::Unplugged, format!("{port} is gone (unplugged?): {error}"))
+            }
+            _ => Fault::new(FaultCode::Io, format!("{port} cannot be read: {error}")),
+        }
+    }
 }
 
 /// An open serial port.
@@ -119,7 +154,8 @@ pub struct Edge {
     pub at: BootTime,
     /// The level after it: active or not (active-low is already taken into account).
     pub active: bool,
-    /// The kernel's count of events on this line, from 1; a gap means that edges were lost.
+    /// The kernel's count of events on this line, from 1; a gap means that edges were lost. Always 0 where the kernel
+    /// does not count (before Linux 5.10).
     pub sequence: u32,
 }
 
@@ -144,6 +180,8 @@ pub trait InputLine: Send {
 pub struct I2cError {
     /// The kind in embedded-hal's terms: no acknowledge, arbitration lost…
     pub kind: ErrorKind,
+    /// The same as a sensor's fault.
+    pub code: FaultCode,
     /// The system's words, with the bus.
     pub message: String,
 }

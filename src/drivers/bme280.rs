@@ -1,0 +1,481 @@
+//! Bosch BME280 (temperature, humidity, pressure) and BMP280 (temperature, pressure) on I2C.
+//!
+//! Data sheets: BST-BME280-DS002 and BST-BMP280-DS001; section numbers below are the BME280's. One forced measurement
+//! a sample, each quantity once (oversampling × 1, filter off: "weather monitoring", 3.5.1). Does not do SPI, normal
+//! mode or the filter.
+
+use std::thread;
+use std::time::Duration;
+
+use embedded_hal::i2c::{ErrorKind, I2c};
+
+use super::{Claim, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
+use crate::hardware::{Hardware, I2cBus, I2cError};
+use crate::options::Options;
+use crate::reading::{Fault, FaultCode, Kind, Sample, Value};
+
+const TEMPERATURE: &str = "temperature";
+const HUMIDITY: &str = "humidity";
+const PRESSURE: &str = "pressure";
+
+pub(crate) static DRIVER: Driver = Driver {
+    name: "bme280",
+    summary: "Bosch BME280 or BMP280 on I2C: temperature, pressure, and (BME280) humidity",
+    notes: "\
+Wiring: VCC to 3V3 (never 5 V at the chip itself), GND, SDA to GPIO2, SCL to GPIO3. Address 0x76 with SDO at ground,
+0x77 with SDO at 3V3. Switch I2C on with `sudo raspi-config nonint do_i2c 0`; the user that vigie runs as must belong to
+the group `i2c`.
+
+Which of the two chips answers is read from the chip; a BMP280, often sold as a BME280, gives no humidity. Each sample is
+one forced measurement of about 10 ms; the chip sleeps in between and does not warm itself. Values are rounded to 0.01.
+A value outside of the chip's range is the fault `impossible`; a measurement that was not made, `bad-data`.",
+    sample: r#"[[sensor]]
+name = "meteo"
+driver = "bme280"
+bus = 1
+address = 0x76
+every = "10s"
+"#,
+    options: &[
+        OptionInfo { name: "bus", values: "0 to 255", default: Some("1"), help: "N of `/dev/i2c-N`." },
+        OptionInfo {
+            name: "address",
+            values: "0x76 or 0x77",
+            default: Some("0x76"),
+            help: "`i2cdetect -y 1` shows which.",
+        },
+    ],
+    quantities: &[
+        QuantityInfo {
+            name: TEMPERATURE,
+            unit: Some("°C"),
+            kind: Kind::Number,
+            help: "-40 to 85 °C, ± 1 °C; of the chip itself, a little above that of the air.",
+        },
+        QuantityInfo {
+            name: HUMIDITY,
+            unit: Some("%"),
+            kind: Kind::Number,
+            help: "BME280 only. 0 to 100 % relative humidity, ± 3 %.",
+        },
+        QuantityInfo {
+            name: PRESSURE,
+            unit: Some("hPa"),
+            kind: Kind::Number,
+            help: "300 to 1100 hPa, ± 1 hPa, at the sensor's height.",
+        },
+    ],
+    parse,
+};
+
+const DEFAULT_BUS: u8 = 1;
+const ADDRESSES: [u8; 2] = [0x76, 0x77];
+
+fn parse(options: &Options<'_>) -> Option<Parsed> {
+    let bus = options.optional("bus").unwrap_or(DEFAULT_BUS);
+    let address = options.optional("address").unwrap_or(ADDRESSES[0]);
+    if !ADDRESSES.contains(&address) {
+        options.problem(
+            "address",
+            format!("a BME280 or BMP280 cannot have the address {address:#04x}"),
+            Some("expected 0x76 or 0x77".to_owned()),
+        );
+    }
+    Some(Parsed {
+        source: Source::Poller(Box::new(Settings { bus, address })),
+        claims: vec![Claim::I2c { bus, address }],
+    })
+}
+
+struct Settings {
+    bus: u8,
+    address: u8,
+}
+
+impl Open for Settings {
+    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        let mut registers = Registers { bus: hardware.i2c(self.bus)?, number: self.bus, address: self.address };
+        let model = identify(&mut registers)?;
+        registers.write(Register::Reset, RESET_WORD)?;
+        wait_until_clear(&mut registers, IM_UPDATE, START_UP)?;
+        let calibration = read_calibration(&mut registers, model)?;
+        Ok(Box::new(Bme280 { registers, calibration }))
+    }
+}
+
+/// Registers by their addresses (5.3).
+#[derive(Clone, Copy, Debug)]
+enum Register {
+    Calibration = 0x88,
+    Id = 0xd0,
+    Reset = 0xe0,
+    CalibrationHumidity = 0xe1,
+    CtrlHum = 0xf2,
+    Status = 0xf3,
+    CtrlMeas = 0xf4,
+    Config = 0xf5,
+    Data = 0xf7,
+}
+
+/// Written to `Reset`, starts the chip anew (5.4.2).
+const RESET_WORD: u8 = 0xb6;
+
+/// `status`: a measurement is under way; the calibration is being copied (5.4.4).
+const MEASURING: u8 = 1 << 3;
+const IM_UPDATE: u8 = 1;
+
+/// Start-up time after a reset (1.1, table 1).
+const START_UP: Duration = Duration::from_millis(2);
+
+/// The longest that a measurement of all three, each once, takes: 1.25 + 2.3 + (2.3 + 0.575) × 2 ms (9.1).
+const MEASURING_TIME: Duration = Duration::from_micros(9_300);
+
+/// How often `status` is read before the chip counts as hanging, with a pause of [`START_UP`] in between.
+const STATUS_READS: u32 = 10;
+
+/// `ctrl_hum`: humidity once. `ctrl_meas`: temperature once, pressure once, forced mode. `config`: filter off, I2C.
+const HUMIDITY_ONCE: u8 = 0b001;
+const FORCE_ONCE: u8 = 0b001_001_01;
+const NO_FILTER: u8 = 0;
+
+/// What the data registers hold where a measurement was skipped or never made (5.4.6 to 5.4.8).
+const SKIPPED_20_BITS: u32 = 0x80000;
+const SKIPPED_16_BITS: u32 = 0x8000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Model {
+    Bme280,
+    Bmp280,
+}
+
+struct Registers {
+    bus: I2cBus,
+    number: u8,
+    address: u8,
+}
+
+impl Registers {
+    fn read(&mut self, register: Register, buffer: &mut [u8]) -> Result<(), Fault> {
+        self.bus
+            .write_read(self.address, &[register as u8], buffer)
+            .map_err(|error| self.fault(register, "read", &error))
+    }
+
+    fn write(&mut self, register: Register, value: u8) -> Result<(), Fault> {
+        self.bus.write(self.address, &[register as u8, value]).map_err(|error| self.fault(register, "written", &error))
+    }
+
+    fn fault(&self, register: Register, done: &str, error: &I2cError) -> Fault {
+        let address = register as u8;
+        Fault::new(error.code, format!("the register {register:?} ({address:#04x}) cannot be {done}: {error}"))
+    }
+
+    /// Where the chip is, for messages.
+    fn place(&self) -> String {
+        format!("address {:#04x} on I2C bus {}", self.address, self.number)
+    }
+}
+
+/// Which chip answers (5.4.1; BMP280 4.3.1, where 0x56 and 0x57 are samples).
+fn identify(registers: &mut Registers) -> Result<Model, Fault> {
+    let mut id = [0];
+    if let Err(error) = registers.bus.write_read(registers.address, &[Register::Id as u8], &mut id) {
+        let place = registers.place();
+        return Err(match error.kind {
+            ErrorKind::NoAcknowledge(_) => Fault::new(
+                FaultCode::Missing,
+                format!(
+                    "nothing answers at {place}: check the wiring, and with `i2cdetect -y {}` whether the chip has \
+                     the other address (SDO at ground: 0x76, at 3V3: 0x77)",
+                    registers.number
+                ),
+            ),
+            _ => registers.fault(Register::Id, "read", &error),
+        });
+    }
+    let found = match id[0] {
+        0x60 => return Ok(Model::Bme280),
+        0x56..=0x58 => return Ok(Model::Bmp280),
+        0x61 => "is a BME680 or BME688",
+        0x55 => "is a BMP180",
+        0x50 => "is a BMP388",
+        0x00 | 0xff => "is no chip's (is the data line stuck?)",
+        _ => "is not known",
+    };
+    Err(Fault::new(
+        FaultCode::WrongChip,
+        format!(
+            "the chip at {} is not a BME280 (0x60) or BMP280 (0x58): its identity {:#04x} {found}",
+            registers.place(),
+            id[0]
+        ),
+    ))
+}
+
+/// Waits, with the bus free, until a bit of `status` is clear.
+fn wait_until_clear(registers: &mut Registers, bit: u8, usual: Duration) -> Result<(), Fault> {
+    thread::sleep(usual);
+    for _ in 0..STATUS_READS {
+        let mut status = [0];
+        registers.read(Register::Status, &mut status)?;
+        if status[0] & bit == 0 {
+            return Ok(());
+        }
+        thread::sleep(START_UP);
+    }
+    let place = registers.place();
+    Err(Fault::new(FaultCode::BadData, format!("the chip at {place} stays busy (bit {bit:#04x} of its status)")))
+}
+
+fn read_calibration(registers: &mut Registers, model: Model) -> Result<Calibration, Fault> {
+    let mut low = [0; 26];
+    registers.read(Register::Calibration, &mut low)?;
+    let mut high = [0; 7];
+    if model == Model::Bme280 {
+        registers.read(Register::CalibrationHumidity, &mut high)?;
+    }
+    let calibration = Calibration::from_registers(&low, (model == Model::Bme280).then_some(&high));
+    // No chip has these: they are what a bus gives whose data line hangs.
+    if [0.0, 65_535.0].contains(&calibration.t1) || [0.0, 65_535.0].contains(&calibration.p1) {
+        let place = registers.place();
+        return Err(Fault::new(FaultCode::BadData, format!("the chip at {place} gives an empty calibration")));
+    }
+    Ok(calibration)
+}
+
+struct Bme280 {
+    registers: Registers,
+    calibration: Calibration,
+}
+
+impl Poller for Bme280 {
+    fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
+        let with_humidity = self.calibration.humidity.is_some();
+        // All settings each time: a chip that lost its power in between is right again.
+        self.registers.write(Register::Config, NO_FILTER)?;
+        if with_humidity {
+            self.registers.write(Register::CtrlHum, HUMIDITY_ONCE)?;
+        }
+        self.registers.write(Register::CtrlMeas, FORCE_ONCE)?;
+        wait_until_clear(&mut self.registers, MEASURING, MEASURING_TIME)?;
+        // One read gives values of one measurement (4: data register shadowing).
+        let mut data = [0; 8];
+        self.registers.read(Register::Data, if with_humidity { &mut data } else { &mut data[..6] })?;
+        convert(&self.calibration, &data)
+    }
+}
+
+/// Samples from the registers `press_msb` to `hum_lsb`.
+fn convert(calibration: &Calibration, data: &[u8; 8]) -> Result<Vec<Sample>, Fault> {
+    let [p1, p2, p3, t1, t2, t3, h1, h2] = *data;
+    let raw_pressure = u32::from_be_bytes([0, p1, p2, p3]) >> 4;
+    let raw_temperature = u32::from_be_bytes([0, t1, t2, t3]) >> 4;
+    let raw_humidity = u32::from(u16::from_be_bytes([h1, h2]));
+
+    let fine = calibration.fine_temperature(measured(TEMPERATURE, raw_temperature, SKIPPED_20_BITS)?);
+    let pressure = calibration.pressure(measured(PRESSURE, raw_pressure, SKIPPED_20_BITS)?, fine);
+    let mut samples = vec![
+        in_range(TEMPERATURE, fine / 5120.0, -40.0, 85.0, "°C")?,
+        in_range(PRESSURE, pressure / 100.0, 300.0, 1100.0, "hPa")?,
+    ];
+    if let Some(humidity) = &calibration.humidity {
+        let raw = measured(HUMIDITY, raw_humidity, SKIPPED_16_BITS)?;
+        samples.push(in_range(HUMIDITY, humidity.relative(raw, fine), 0.0, 100.0, "%")?);
+    }
+    Ok(samples)
+}
+
+fn measured(quantity: &str, raw: u32, skipped: u32) -> Result<f64, Fault> {
+    if raw == skipped {
+        let detail = format!("the chip holds its power-on value {skipped:#x} for the {quantity}: it did not measure");
+        return Err(Fault::new(FaultCode::BadData, detail));
+    }
+    Ok(raw.into())
+}
+
+/// A sample, rounded to 0.01, if it lies where the chip can measure (table 1 to 3) and is a number at all.
+fn in_range(quantity: &'static str, value: f64, min: f64, max: f64, unit: &str) -> Result<Sample, Fault> {
+    let rounded = (value * 100.0).round() / 100.0;
+    match Value::number(rounded) {
+        Some(number) if (min..=max).contains(&rounded) => Ok(Sample::new(quantity, number)),
+        _ => Err(Fault::new(
+            FaultCode::Impossible,
+            format!("a {quantity} of {rounded} {unit} is outside of what the chip can measure ({min} to {max} {unit})"),
+        )),
+    }
+}
+
+/// dig_T1 to dig_P9 and dig_H1 to dig_H6 (table 16), and the formulas in doubles (8.1).
+struct Calibration {
+    t1: f64,
+    t2: f64,
+    t3: f64,
+    p1: f64,
+    /// dig_P2 to dig_P9.
+    p: [f64; 8],
+    /// The BME280's.
+    humidity: Option<HumidityCalibration>,
+}
+
+struct HumidityCalibration {
+    h1: f64,
+    h2: f64,
+    h3: f64,
+    h4: f64,
+    h5: f64,
+    h6: f64,
+}
+
+impl Calibration {
+    /// From the registers 0x88 to 0xa1 and, of a BME280, 0xe1 to 0xe7.
+    fn from_registers(low: &[u8; 26], high: Option<&[u8; 7]>) -> Self {
+        let unsigned = |at: usize| f64::from(u16::from_le_bytes([low[at], low[at + 1]]));
+        let signed = |at: usize| f64::from(i16::from_le_bytes([low[at], low[at + 1]]));
+        Self {
+            t1: unsigned(0),
+            t2: signed(2),
+            t3: signed(4),
+            p1: unsigned(6),
+            p: [8, 10, 12, 14, 16, 18, 20, 22].map(signed),
+            humidity: high.map(|high| HumidityCalibration::from_registers(low[25], high)),
+        }
+    }
+
+    /// `t_fine`: the temperature in units of 1/5120 °C.
+    fn fine_temperature(&self, raw: f64) -> f64 {
+        let linear = (raw / 16_384.0 - self.t1 / 1_024.0) * self.t2;
+        let distance = raw / 131_072.0 - self.t1 / 8_192.0;
+        linear + distance * distance * self.t3
+    }
+
+    /// Pa; not finite for a calibration that cannot be.
+    fn pressure(&self, raw: f64, fine: f64) -> f64 {
+        let [p2, p3, p4, p5, p6, p7, p8, p9] = self.p;
+        let x = fine / 2.0 - 64_000.0;
+        let offset = (x * x * p6 / 32_768.0 + x * p5 * 2.0) / 4.0 + p4 * 65_536.0;
+        let slope = (p3 * x * x / 524_288.0 + p2 * x) / 524_288.0;
+        let scale = (1.0 + slope / 32_768.0) * self.p1;
+        let p = (1_048_576.0 - raw - offset / 4_096.0) * 6_250.0 / scale;
+        p + (p9 * p * p / 2_147_483_648.0 + p * p8 / 32_768.0 + p7) / 16.0
+    }
+}
+
+impl HumidityCalibration {
+    /// dig_H4 and dig_H5 are signed numbers of 12 bits that share the register 0xe5.
+    fn from_registers(h1: u8, high: &[u8; 7]) -> Self {
+        let twelve_bits = |upper: u8, lower: u8| i16::from_be_bytes([upper, lower << 4]) >> 4;
+        Self {
+            h1: h1.into(),
+            h2: i16::from_le_bytes([high[0], high[1]]).into(),
+            h3: high[2].into(),
+            h4: twelve_bits(high[3], high[4] & 0x0f).into(),
+            h5: twelve_bits(high[5], high[4] >> 4).into(),
+            h6: i8::from_le_bytes([high[6]]).into(),
+        }
+    }
+
+    /// % relative humidity, held to 0 to 100 as the data sheet does.
+    fn relative(&self, raw: f64, fine: f64) -> f64 {
+        let x = fine - 76_800.0;
+        let by_temperature = 1.0 + self.h6 / 67_108_864.0 * x * (1.0 + self.h3 / 67_108_864.0 * x);
+        let linear = (raw - (self.h4 * 64.0 + self.h5 / 16_384.0 * x)) * (self.h2 / 65_536.0 * by_temperature);
+        (linear * (1.0 - self.h1 * linear / 524_288.0)).clamp(0.0, 100.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::{SystemClock, Trust};
+    use crate::hardware::sim::Sim;
+
+    /// The calibration and raw values of the BMP280 data sheet's worked example (BST-BMP280-DS001, 3.12).
+    fn example() -> Calibration {
+        Calibration {
+            t1: 27504.0,
+            t2: 26435.0,
+            t3: -1000.0,
+            p1: 36477.0,
+            p: [-10685.0, 3024.0, 2855.0, 140.0, -7.0, 15500.0, -14600.0, 6000.0],
+            humidity: None,
+        }
+    }
+
+    fn data(pressure: u32, temperature: u32, humidity: u32) -> [u8; 8] {
+        let [_, p1, p2, p3] = (pressure << 4).to_be_bytes();
+        let [_, t1, t2, t3] = (temperature << 4).to_be_bytes();
+        let [_, _, h1, h2] = humidity.to_be_bytes();
+        [p1, p2, p3, t1, t2, t3, h1, h2]
+    }
+
+    #[test]
+    fn the_data_sheets_worked_example_comes_out() {
+        let calibration = example();
+        let fine = calibration.fine_temperature(519_888.0);
+        assert!((fine - 128_422.0).abs() < 1.0, "{fine}");
+        assert!((fine / 5120.0 - 25.08).abs() < 0.005);
+        let pressure = calibration.pressure(415_148.0, fine);
+        assert!((pressure - 100_653.27).abs() < 0.5, "{pressure}");
+
+        let samples = convert(&calibration, &data(415_148, 519_888, 0)).expect("samples");
+        let expected = [("temperature", 25.08), ("pressure", 1006.53)];
+        assert_eq!(samples, expected.map(|(name, value)| Sample::new(name, Value::number(value).expect("finite"))));
+    }
+
+    #[test]
+    fn packed_calibration_values_keep_their_signs() {
+        // dig_H4 = 0x5a3 = 1443, dig_H5 = -2 (0xffe), dig_H6 = -1.
+        let humidity = HumidityCalibration::from_registers(75, &[0x72, 0x01, 0, 0x5a, 0xe3, 0xff, 0xff]);
+        assert_eq!((humidity.h1, humidity.h2, humidity.h3), (75.0, 370.0, 0.0));
+        assert_eq!((humidity.h4, humidity.h5, humidity.h6), (1443.0, -2.0, -1.0));
+    }
+
+    #[test]
+    fn power_on_values_and_impossible_values_are_faults() {
+        let calibration = example();
+        let code = |raw: [u8; 8]| convert(&calibration, &raw).expect_err("a fault").code;
+        assert_eq!(code(data(SKIPPED_20_BITS, SKIPPED_20_BITS, SKIPPED_16_BITS)), FaultCode::BadData);
+        assert_eq!(code(data(SKIPPED_20_BITS, 519_888, 0)), FaultCode::BadData);
+        assert_eq!(code(data(415_148, 0xf_ffff, 0)), FaultCode::Impossible, "far too hot");
+        assert_eq!(code(data(415_148, 0, 0)), FaultCode::Impossible, "far too cold");
+        assert_eq!(code(data(0xf_ffff, 519_888, 0)), FaultCode::Impossible, "a vacuum");
+
+        let broken = Calibration { p1: 0.0, ..example() };
+        let fault = convert(&broken, &data(415_148, 519_888, 0)).expect_err("a division by zero");
+        assert_eq!(fault.code, FaultCode::Impossible);
+    }
+
+    /// The simulated chip makes its raw values with the data sheet's integer formulas; ours are those in doubles.
+    #[test]
+    fn both_simulated_chips_are_read() {
+        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
+        for (address, expected) in
+            [(0x76, vec!["temperature", "pressure", "humidity"]), (0x77, vec!["temperature", "pressure"])]
+        {
+            let mut chip = Settings { bus: 1, address }.open(&hardware).expect("a chip");
+            for _ in 0..3 {
+                let samples = chip.sample().expect("samples");
+                assert_eq!(samples.iter().map(|sample| &*sample.quantity).collect::<Vec<_>>(), expected);
+                for sample in samples {
+                    let Value::Number(number) = sample.value else { panic!("{sample:?} is not a number") };
+                    let room = match &*sample.quantity {
+                        TEMPERATURE => 15.0..26.0,
+                        HUMIDITY => 35.0..60.0,
+                        _ => 990.0..1030.0,
+                    };
+                    assert!(room.contains(&number.get()), "{sample:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_address_answers_nothing_and_says_what_to_check() {
+        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
+        let fault = Settings { bus: 1, address: 0x40 }.open(&hardware).err().expect("no chip");
+        assert_eq!(fault.code, FaultCode::Missing);
+        assert!(fault.detail.contains("0x40") && fault.detail.contains("i2cdetect -y 1"), "{fault}");
+    }
+}

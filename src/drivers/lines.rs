@@ -1,0 +1,82 @@
+//! Cuts a stream of bytes into lines, for the decoders of serial links.
+
+/// A line that was longer than allowed; its bytes up to the next newline are skipped, and the stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLong;
+
+/// Collects lines from chunks that are cut anywhere. Holds at most `max_bytes`.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    max_bytes: usize,
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
+    /// The rest of an over-long line is being skipped.
+    skipping: bool,
+}
+
+impl Lines {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, begun: Vec::new(), skipping: false }
+    }
+
+    /// Takes the next bytes and hands over each line that they complete, without its newline. An over-long line is
+    /// told once, as soon as it is too long.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(Result<&[u8], TooLong>)) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
+            bytes = rest;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            if self.begun.len() + head.len() > self.max_bytes {
+                line(Err(TooLong));
+            } else if self.begun.is_empty() {
+                line(Ok(head));
+            } else {
+                self.begun.extend_from_slice(head);
+                line(Ok(&self.begun));
+            }
+            self.begun.clear();
+        }
+        if self.skipping || bytes.is_empty() {
+            return;
+        }
+        if self.begun.len() + bytes.len() > self.max_bytes {
+            self.begun.clear();
+            self.skipping = true;
+            line(Err(TooLong));
+        } else {
+            self.begun.extend_from_slice(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(chunks: &[&[u8]], max_bytes: usize) -> Vec<Result<Vec<u8>, TooLong>> {
+        let mut lines = Lines::new(max_bytes);
+        let mut out = Vec::new();
+        for chunk in chunks {
+            lines.feed(chunk, |line| out.push(line.map(<[u8]>::to_vec)));
+            assert!(lines.begun.len() <= max_bytes);
+        }
+        out
+    }
+
+    #[test]
+    fn lines_are_put_together_whichever_way_they_are_cut() {
+        let text = b"one\n\ntwo\r\nthree";
+        let whole = cut(&[text], 10);
+        assert_eq!(whole, [Ok(b"one".to_vec()), Ok(vec![]), Ok(b"two\r".to_vec())]);
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(cut(&bytes, 10), whole);
+    }
+
+    #[test]
+    fn an_over_long_line_is_told_once_and_the_next_one_comes_through() {
+        assert_eq!(cut(&[b"1234\n12345\n1\n"], 4), [Ok(b"1234".to_vec()), Err(TooLong), Ok(b"1".to_vec())]);
+        assert_eq!(cut(&[b"123", b"45", b"67", b"8\n1", b"\n"], 4), [Err(TooLong), Ok(b"1".to_vec())]);
+    }
+}

@@ -1,0 +1,107 @@
+//! What the simulated sensors sense: pure functions of seed and time, so that nothing needs to be kept or told.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use crate::clock::BootTime;
+
+/// The air around a sensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Air {
+    /// °C
+    pub(super) temperature: f64,
+    /// % relative humidity
+    pub(super) humidity: f64,
+    /// Pa
+    pub(super) pressure: f64,
+}
+
+/// An ordinary room: temperature and humidity swing with the heating (40 min), the pressure with the weather (hours),
+/// and a little noise lies on everything.
+pub(super) fn air(seed: u64, at: BootTime) -> Air {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed));
+    let swing = |period: f64, shift: f64| (TAU * (seconds / period + phase + shift)).sin();
+    let noise = |salt: u64| unit(mix(seed ^ at.0 ^ mix(salt))) - 0.5;
+    let heating = swing(2_400.0, 0.0);
+    let temperature = 20.5 + 1.2 * heating + 0.2 * swing(310.0, 0.3) + 0.02 * noise(1);
+    // Warmer air at the same water content is relatively drier.
+    let humidity = 47.0 - 4.0 * heating + 1.5 * swing(3_300.0, 0.6) + 0.1 * noise(2);
+    let pressure = 101_100.0 + 900.0 * swing(20_000.0, 0.1) + 3.0 * noise(3);
+    Air { temperature, humidity, pressure }
+}
+
+/// Motion happens once in each span of this length, in nanoseconds.
+const MOTION_SPAN: u64 = 10_000_000_000;
+
+/// Does the motion sensor see anything?
+pub(super) fn motion(seed: u64, at: BootTime) -> bool {
+    let (start, end) = movement(seed, at.0 / MOTION_SPAN);
+    (start..end).contains(&at.0)
+}
+
+/// The next time after `at` at which [`motion`] changes, and what it changes to.
+pub(super) fn next_motion(seed: u64, at: BootTime) -> (BootTime, bool) {
+    let span = at.0 / MOTION_SPAN;
+    let (start, end) = movement(seed, span);
+    if at.0 < start {
+        (BootTime(start), true)
+    } else if at.0 < end {
+        (BootTime(end), false)
+    } else {
+        (BootTime(movement(seed, span + 1).0), true)
+    }
+}
+
+/// The movement within a span: it begins in the span's first 4 s and lasts 2 to 5 s, so that spans never touch.
+fn movement(seed: u64, span: u64) -> (u64, u64) {
+    let random = mix(seed ^ mix(span));
+    let start = span.saturating_mul(MOTION_SPAN).saturating_add(random % 4_000_000_000);
+    (start, start.saturating_add(2_000_000_000 + mix(random) % 3_000_000_000))
+}
+
+/// A well-mixed number from another one (the finaliser of splitmix64, Steele, Lea and Flood 2014).
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// 0 to 1.
+fn unit(random: u64) -> f64 {
+    f64::from(u32::try_from(random >> 32).expect("a u64 shifted by 32 bits fits u32")) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_air_is_that_of_a_room_and_moves_slowly() {
+        let mut before = air(7, BootTime(0));
+        for second in 1..40_000_u64 {
+            let now = air(7, BootTime(second * 1_000_000_000));
+            assert!((15.0..26.0).contains(&now.temperature), "{now:?}");
+            assert!((35.0..60.0).contains(&now.humidity), "{now:?}");
+            assert!((99_000.0..103_000.0).contains(&now.pressure), "{now:?}");
+            assert!((now.temperature - before.temperature).abs() < 0.05, "{before:?} {now:?}");
+            before = now;
+        }
+    }
+
+    #[test]
+    fn motion_changes_exactly_where_it_is_said_to_change() {
+        let mut at = BootTime(0);
+        let mut level = motion(3, at);
+        for _ in 0..200 {
+            let (next, after) = next_motion(3, at);
+            assert!(next > at);
+            assert_eq!(motion(3, BootTime(next.0 - 1)), level, "before {next:?}");
+            assert_eq!(motion(3, next), after, "at {next:?}");
+            assert_ne!(after, level);
+            (at, level) = (next, after);
+        }
+        assert!(at.0 > 90 * MOTION_SPAN, "two changes in each span");
+    }
+}
