@@ -1,0 +1,4 @@
+//! Everything that is tested from the outside, in one program.
+
+#[path = "it/config.rs"]
+mod config;
