@@ -113,7 +113,6 @@ pub(super) fn open(
         warnings: Vec::new(),
         _lock: lock,
     };
-    recovery.tail_found = found.as_ref().is_some_and(|found| found.end >= log_end);
     recovery.tail_torn = found.is_some_and(|found| found.torn);
     if let Some((path, number)) = tail_path.filter(|_| tail_holds_more) {
         recovery.from_tail = outbox.take_back(&path, number);
@@ -121,6 +120,8 @@ pub(super) fn open(
     recovery.waiting = outbox.cursors.waiting(outbox.committed);
     recovery.run_counted = outbox.make_run_durable();
     outbox.dictionary.add_run(outbox.run, boot);
+    // What the tail knew of the cursors may be news to the disk.
+    outbox.flushing.acks += u64::from(tail_header.is_some());
     outbox.write_tail_anew(now);
     outbox.warnings.retain(|warning| !matches!(warning, Warning::TailWorks));
     outbox.note_waiting(now);
