@@ -15,3 +15,4 @@ pub mod options;
 pub mod outbox;
 pub mod reading;
 pub mod topic;
+pub mod uplink;

@@ -1,0 +1,7 @@
+//! The uplink: what the outbox keeps goes to a broker by MQTT.
+
+pub mod backoff;
+pub mod keepalive;
+pub mod packet;
+pub mod saved;
+pub mod session;
