@@ -14,5 +14,6 @@ pub mod hardware;
 pub mod options;
 pub mod outbox;
 pub mod reading;
+pub mod state;
 pub mod topic;
 pub mod uplink;
