@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::BootId;
 use crate::config::PayloadShape;
 use crate::outbox::Seq;
 
@@ -12,9 +13,39 @@ use super::session::{Reading, Session, Slot, Stage, id_after};
 /// Version of the stored form; another one is not read.
 const VERSION: u8 = 1;
 
+/// The largest stored form. A window that takes more (tens of thousands of messages, acknowledged in no order at all)
+/// is stored as unknown: after a crash its messages count as possible duplicates.
+const MAX_BYTES: usize = 128 * 1_024;
+
+/// Whose session it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Which broker and client identifier, by [`peer`].
+    pub peer: u32,
+    /// The boot in which it was saved.
+    pub boot: BootId,
+    /// The run that saved it.
+    pub run: u32,
+}
+
+/// A session with what is to be known of it.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The session.
+    pub session: Session,
+    /// Whose it is.
+    pub origin: Origin,
+    /// The session that the broker may have is the other end of this one.
+    pub known: bool,
+    /// It was saved at the orderly end of its run.
+    pub closed: bool,
+}
+
 #[derive(Serialize, Deserialize)]
-struct Saved {
-    peer: u32,
+struct Stored {
+    origin: Origin,
+    known: bool,
+    closed: bool,
     next_id: u16,
     runs: Vec<Run>,
 }
@@ -47,9 +78,41 @@ pub fn peer(url: &str, client_id: &str) -> u32 {
     hash.finalize()
 }
 
+impl Saved {
+    /// Is it the last word of the run before `now`, or of this one? A session that is older would take the broker's
+    /// acknowledgements for those of other messages, and let the broker swallow messages at QoS 2 under packet ids
+    /// that it still holds.
+    ///
+    /// `tail_found`: the outbox had a tail when it was opened. Then its state is as it was at the last commit, unless
+    /// the tail was on a disk and the power failed. Without a tail only an orderly end makes sure of that.
+    #[must_use]
+    pub fn is_current(&self, now: &Origin, tail_found: bool) -> bool {
+        let from_tail = tail_found && self.origin.boot == now.boot;
+        let from_close = self.closed && self.origin.run.checked_add(1) == Some(now.run);
+        self.origin.peer == now.peer && (from_tail || from_close)
+    }
+
+    /// Reads the stored form; `None` if it is damaged or another version's.
+    #[must_use]
+    pub fn restore(bytes: &[u8], inflight: u16) -> Option<Self> {
+        let stored: Stored = postcard::from_bytes(bytes.strip_prefix(&[VERSION])?).ok()?;
+        if stored.next_id == 0 {
+            return None;
+        }
+        let first_id = stored.runs.first().map_or(stored.next_id, |run| run.id);
+        let slots = slots(first_id, &stored.runs)?;
+        Some(Self {
+            session: Session::with_slots(inflight, first_id, slots),
+            origin: stored.origin,
+            known: stored.known,
+            closed: stored.closed,
+        })
+    }
+}
+
 /// The stored form of what is in flight.
 #[must_use]
-pub fn save(session: &Session, peer: u32) -> Vec<u8> {
+pub fn save(session: &Session, origin: Origin, known: bool, closed: bool) -> Vec<u8> {
     let (first_id, slots) = session.slots();
     let mut runs: Vec<Run> = Vec::new();
     let mut id = first_id;
@@ -70,20 +133,17 @@ pub fn save(session: &Session, peer: u32) -> Vec<u8> {
         }
         id = id_after(id, 1);
     }
-    let saved = Saved { peer, next_id: id, runs };
-    postcard::to_extend(&saved, vec![VERSION]).expect("numbers can always be written")
+    let put = |known, runs| {
+        let stored = Stored { origin, known, closed, next_id: id, runs };
+        postcard::to_extend(&stored, vec![VERSION]).expect("numbers can always be written")
+    };
+    let bytes = put(known, runs);
+    if bytes.len() > MAX_BYTES { put(false, Vec::new()) } else { bytes }
 }
 
-/// The session that was saved for this peer; `None` if it is another peer's, another version's, or damaged.
-#[must_use]
-pub fn restore(bytes: &[u8], peer: u32, inflight: u16) -> Option<Session> {
-    let saved: Saved = postcard::from_bytes(bytes.strip_prefix(&[VERSION])?).ok()?;
-    if saved.peer != peer || saved.next_id == 0 {
-        return None;
-    }
-    let first_id = saved.runs.first().map_or(saved.next_id, |run| run.id);
+fn slots(first_id: u16, runs: &[Run]) -> Option<VecDeque<Slot>> {
     let mut slots = VecDeque::new();
-    for run in &saved.runs {
+    for run in runs {
         if first_id == 0 || run.id == 0 || run.count == 0 {
             return None;
         }
@@ -104,7 +164,7 @@ pub fn restore(bytes: &[u8], peer: u32, inflight: u16) -> Option<Session> {
             return None;
         }
     }
-    Some(Session::with_slots(inflight, first_id, slots))
+    Some(slots)
 }
 
 fn form(reading: &Reading) -> Form {
@@ -137,11 +197,12 @@ mod tests {
     use crate::uplink::packet::Incoming;
 
     const NOW: BootTime = BootTime(0);
+    const HERE: Origin = Origin { peer: 7, boot: BootId([1; 16]), run: 17 };
 
     fn resends(mut session: Session) -> Vec<crate::uplink::session::Resend> {
         session.disconnected();
         session.connected(true, NOW);
-        std::iter::from_fn(|| session.next_resend()).collect()
+        std::iter::from_fn(|| session.next_resend().inspect(|_| session.resent())).collect()
     }
 
     proptest! {
@@ -168,9 +229,9 @@ mod tests {
                     _ => if session.free_status() > 0 { session.sent_status(NOW) },
                 }
             }
-            let saved = save(&session, 7);
-            prop_assert!(restore(&saved, 8, 50).is_none(), "another peer's");
-            let restored = restore(&saved, 7, 50).expect("as saved");
+            let Saved { session: restored, origin, known, closed } =
+                Saved::restore(&save(&session, HERE, true, false), 50).expect("as saved");
+            prop_assert_eq!((origin, known, closed), (HERE, true, false));
             prop_assert_eq!(restored.in_flight(), session.in_flight());
             prop_assert_eq!(restored.span(), session.span());
             prop_assert_eq!(resends(restored), resends(session));
@@ -182,8 +243,23 @@ mod tests {
             if let Some(first) = bytes.first_mut() {
                 *first = VERSION;
             }
-            let peer = postcard::from_bytes::<u32>(bytes.get(1..).unwrap_or_default()).unwrap_or_default();
-            if let Some(session) = restore(&bytes, peer, 10) {
+            if let Some(Saved { session, .. }) = Saved::restore(&bytes, 10) {
+                let _ = (session.span(), session.free(), session.next_id());
+            }
+        }
+
+        /// Bytes that begin as a stored form does and go wrong further in.
+        #[test]
+        fn no_damage_panics(at: u16, to: u8, cut: u16) {
+            let mut session = Session::new(100);
+            for seq in 0..40 {
+                session.sent(seq * 3..seq * 3 + 1, PayloadShape::Quantity, Qos::ExactlyOnce, NOW);
+            }
+            let mut bytes = save(&session, HERE, true, false);
+            let length = bytes.len();
+            bytes[usize::from(at) % length] = to;
+            bytes.truncate(length - usize::from(cut) % 8);
+            if let Some(Saved { session, .. }) = Saved::restore(&bytes, 10) {
                 let _ = (session.span(), session.free(), session.next_id());
             }
         }
@@ -198,6 +274,32 @@ mod tests {
         for id in 1..=300 {
             session.handle(Incoming::PubRec(id), NOW);
         }
-        assert!(save(&session, 7).len() < 40);
+        assert!(save(&session, HERE, true, false).len() < 60);
+    }
+
+    #[test]
+    fn a_window_that_is_too_large_to_store_is_unknown() {
+        let mut session = Session::new(u16::MAX);
+        for seq in 0..60_000 {
+            session.sent(seq * 1_000_000..seq * 1_000_000 + 1, PayloadShape::Quantity, Qos::ExactlyOnce, NOW);
+        }
+        let restored = Saved::restore(&save(&session, HERE, true, false), 10).expect("as saved");
+        assert_eq!((restored.known, restored.session.in_flight()), (false, 0));
+        assert_eq!(restored.session.next_id(), session.next_id());
+    }
+
+    #[test]
+    fn only_the_last_word_counts() {
+        let saved = |closed| Saved::restore(&save(&Session::new(1), HERE, true, closed), 10).expect("as saved");
+        let next = Origin { run: 18, ..HERE };
+        assert!(saved(false).is_current(&next, true), "killed");
+        assert!(!saved(false).is_current(&next, false), "the power failed, or the tail was removed");
+        assert!(saved(true).is_current(&next, false), "ended in order");
+        let rebooted = Origin { boot: BootId([2; 16]), ..next };
+        assert!(saved(true).is_current(&rebooted, false));
+        assert!(!saved(false).is_current(&rebooted, true), "a tail on a disk, of which the end may be missing");
+        let later = Origin { run: 19, ..rebooted };
+        assert!(!saved(true).is_current(&later, false), "a run in between has left nothing");
+        assert!(!saved(true).is_current(&Origin { peer: 8, ..next }, true), "another broker");
     }
 }

@@ -181,9 +181,11 @@ impl Session {
         self.drop_done();
     }
 
-    /// The next message to send again, in the order in which they were sent first.
+    /// The next message to send again, in the order in which they were sent first; the same one until
+    /// [`resent`](Self::resent) is called.
     pub fn next_resend(&mut self) -> Option<Resend> {
-        while let Some(index) = self.resend.next() {
+        while !self.resend.is_empty() {
+            let index = self.resend.start;
             if let Slot::Reading(reading) = &self.slots[index] {
                 let id = self.id_at(index);
                 let qos = match reading.stage {
@@ -194,8 +196,14 @@ impl Session {
                 let (seqs, shape) = (reading.seqs(), reading.shape);
                 return Some(Resend::Publish { id, seqs, shape, qos, dup: self.resumed });
             }
+            self.resent();
         }
         None
+    }
+
+    /// What [`next_resend`](Self::next_resend) gave was sent.
+    pub fn resent(&mut self) {
+        self.resend.next();
     }
 
     /// The outbox no longer has the message of a [`Resend::Publish`]. At QoS 1 it is done with; at QoS 2 the broker
@@ -313,6 +321,12 @@ impl Session {
         self.readings + self.statuses > 0 || !self.unwritten.is_empty()
     }
 
+    /// Does a state message wait for its acknowledgement?
+    #[must_use]
+    pub fn is_status_waiting(&self) -> bool {
+        self.statuses > 0
+    }
+
     /// How many readings wait for their acknowledgement.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -427,7 +441,7 @@ mod tests {
     }
 
     fn resends(session: &mut Session) -> Vec<Resend> {
-        std::iter::from_fn(|| session.next_resend()).collect()
+        std::iter::from_fn(|| session.next_resend().inspect(|_| session.resent())).collect()
     }
 
     #[test]

@@ -223,7 +223,10 @@ fn explain_certificate(reason: &CertificateError, host: &str) -> String {
                                            though by one of the same name: take the authority's current file"
             .to_owned(),
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let names = if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") };
+            // They come as `DnsName("broker.lan")`.
+            let plain = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+            let names: Vec<String> = presented.iter().map(plain).collect();
+            let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };
             format!(
                 "the broker's certificate is for {names}, not for `{host}`: use such a name in `url`, or have `{host}` \
                  added to the certificate's subjectAltName"

@@ -137,7 +137,7 @@ fn what_is_wrong_with_a_broker_is_said_in_words() {
     let young = authority.issue("young", "DNS:broker.lan", "20390101000000Z", TO);
     for (settings, host, pair, expected) in [
         (trusting(&other), "broker.lan", &fine, "signed by an authority that is not trusted here"),
-        (trusting(&authority), "other.lan", &fine, "is for DnsName(\"broker.lan\"), not for `other.lan`"),
+        (trusting(&authority), "other.lan", &fine, "is for broker.lan, not for `other.lan`"),
         (trusting(&authority), "broker.lan", &old, "expired on 2025-01-01T00:00:00Z"),
         (trusting(&authority), "broker.lan", &young, "valid only from 2039-01-01T00:00:00Z on"),
         (trusting(&authority), "bad name", &fine, "neither a DNS name nor an address"),
