@@ -22,6 +22,7 @@ use crate::topic::Template;
 
 mod checks;
 mod gateway;
+mod keys;
 mod machine;
 mod read;
 mod redact;
@@ -31,6 +32,7 @@ mod sensor;
 mod source;
 mod uplink;
 
+pub use keys::{SECTIONS, Section, docs};
 pub use machine::Machine;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
@@ -39,6 +41,7 @@ pub use source::MAX_FILE_BYTES;
 pub use uplink::BROKER_UPLINK;
 
 use read::Surroundings;
+use sensor::Inherited;
 use source::Files;
 
 /// Reads and checks a configuration file with its fragments: `vigie.toml`, then `vigie.d/*.toml` sorted by name.
@@ -124,7 +127,7 @@ fn read_root(
     let gateway = gateway?;
     let mut uplinks = uplink::uplinks(root, &gateway, around);
     let rooms = sensor::rooms(root);
-    let sensors = sensor::sensors(root, &rooms, gateway.location, drivers);
+    let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
     if let Some(broker) = &broker {
         let uplink = uplink::to_broker(broker.listen, uplink::default_client_id(&gateway, around));
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);

@@ -25,14 +25,20 @@ mod flush;
 mod frame;
 mod log;
 mod memory;
+#[cfg(test)]
+mod model;
 mod ranges;
 mod read;
 mod record;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod simulated;
 mod stats;
 mod storage;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 use cursors::Cursors;
 use dictionary::{Dictionary, Place, Refused};

@@ -95,12 +95,6 @@ impl State {
         Ok(())
     }
 
-    /// Sets the last counted run.
-    pub(crate) fn set_run(&mut self, run: u32) {
-        self.stored.run = run;
-        self.stored.generation += 1;
-    }
-
     /// The changes since the last call, for the tail.
     pub(crate) fn take_changes(&mut self) -> impl Iterator<Item = Change> {
         let generation = self.stored.generation;

@@ -3,6 +3,8 @@
 /// One file a subject; `harness` holds what they share.
 mod it {
     mod cli;
+    mod config;
+    #[cfg(feature = "broker")]
     mod demo;
     mod harness;
     mod main_path;

@@ -64,12 +64,28 @@ pub(super) fn topics(sensors: &[Placed], gateway: &Gateway, shapes: &[PayloadSha
         gateway,
         problems,
     );
+    gateways_own(&described, gateway, problems);
     if shapes.contains(&PayloadShape::Quantity) {
         let all = described.iter().flat_map(|(placed, descriptor)| {
             distinct(&descriptor.quantities)
                 .map(|quantity| (*placed, Some(&*quantity.name), gateway.topic.quantity_topic(descriptor, quantity)))
         });
         collisions(all, gateway, problems);
+    }
+}
+
+/// A sensor whose topics would mix with those about the gateway itself, below `{site}/{gateway}`.
+fn gateways_own(described: &[(&Placed, Descriptor)], gateway: &Gateway, problems: &Problems) {
+    let own = match &gateway.site {
+        Some(site) => format!("{site}/{}", gateway.name),
+        None => gateway.name.clone(),
+    };
+    for (placed, descriptor) in described {
+        if gateway.topic.sensor_topic(descriptor) == own {
+            let message =
+                format!("sensor `{}` and the gateway itself share the topic `{own}/availability`", descriptor.sensor);
+            problems.push(Problem::new(placed.at.clone(), message).help("give the sensor another name, or a room"));
+        }
     }
 }
 

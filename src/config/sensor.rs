@@ -46,6 +46,13 @@ pub(super) struct Room {
     tags: Vec<(String, String)>,
 }
 
+/// What sensors have from elsewhere where they do not say it themselves.
+pub(super) struct Inherited {
+    pub(super) rooms: BTreeMap<String, Room>,
+    /// The gateway's.
+    pub(super) location: Option<Location>,
+}
+
 /// All `[room.NAME]`.
 pub(super) fn rooms(root: &Options<'_>) -> BTreeMap<String, Room> {
     let mut rooms = BTreeMap::new();
@@ -75,12 +82,7 @@ pub(super) fn room(options: &Options<'_>) -> Room {
 }
 
 /// All `[[sensor]]`, in order.
-pub(super) fn sensors(
-    root: &Options<'_>,
-    rooms: &BTreeMap<String, Room>,
-    gateway_location: Option<Location>,
-    drivers: &'static [&'static Driver],
-) -> Vec<Placed> {
+pub(super) fn sensors(root: &Options<'_>, inherited: &Inherited, drivers: &'static [&'static Driver]) -> Vec<Placed> {
     let Some(value) = root.raw("sensor") else { return Vec::new() };
     let Some(list) = value.get_ref().as_array() else {
         root.problem(
@@ -95,27 +97,23 @@ pub(super) fn sensors(
         let given = item.get_ref().as_table().and_then(|table| table.get("name")?.get_ref().as_str());
         let what = given.map_or_else(|| "the sensor".to_owned(), |name| format!("sensor `{name}`"));
         let Some(options) = Options::table(item, what, root.problems()) else { continue };
-        sensors.extend(sensor(&options, rooms, gateway_location, drivers));
+        if let Some(driver) = driver(&options, drivers) {
+            sensors.extend(sensor(&options, inherited, driver));
+        } else {
+            // Only a known driver says which other keys there may be.
+            common(&options, None);
+        }
     }
     sensors
 }
 
 /// One sensor, with the keys of its driver.
-fn sensor(
-    options: &Options<'_>,
-    rooms: &BTreeMap<String, Room>,
-    gateway_location: Option<Location>,
-    drivers: &'static [&'static Driver],
-) -> Option<Placed> {
-    let driver = driver(options, drivers);
-    let common = common(options, driver);
-    let parsed = driver.and_then(|driver| (driver.parse)(options));
-    if driver.is_some() {
-        // Only a known driver says which other keys there may be.
-        options.finish();
-    }
-    let (driver, parsed, name) = (driver?, parsed?, common.name?);
-    let room = common.room.as_ref().and_then(|name| rooms.get(name));
+fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver) -> Option<Placed> {
+    let common = common(options, Some(driver));
+    let parsed = (driver.parse)(options);
+    options.finish();
+    let (parsed, name) = (parsed?, common.name?);
+    let room = common.room.as_ref().and_then(|name| inherited.rooms.get(name));
     let mut tags: BTreeMap<String, String> = room.iter().flat_map(|room| room.tags.iter().cloned()).collect();
     tags.extend(common.tags);
     let pipeline =
@@ -127,7 +125,7 @@ fn sensor(
             name,
             label: common.label,
             room_label: room.and_then(|room| room.label.clone()),
-            location: common.location.or_else(|| room?.location).or(gateway_location),
+            location: common.location.or_else(|| room?.location).or(inherited.location),
             room: common.room,
             tags: tags.into_iter().collect(),
             driver,
@@ -139,7 +137,8 @@ fn sensor(
     })
 }
 
-fn driver(options: &Options<'_>, drivers: &'static [&'static Driver]) -> Option<&'static Driver> {
+/// The driver that a sensor names.
+pub(super) fn driver(options: &Options<'_>, drivers: &'static [&'static Driver]) -> Option<&'static Driver> {
     let name = options.required::<String>("driver")?;
     let found = drivers.iter().copied().find(|driver| driver.name == name);
     if found.is_none() {

@@ -245,7 +245,7 @@ impl Outbox {
         let disposals = self.log.take_done(self.done());
         let cursors = acks != self.flushing.acks_written && !self.log.segments.is_empty();
         let (mut running, log) = if records || cursors {
-            self.compose_log_write(now, cursors)
+            self.compose_log_write(now)
         } else {
             (Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false }, None)
         };
@@ -272,16 +272,15 @@ impl Outbox {
         bytes
     }
 
-    fn compose_log_write(&mut self, now: BootTime, cursors: bool) -> (Running, Option<LogWrite>) {
+    /// Every flush has the cursors with it: what they have acknowledged is left out of the records.
+    fn compose_log_write(&mut self, now: BootTime) -> (Running, Option<LogWrite>) {
         let acks = self.flushing.acks;
         let mut running = Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false };
         if let (Some(file), Some(last)) = (&self.log.active, self.log.segments.back()) {
             let (number, first, used) = (last.number, last.first, last.used);
             let file = Arc::clone(file);
             let mut bytes = Vec::new();
-            if cursors {
-                self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
-            }
+            self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
             let upto = self.put_records(&mut bytes, number, SEGMENT_SIZE - used);
             let room = bytes.len() as u64 + MAX_PADDING as u64 <= SEGMENT_SIZE - used;
             if room && (upto > self.on_disk || self.oldest_unflushed().is_none()) {

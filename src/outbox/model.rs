@@ -15,7 +15,7 @@ const NAMES: [&str; 2] = ["home", "cloud"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// So many records of one position each.
+    /// So many records, of one to three positions each, some of them long.
     Append(u32),
     Commit,
     /// A part of what a cursor has to acknowledge, from a place in it; both in thousandths.
@@ -25,6 +25,8 @@ enum Step {
     Flush,
     /// Hands over what became of it.
     Finish,
+    /// Gives all memory free that can be given free, as if it were full.
+    Evict,
     State(u8, Option<u8>),
     /// The process is killed.
     Kill,
@@ -42,11 +44,30 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1u64..2500).prop_map(Step::Wait),
         5 => Just(Step::Flush),
         5 => Just(Step::Finish),
+        2 => Just(Step::Evict),
         2 => (0u8..3, any::<Option<u8>>()).prop_map(|(key, value)| Step::State(key, value)),
         2 => Just(Step::Kill),
         2 => any::<u64>().prop_map(Step::PowerCut),
         1 => (any::<bool>(), 0u64..12, 1u64..4).prop_map(|(tail, after, times)| Step::Fail(tail, after, times)),
     ]
+}
+
+/// The record of that number.
+fn record(number: u32) -> Body {
+    let sensor = descriptor(["meteo", "cave"][number as usize % 2]);
+    let mut values = vec![(0, Value::number(f64::from(number)).expect("finite"))];
+    if number % 7 == 0 {
+        values.push((1, Value::Text("x".repeat(number as usize % 5000).into())));
+    }
+    if number % 3 == 0 {
+        values.push((1, Value::Switch(true)));
+    }
+    Body::Reading { descriptor: sensor, values }
+}
+
+/// A model's settings: records wait for flushes that may fail, and none of them may be dropped.
+fn roomy() -> Settings {
+    Settings { memory_bytes: 64 << 20, ..settings() }
 }
 
 /// What must hold.
@@ -98,7 +119,7 @@ impl Run {
     fn open(&mut self) {
         self.done = None;
         let disk = Arc::new(self.disk.clone());
-        let (mut outbox, _) = recovery::open(disk, settings(), BootId([1; 16]), self.now).expect("opens");
+        let (mut outbox, _) = recovery::open(disk, roomy(), BootId([1; 16]), self.now).expect("opens");
         self.cursors = NAMES.map(|name| outbox.cursor(name));
         outbox.commit(self.now);
         assert!(self.runs.insert(outbox.run()), "run {} was there before", outbox.run());
@@ -121,9 +142,12 @@ impl Run {
             from = last.seqs().end;
             for entry in &entries {
                 let Body::Reading { values, .. } = &entry.body else { panic!("only readings were appended") };
-                let Value::Number(number) = values[0].1 else { panic!("only numbers were appended") };
+                let Value::Number(number) = values[0].1 else { panic!("the first is a number") };
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as appended")]
-                read.insert(entry.seq, number.get() as u32);
+                let number = number.get() as u32;
+                assert_eq!(&entry.body, &record(number));
+                let open = entry.seqs().filter(|seq| !self.outbox().is_acked(id, *seq));
+                read.extend(open.map(|seq| (seq, number)));
             }
         }
         read
@@ -133,12 +157,15 @@ impl Run {
         let now = self.now;
         match *step {
             Step::Append(count) => {
-                let sensor = descriptor("meteo");
                 for number in self.next_number..self.next_number + count {
-                    let seqs = self.outbox().append(now, None, body(&sensor, number));
-                    assert_eq!(seqs.end - seqs.start, 1);
-                    self.model.buffered.insert(seqs.start, number);
-                    self.model.ever.entry(seqs.start).or_default().insert(number);
+                    let body = record(number);
+                    let length = body.len();
+                    let seqs = self.outbox().append(now, None, body);
+                    assert_eq!(seqs.end - seqs.start, length);
+                    for seq in seqs {
+                        self.model.buffered.insert(seq, number);
+                        self.model.ever.entry(seq).or_default().insert(number);
+                    }
                 }
                 self.next_number += count;
             }
@@ -173,6 +200,11 @@ impl Run {
                     self.outbox().finish_flush(done, now);
                     self.model.flushed = self.model.flushed.max(self.outbox().on_disk);
                 }
+            }
+            Step::Evict => {
+                let outbox = self.outbox();
+                outbox.settle();
+                while outbox.memory.pop_front_until(outbox.on_disk) {}
             }
             Step::State(key, value) => {
                 self.outbox().put_state(&key.to_string(), value.map(|value| vec![value]));
@@ -317,6 +349,7 @@ proptest! {
                 let mut entries = Vec::new();
                 outbox.read(home, 0, 10_000, &mut entries);
                 prop_assert!(entries.len() <= 600);
+                outbox.ack(home, 0..outbox.end());
                 outbox.append(run.now, None, body(&descriptor("meteo"), 1));
                 outbox.commit(run.now);
                 outbox.close(run.now).expect("closes");

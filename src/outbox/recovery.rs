@@ -121,6 +121,8 @@ pub(super) fn open(
     recovery.waiting = outbox.cursors.waiting(outbox.committed);
     recovery.run_counted = outbox.make_run_durable();
     outbox.dictionary.add_run(outbox.run, boot);
+    // What the tail knew of the cursors may be news to the disk.
+    outbox.flushing.acks += u64::from(tail_header.is_some());
     outbox.write_tail_anew(now);
     outbox.warnings.retain(|warning| !matches!(warning, Warning::TailWorks));
     outbox.note_waiting(now);

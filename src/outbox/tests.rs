@@ -255,7 +255,7 @@ fn space_is_freed_when_every_cursor_is_past_it() {
     rig.flush(&mut outbox);
     assert_eq!(rig.segments().len(), full, "the other one still needs them");
     assert_eq!(all(&mut outbox, cloud), numbers(0..120_000));
-    assert_eq!(all(&mut outbox, home), []);
+    assert!(all(&mut outbox, home).is_empty());
 
     outbox.ack(cloud, 0..outbox.end());
     outbox.commit(rig.now);
@@ -408,11 +408,13 @@ fn the_tail_stays_small_and_heals() {
     let mut longest = 0;
     for round in 0..300 {
         rig.append(&mut outbox, round * 1000..(round + 1) * 1000);
+        longest = longest.max(outbox.stats().tail_bytes);
         outbox.ack(home, 0..outbox.end() - 5);
         outbox.commit(rig.now);
         longest = longest.max(outbox.stats().tail_bytes);
     }
-    assert!((4 << 20..5 << 20).contains(&longest), "{longest}");
+    assert!((3 << 20..5 << 20).contains(&longest), "{longest}");
+    assert!(rig.disk.written().0 < 1 << 20, "the tail is not on disk");
     assert_eq!(rig.disk.files(Path::new(TMPFS)).len(), 1);
     rig.disk.fail(Some(Fault { below: TMPFS.into(), after: 0, times: 3, kind: io::ErrorKind::Other }));
     rig.append(&mut outbox, 300_000..300_001);
@@ -435,6 +437,7 @@ fn a_torn_tail_gives_what_was_whole() {
     let rig = Rig::new();
     let (mut outbox, _) = rig.open();
     outbox.cursor("home");
+    outbox.commit(rig.now);
     rig.append(&mut outbox, 0..10);
     drop(outbox);
     rig.disk.edit(&rig.tail(), |bytes| bytes.truncate(bytes.len() - 3));
@@ -534,7 +537,7 @@ fn damage_costs_no_more_than_it_must() {
     let mut rig = Rig::new();
     let (mut outbox, _) = rig.open();
     outbox.cursor("home");
-    for round in 0..30 {
+    for round in 0..60 {
         rig.append(&mut outbox, round * 1000..(round + 1) * 1000);
         rig.wait(SECOND);
         rig.flush(&mut outbox);
@@ -546,9 +549,9 @@ fn damage_costs_no_more_than_it_must() {
     let (mut outbox, _) = rig.open();
     let home = outbox.cursor("home");
     let read = all(&mut outbox, home);
-    assert!(read.len() >= 29_000 && read.len() < 30_000, "{}", read.len());
+    assert!(read.len() >= 59_000 && read.len() < 60_000, "{}", read.len());
     let stats = outbox.stats();
-    assert_eq!((stats.lost, stats.damage), (30_000 - read.len() as u64, 1));
+    assert_eq!((stats.lost, stats.damage), (60_000 - read.len() as u64, 1));
     assert!(matches!(outbox.take_warnings()[..], [Warning::Damaged { .. }]));
     assert_eq!(outbox.backlog(home), read.len() as u64, "nobody waits for what is lost");
     outbox.ack(home, 0..outbox.end());
@@ -630,7 +633,7 @@ fn the_tail_of_another_outbox_is_not_taken() {
     let (mut outbox, recovery) = other.open();
     assert_eq!((recovery.waiting, recovery.set_aside.len()), (0, 1));
     let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), []);
+    assert!(all(&mut outbox, home).is_empty());
 }
 
 #[test]

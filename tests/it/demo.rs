@@ -1,6 +1,5 @@
 //! Prevents: a first contact that fails. `vigie` without arguments must show something on any machine, print a line
 //! that works when it is copied, and leave nothing behind.
-#![cfg(feature = "broker")]
 
 use std::fs;
 use std::process::{Command, Stdio};

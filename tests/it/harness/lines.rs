@@ -27,11 +27,6 @@ impl Lines {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lines so far, from the given index on.
-    pub(crate) fn from(&self, start: usize) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(start..).unwrap_or_default().to_vec()
-    }
-
     /// How many lines contain `part`.
     pub(crate) fn count(&self, part: &str) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|line| line.contains(part)).count()

@@ -1,0 +1,470 @@
+//! Every key of the configuration, for people: `docs/configuration.md` is made from this.
+//!
+//! The tests below hold that the readers ask for exactly these keys. The drivers describe theirs themselves.
+
+use std::fmt::Write;
+
+use crate::drivers::OptionInfo;
+
+/// A table of the configuration.
+#[derive(Debug)]
+pub struct Section {
+    /// Its header as one writes it.
+    pub title: &'static str,
+    /// What it is for. Markdown.
+    pub intro: &'static str,
+    /// Its keys, in the order in which to show them.
+    pub keys: &'static [OptionInfo],
+}
+
+const fn key(
+    name: &'static str,
+    values: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> OptionInfo {
+    OptionInfo { name, values, default, help }
+}
+
+/// `[gateway]`
+static GATEWAY: Section = Section {
+    title: "[gateway]",
+    intro: "Who and where this gateway is, and on which topics it publishes.",
+    keys: &[
+        key("name", "name", Some("the host's name"), "Its level in topics."),
+        key("id", "text", Some("the board's serial number, else the machine id"), "Identity that survives renaming."),
+        key("label", "text", Some("none"), "Name for people."),
+        key("site", "name", Some("none"), "First level of the default topics."),
+        key(
+            "topic",
+            "topic with `{gateway}` `{site}` `{room}` `{sensor}` `{quantity}` `{tag.NAME}`",
+            Some("`\"{site}/{room}/{quantity}\"`"),
+            "Where readings are published; a level that comes out empty is left out.",
+        ),
+        key("location", "table, see [location](#location)", Some("none"), "Where the gateway is."),
+    ],
+};
+
+/// `location = { … }`
+static LOCATION: Section = Section {
+    title: "location",
+    intro: "A place on Earth (WGS 84), in `[gateway]`, `[room.NAME]` or `[[sensor]]`: \
+            `location = { latitude = 47.5921, longitude = 0.9117, altitude = 85 }`.",
+    keys: &[
+        key("latitude", "number, -90 to 90", None, "Degrees north."),
+        key("longitude", "number, -180 to 180", None, "Degrees east."),
+        key("altitude", "number, -12000 to 100000", Some("none"), "Metres above the ellipsoid."),
+    ],
+};
+
+/// `[clock]`
+static CLOCK: Section = Section {
+    title: "[clock]",
+    intro: "A Raspberry Pi has no battery-backed clock: after a boot without network its time is wrong until somebody \
+            sets it, and readings are not dated by a wrong clock.",
+    keys: &[key(
+        "trust",
+        "`\"kernel\"` or `\"always\"`",
+        Some("`\"kernel\"`"),
+        "`kernel`: the clock counts as set when the kernel says so; `always`: for containers and virtual machines.",
+    )],
+};
+
+/// `[hardware]`
+static HARDWARE: Section = Section {
+    title: "[hardware]",
+    intro: "What the drivers run on.",
+    keys: &[key(
+        "backend",
+        "`\"linux\"` or `\"sim\"`",
+        Some("`\"linux\"`"),
+        "`sim` simulates chips, lines and an Arduino below the real drivers, on any machine.",
+    )],
+};
+
+/// `[outbox]`
+static OUTBOX: Section = Section {
+    title: "[outbox]",
+    intro: "What was measured waits here until every broker has acknowledged it.",
+    keys: &[
+        key(
+            "path",
+            "path",
+            Some("`outbox` in the state folder, such as `/var/lib/vigie/outbox`"),
+            "Folder of the log.",
+        ),
+        key(
+            "tail",
+            "path",
+            Some("`/run/vigie`, else `$XDG_RUNTIME_DIR`, else `/dev/shm`"),
+            "Folder in memory (tmpfs) for what is not on disk yet; it survives a crash of vigie, not a power cut.",
+        ),
+        key(
+            "flush",
+            "duration up to a year; `\"0s\"`: at once",
+            Some("`\"1s\"`"),
+            "How long a reading may wait for its acknowledgement before it is written to disk. A power cut loses at \
+             most this much; what is acknowledged earlier is never written, which spares the SD card.",
+        ),
+        key(
+            "max_bytes",
+            "size, `\"4MiB\"` to `\"1024GiB\"`",
+            Some("`\"256MiB\"`"),
+            "How much the log may take on disk; beyond it the oldest readings are dropped, and counted.",
+        ),
+    ],
+};
+
+/// `[uplink.NAME]`
+static UPLINK: Section = Section {
+    title: "[uplink.NAME]",
+    intro: "A broker to publish to. As many as wanted, each at its own pace. The name `broker` is taken by the \
+            embedded broker.",
+    keys: &[
+        key("url", "`\"mqtt://HOST:PORT\"` or `\"mqtts://HOST:PORT\"`", None, "The broker; port 1883, with TLS 8883."),
+        key(
+            "client_id",
+            "text with `{gateway}` `{hostname}` `{id}`",
+            Some("`\"vigie-{gateway}\"`"),
+            "Client identifier; no two clients of a broker may have the same.",
+        ),
+        key("username", "text", Some("none"), "User name at the broker."),
+        key("password", "table, see [password](#password)", Some("none"), "Where the password is read from."),
+        key("qos", "0, 1 or 2", Some("1"), "At most once, at least once, exactly once."),
+        key(
+            "retain",
+            "true or false",
+            Some("true"),
+            "Does the broker keep the last reading of a topic? Never for events.",
+        ),
+        key("inflight", "1 to 65535", Some("100"), "How many messages may wait for their acknowledgement."),
+        key(
+            "keep_alive",
+            "duration, `\"1s\"` to `\"65535s\"`",
+            Some("`\"30s\"`"),
+            "A silent connection is tested this often.",
+        ),
+        key(
+            "clock_wait",
+            "duration up to a year",
+            Some("`\"1m\"`; `\"0s\"` for a broker on this machine"),
+            "While the clock is not set, how long a connected uplink holds readings in the hope of dating them.",
+        ),
+        key(
+            "payload",
+            "`\"quantity\"` or `\"sensor\"`",
+            Some("`\"quantity\"`"),
+            "One message for each quantity, or one for all quantities of a sensor.",
+        ),
+        key(
+            "max_packet",
+            "size, `\"1KiB\"` to 268435455",
+            Some("`\"1MiB\"`"),
+            "Largest packet that is sent or accepted.",
+        ),
+        key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "Certificates, for `mqtts://`."),
+    ],
+};
+
+/// `password = { … }`
+static PASSWORD: Section = Section {
+    title: "password",
+    intro: "Where a password is read from, in exactly one way; a newline at its end is taken off. It is never written \
+            into the configuration itself, and never printed.",
+    keys: &[
+        key("credential", "name", Some("none"), "A credential of the service: `LoadCredential=NAME:PATH` in its unit."),
+        key("file", "path", Some("none"), "A file that nobody but its owner may read (`chmod 600`)."),
+        key("env", "name", Some("none"), "An environment variable."),
+    ],
+};
+
+/// `tls = { … }`
+static TLS: Section = Section {
+    title: "tls",
+    intro: "PEM files for `mqtts://`, as `tls = { ca = \"ca.pem\" }` or `[uplink.NAME.tls]`. They are read anew at each \
+            connection, so that renewed ones are used without a restart.",
+    keys: &[
+        key("ca", "path", Some("the system's authorities"), "The authorities to trust instead of the system's."),
+        key("cert", "path", Some("none"), "Our certificate chain, where the broker asks for one."),
+        key("key", "path", Some("none"), "Its private key; nobody but its owner may read it (`chmod 600`)."),
+    ],
+};
+
+/// `[room.NAME]`
+static ROOM: Section = Section {
+    title: "[room.NAME]",
+    intro: "What the sensors of a room have in common. A sensor's own key comes first; tags add up. A room without such \
+            a table is fine.",
+    keys: &[
+        key("label", "text", Some("none"), "Name for people."),
+        key("location", "table, see [location](#location)", Some("the gateway's"), "Where the room is."),
+        key("every", "duration, `\"1ms\"` to a year", Some("`\"30s\"`"), "As in `[[sensor]]`."),
+        key("heartbeat", "duration, `\"1ms\"` to a year", Some("none"), "As in `[[sensor]]`."),
+        key("tags", "table of texts", Some("none"), "As in `[[sensor]]`."),
+    ],
+};
+
+/// `[[sensor]]`
+static SENSOR: Section = Section {
+    title: "[[sensor]]",
+    intro: "A sensor. The keys of its driver stand beside these: see [drivers](drivers.md) or `vigie drivers NAME`.",
+    keys: &[
+        key("name", "name", None, "Its own name, different from any other sensor's."),
+        key("driver", "name of a driver", None, "How to read it; `vigie drivers` lists them."),
+        key("label", "text", Some("none"), "Name for people."),
+        key("room", "name", Some("none"), "Where it is: a level of the topics, and the name of its `[room.NAME]`."),
+        key("location", "table, see [location](#location)", Some("the room's, else the gateway's"), "Its own place."),
+        key(
+            "tags",
+            "table of texts",
+            Some("none"),
+            "Free tags, such as `tags = { floor = \"2\" }`; `{tag.floor}` in topics.",
+        ),
+        key("every", "duration, `\"1ms\"` to a year", Some("the room's, else `\"30s\"`"), "How often it is measured."),
+        key(
+            "deadline",
+            "duration, `\"1ms\"` to a year",
+            Some("`\"5s\"`"),
+            "How long a measurement may take before the sensor counts as stuck.",
+        ),
+        key(
+            "change",
+            "table, see [change](#change)",
+            Some("none: every reading is published"),
+            "Publish a quantity only when it has changed by so much.",
+        ),
+        key(
+            "heartbeat",
+            "duration, `\"1ms\"` to a year",
+            Some("the room's, else none"),
+            "With `change`: publish at least this often all the same.",
+        ),
+        key(
+            "quantity",
+            "tables, see [[sensor.quantity.NAME]](#sensorquantityname)",
+            Some("none"),
+            "Settings of single quantities.",
+        ),
+    ],
+};
+
+/// `change = { … }`
+static CHANGE: Section = Section {
+    title: "change",
+    intro: "How far a quantity must move from its last *published* value to be published, by its published name: \
+            `change = { temperature = 0.1, humidity = 1, pressure = { relative = 0.001 } }`. A number is in the \
+            quantity's unit; 0 means any change at all. As a table:",
+    keys: &[key("relative", "number above 0 and below 1", None, "A fraction of the last published value.")],
+};
+
+/// `[sensor.quantity.NAME]`
+static QUANTITY: Section = Section {
+    title: "[sensor.quantity.NAME]",
+    intro: "Settings of one quantity of the sensor above it; `NAME` is what the driver or the device calls it.",
+    keys: &[
+        key("as", "name", Some("the driver's name"), "Its name in topics and payloads."),
+        key("unit", "text up to 32 characters", Some("the driver's"), "Its unit as it is published, such as `\"°C\"`."),
+        key(
+            "kind",
+            "`\"number\"`, `\"switch\"`, `\"text\"`, `\"event\"` or `\"bytes\"`",
+            Some("the driver's, else by its value"),
+            "How it is treated; events are never filtered, retained or repeated.",
+        ),
+        key("topic", "topic", Some("by the gateway's `topic`"), "Its topic, outright."),
+        key("multiply", "number but 0", Some("1"), "Factor, applied first."),
+        key("offset", "number", Some("0"), "Added after the factor."),
+        key("round", "0 to 12", Some("as measured"), "Digits after the decimal point, applied last."),
+    ],
+};
+
+/// `[broker]`
+static BROKER: Section = Section {
+    title: "[broker]",
+    intro: "The embedded broker, for a gateway without any other. A configuration may consist of this and sensors alone.",
+    keys: &[key(
+        "listen",
+        "address and port",
+        Some("`\"127.0.0.1:1883\"`"),
+        "Where it listens. For now only addresses of this machine itself are allowed.",
+    )],
+};
+
+/// All tables, in the order in which to show them.
+pub static SECTIONS: &[&Section] = &[
+    &GATEWAY, &LOCATION, &CLOCK, &HARDWARE, &OUTBOX, &UPLINK, &PASSWORD, &TLS, &BROKER, &ROOM, &SENSOR, &CHANGE,
+    &QUANTITY,
+];
+
+const HEAD: &str = "\
+# Configuration
+
+<!-- Made from src/config/keys.rs by `UPDATE_DOCS=1 cargo test`: change it there. -->
+
+One TOML file, `/etc/vigie/vigie.toml` on an installed gateway, with fragments beside it in `/etc/vigie/vigie.d/*.toml`,
+read in the order of their names. Tables of several files merge and `[[sensor]]` lists add up, so that a room or a sensor
+can have a file of its own; a key that is given in two files is an error. Relative paths start from the folder of
+`vigie.toml`.
+
+`vigie check FILE` reports every error with its place, without touching any hardware.
+
+- A *name* becomes a level of topics: up to 128 bytes without `/`, `+`, `#`, braces and control characters, and not
+  `availability`, `info` or `set`, which vigie keeps for itself. A *text* for people is free, up to 256 characters.
+- A *duration* is a text such as `\"500ms\"`, `\"10s\"`, `\"5m\"` or `\"1h 30m\"`.
+- A *size* is a number of bytes or a text such as `\"64MiB\"` or `\"1GB\"`.
+";
+
+/// `docs/configuration.md`
+#[must_use]
+pub fn docs() -> String {
+    let mut text = HEAD.to_owned();
+    for section in SECTIONS {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "\n## {}\n\n{}\n\n", section.title, section.intro);
+        text.push_str("| Key | Values | Default | |\n|---|---|---|---|\n");
+        for key in section.keys {
+            let default = key.default.unwrap_or("must be given");
+            let _ = writeln!(text, "| `{}` | {} | {default} | {} |", key.name, key.values, key.help);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use toml::de::DeTable;
+
+    use super::*;
+    use crate::config::read::Surroundings;
+    use crate::config::{Machine, gateway, read, secret, sensor, uplink};
+    use crate::drivers::COMMON_KEYS;
+    use crate::options::{Options, Problems};
+
+    /// The keys that a reader asks for, given an empty table.
+    fn asked(read: impl Fn(&Options<'_>)) -> Vec<&'static str> {
+        let table = DeTable::new();
+        let problems = Problems::new();
+        let options = Options::new(&table, 0..0, "the test", &problems);
+        read(&options);
+        options.asked()
+    }
+
+    fn documented(section: &Section) -> Vec<&'static str> {
+        let mut keys: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn the_documented_keys_are_those_that_are_read() {
+        let machine = Machine::this();
+        let around = Surroundings { machine: &machine, folder: Path::new("") };
+        let root = DeTable::new();
+        let problems = Problems::new();
+        let root = Options::new(&root, 0..0, "the test", &problems);
+        let gateway = gateway::gateway(None, &root, &machine).expect("a gateway");
+        let readers: Vec<(&Section, Vec<&str>)> = vec![
+            (
+                &GATEWAY,
+                asked(|keys| {
+                    let _ = gateway::gateway(Some(keys), &root, &machine);
+                }),
+            ),
+            (
+                &LOCATION,
+                asked(|keys| {
+                    let _ = read::place_of(keys);
+                }),
+            ),
+            (
+                &CLOCK,
+                asked(|keys| {
+                    let _ = gateway::trust(Some(keys));
+                }),
+            ),
+            (
+                &HARDWARE,
+                asked(|keys| {
+                    let _ = gateway::backend(Some(keys));
+                }),
+            ),
+            (
+                &OUTBOX,
+                asked(|keys| {
+                    let _ = gateway::outbox(Some(keys), &around);
+                }),
+            ),
+            (
+                &UPLINK,
+                asked(|keys| {
+                    let _ = uplink::uplink(keys, "test", &gateway, &around);
+                }),
+            ),
+            (
+                &PASSWORD,
+                asked(|keys| {
+                    let _ = secret::from_table(keys, &around);
+                }),
+            ),
+            (
+                &TLS,
+                asked(|keys| {
+                    let _ = uplink::tls_files(keys, &around);
+                }),
+            ),
+            (
+                &BROKER,
+                asked(|keys| {
+                    let _ = gateway::broker(keys, &machine);
+                }),
+            ),
+            (
+                &ROOM,
+                asked(|keys| {
+                    let _ = sensor::room(keys);
+                }),
+            ),
+            (
+                &SENSOR,
+                asked(|keys| {
+                    sensor::driver(keys, &[]);
+                    sensor::common(keys, None);
+                }),
+            ),
+            (
+                &CHANGE,
+                asked(|keys| {
+                    let _ = sensor::relative(keys);
+                }),
+            ),
+            (
+                &QUANTITY,
+                asked(|keys| {
+                    let _ = sensor::quantity(keys);
+                }),
+            ),
+        ];
+        assert_eq!(readers.len(), SECTIONS.len());
+        for (section, asked) in readers {
+            assert_eq!(documented(section), asked, "{}", section.title);
+        }
+    }
+
+    #[test]
+    fn no_driver_may_take_a_common_key() {
+        for key in documented(&SENSOR) {
+            assert!(COMMON_KEYS.contains(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_is_current() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, docs()).expect("writable documentation");
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == docs(), "docs/configuration.md is not current: run UPDATE_DOCS=1 cargo test");
+    }
+}
