@@ -61,16 +61,16 @@ fn check_accepts_a_good_configuration() {
 
 #[test]
 fn check_shows_every_fault_with_its_place() {
-    let text = GOOD.replace("bus = 1", "bsu = 1").replace("mqtt://", "http://");
+    let text = GOOD.replace("address", "adress").replace("mqtt://", "http://");
     let dir = folder(&text);
     let output = vigie(&["check", "vigie.toml"], dir.path());
     assert_eq!(output.code, 2);
     let line = |part: &str| text.lines().position(|line| line.contains(part)).expect("it is there") + 1;
-    for part in ["http://", "bsu", "topic_typo_goes_here"] {
+    for part in ["http://", "adress", "topic_typo_goes_here"] {
         let place = format!("vigie.toml:{}:", line(part));
         assert!(output.err.contains(&place), "no {place} in\n{}", output.err);
     }
-    assert!(output.err.contains("did you mean `bus`"), "{}", output.err);
+    assert!(output.err.contains("did you mean `address`"), "{}", output.err);
     assert!(output.err.contains('^'), "no caret in\n{}", output.err);
     assert!(!output.err.contains('\u{1b}'), "colours in a pipe");
 }
@@ -110,12 +110,12 @@ fn once_reads_every_sensor() {
 
 #[test]
 fn once_shows_a_broken_sensor_beside_the_others_and_fails() {
-    // Nothing answers at this address of the simulated bus.
-    let dir = folder(&good().replace("0x76", "0x77"));
+    // The simulated machine has one bus.
+    let dir = folder(&good().replace("bus = 1", "bus = 2"));
     let output = vigie(&["once", "--config", "vigie.toml"], dir.path());
     assert_eq!(output.code, 1);
     let line = |name: &str| output.out.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned();
-    assert!(line("meteo").contains("0x77"), "{}", output.out);
+    assert!(line("meteo").contains("i2c-2"), "{}", output.out);
     assert!(!line("pi").is_empty() && !line("pi").contains("FAULT"), "{}", output.out);
 }
 

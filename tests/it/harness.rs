@@ -59,7 +59,8 @@ pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    let start = u16::try_from((std::process::id().wrapping_mul(7919).wrapping_add(nanos)) % u32::from(COUNT)).unwrap_or(0);
+    let start =
+        u16::try_from((std::process::id().wrapping_mul(7919).wrapping_add(nanos)) % u32::from(COUNT)).unwrap_or(0);
     for _ in 0..1000 {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + start.wrapping_add(step.wrapping_mul(37)) % COUNT;

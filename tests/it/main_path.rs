@@ -31,8 +31,9 @@ name = "mouvement"
 room = "salon"
 driver = "gpio-input"
 pin = 17
-quantity = "mouvement"
 every = "100ms"
+[sensor.quantity.state]
+as = "mouvement"
 
 [[sensor]]
 name = "pi"

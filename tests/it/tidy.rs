@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 /// Direction of knowledge: each module of `src/` with the modules that it may name as `crate::…`. `agent` wires
 /// everything and `cli` starts it, so nobody else may name those two.
 const KNOWS: &[(&str, &[&str])] = &[
-    ("agent", &["broker", "clock", "config", "drivers", "hardware", "outbox", "pipeline", "reading", "sampler", "service", "state", "topic", "uplink"]),
+    (
+        "agent",
+        &[
+            "broker", "clock", "config", "drivers", "hardware", "outbox", "pipeline", "reading", "sampler", "service",
+            "state", "topic", "uplink",
+        ],
+    ),
     ("broker", &["config"]),
     ("cli", &["agent", "clock", "config", "drivers", "logging", "options", "pipeline", "reading", "sampler", "topic"]),
     // Asking the kernel about its clock is the one system call of ours.
@@ -62,17 +68,18 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All text files of the repository below `folder`, but what is built or hidden.
+/// All text files of the repository below `folder`, but what is built and what belongs to git.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a folder of the repository").flatten().map(|entry| entry.path()).collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name == ".git" || name == "target" {
+            continue;
+        }
         if path.is_dir() {
-            if !name.starts_with('.') && name != "target" {
-                files(&path, found);
-            }
+            files(&path, found);
         } else {
             found.push(path);
         }

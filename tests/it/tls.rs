@@ -109,7 +109,7 @@ fn an_expired_broker_certificate_is_named_and_mended_on_the_broker() {
     let mut site = Site::new(-1, ANYBODY);
     let client = site.authority.issue("gateway", 30);
     site.configure(&site.authority.cert(), &client, "");
-    site.fails_then_recovers("certificate expired", |site| {
+    site.fails_then_recovers("the broker's certificate has expired", |site| {
         let server = site.authority.issue("localhost", 30);
         site.broker.set_extra(&listeners(site.tls_port, &site.authority, &server, ANYBODY));
         site.broker.stop();
@@ -135,7 +135,8 @@ fn a_wrong_password_is_named_and_mended_on_the_broker() {
     let secrets = tempfile::tempdir().expect("a temporary folder");
     let passwords = secrets.path().join("passwords");
     let set = |password: &str| {
-        let status = Command::new("mosquitto_passwd").arg("-c").arg("-b").arg(&passwords).args(["pi", password]).status();
+        let status =
+            Command::new("mosquitto_passwd").arg("-c").arg("-b").arg(&passwords).args(["pi", password]).status();
         assert!(status.is_ok_and(|status| status.success()), "mosquitto_passwd works");
     };
     set("another");

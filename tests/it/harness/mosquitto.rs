@@ -28,8 +28,7 @@ impl Mosquitto {
     /// A broker with further lines of configuration.
     pub(crate) fn with(extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut broker =
-            Self { dir, port: free_port(), extra: extra.to_owned(), child: None, log: Lines::default() };
+        let mut broker = Self { dir, port: free_port(), extra: extra.to_owned(), child: None, log: Lines::default() };
         // Somebody else may take the port between our look and Mosquitto's: then another one is tried.
         for _ in 0..5 {
             if broker.launch() {
