@@ -4,7 +4,6 @@
 //! its place. The files below `config/` read one section each; nothing outside of this module sees TOML, but for the
 //! drivers, which read their own keys through [`Options`].
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,8 @@ use crate::clock::Trust;
 use crate::drivers::{DRIVERS, Driver, Source};
 use crate::hardware::Backend;
 use crate::options::{Options, Problem, Problems};
-use crate::reading::{Descriptor, Finite, Kind, Location};
+use crate::pipeline::PipelineConfig;
+use crate::reading::{Descriptor, Location};
 use crate::topic::Template;
 
 mod checks;
@@ -363,45 +363,6 @@ impl fmt::Debug for Source {
             Self::Line { .. } => "Line",
         })
     }
-}
-
-/// What the pipeline does with a sensor's samples.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PipelineConfig {
-    /// By the driver's name of the quantity. Quantities that are not named here pass as they are.
-    pub quantities: BTreeMap<String, QuantityConfig>,
-    /// `change` of quantities by their published name. Empty: every reading is published.
-    pub change: BTreeMap<String, Deadband>,
-    /// A filtered quantity is published at least this often when it is measured.
-    pub heartbeat: Option<Duration>,
-}
-
-/// `[sensor.quantity.NAME]`
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct QuantityConfig {
-    /// `as`: published name.
-    pub rename: Option<String>,
-    /// Unit as published.
-    pub unit: Option<String>,
-    /// How it is treated.
-    pub kind: Option<Kind>,
-    /// Topic given outright.
-    pub topic: Option<String>,
-    /// Factor, applied first.
-    pub multiply: Option<Finite>,
-    /// Added after the factor.
-    pub offset: Option<Finite>,
-    /// Digits after the decimal point, applied last.
-    pub round: Option<u8>,
-}
-
-/// How far a value must move from the last *published* one to be published.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Deadband {
-    /// By at least this much, in the quantity's unit; 0: by anything at all.
-    Absolute(Finite),
-    /// By at least this fraction of the last published value.
-    Relative(Finite),
 }
 
 /// `[broker]`

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::clock::BootTime;
 use crate::hardware::{Edge, Hardware, LineId, LineSettings, SerialSettings};
@@ -135,7 +136,7 @@ impl fmt::Display for Claim {
 /// How a sensor's samples come to be.
 pub enum Source {
     /// Asked each `every`.
-    Poller(Box<dyn Open>),
+    Poller(Arc<dyn Open>),
     /// Bytes from a serial port.
     Serial {
         /// The port.
@@ -153,7 +154,7 @@ pub enum Source {
 }
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
-pub trait Open: Send {
+pub trait Open: Send + Sync {
     /// Opens the device and checks its identity where it has one. May be called again after a fault.
     ///
     /// # Errors

@@ -7,11 +7,21 @@
 //!                          time, place) acked)                  embedded broker (LAN clients)
 //! ```
 
+pub mod agent;
+#[cfg(feature = "broker")]
+pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drivers;
 pub mod hardware;
+pub mod logging;
 pub mod options;
 pub mod outbox;
+pub mod pipeline;
 pub mod reading;
+pub mod sampler;
+pub mod service;
+pub mod state;
 pub mod topic;
+pub mod uplink;

@@ -1,10 +1,57 @@
 //! The outbox: what was measured and is not yet acknowledged.
+//!
+//! A record is *taken* when [`Outbox::commit`] has put it in the **tail**, a file on tmpfs, with one write: it survives
+//! the process. What is still unacknowledged `flush` later goes to the **log** on disk, with one write and one
+//! fdatasync: it survives a power cut. What every cursor has acknowledged before that is never written to disk. Each
+//! uplink has a **cursor**, a set of acknowledged positions; space is freed a whole segment at a time.
+//!
+//! Nothing in here waits, reads a clock or starts a thread: a flush is a job ([`FlushJob`]) that the caller runs where
+//! it likes. The files are described in `docs/outbox-format.md`.
 
+use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{BootId, BootTime, WallTime};
 use crate::reading::{Descriptor, Value};
+use crate::state::State;
+
+mod cursors;
+mod dictionary;
+mod flush;
+mod frame;
+mod log;
+mod memory;
+#[cfg(test)]
+mod model;
+mod ranges;
+mod read;
+mod record;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod simulated;
+mod stats;
+mod storage;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use cursors::Cursors;
+use dictionary::{Dictionary, Place, Refused};
+use flush::Flushing;
+use frame::{Kind, Salt};
+use log::Log;
+use memory::Memory;
+use storage::{Lock, Storage};
+use tail::Tail;
+
+pub use flush::{FlushDone, FlushJob};
+pub use record::MAX_RECORD;
+pub use stats::{DropReason, Dropped, OpenError, Recovery, Stats, Warning};
 
 /// A position in the outbox. Every quantity of a reading has its own; they only grow, across restarts too.
 pub type Seq = u64;
@@ -32,6 +79,11 @@ impl Entry {
     pub fn seqs(&self) -> Range<Seq> {
         self.seq..self.seq + self.body.len()
     }
+
+    /// The sensor's name, if it is a reading.
+    fn sensor(&self) -> Option<&str> {
+        self.body.sensor()
+    }
 }
 
 /// The two kinds of record.
@@ -58,6 +110,13 @@ impl Body {
             Self::Raw(_) => 1,
         }
     }
+
+    fn sensor(&self) -> Option<&str> {
+        match self {
+            Self::Reading { descriptor, .. } => Some(&descriptor.sensor),
+            Self::Raw(_) => None,
+        }
+    }
 }
 
 /// A message taken over from a LAN client.
@@ -69,4 +128,468 @@ pub struct Raw {
     pub payload: Box<[u8]>,
     /// Did the client ask for it to be retained?
     pub retain: bool,
+}
+
+/// Where the outbox lies and how large it may become.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of the log and the state.
+    pub dir: PathBuf,
+    /// Folder on tmpfs; the tail has a folder of its own in it, named after `dir`.
+    pub tail_dir: PathBuf,
+    /// How long a record may wait for its acknowledgement before it is written to disk.
+    pub flush: Duration,
+    /// Bytes that the segments may take on disk; at least two segments of 1 MiB are used.
+    pub max_bytes: u64,
+    /// Bytes that records may take in memory. Half of it may be records that are on disk too.
+    pub memory_bytes: usize,
+    /// How long a change of the state may wait to be written to disk.
+    pub persist: Duration,
+}
+
+/// A registered cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CursorId(usize);
+
+/// Times of commits that are remembered to tell when a record was taken. When there are more, the later records
+/// count as taken earlier than they were.
+const MAX_MARKS: usize = 256;
+
+/// Commits that lie closer together than this part of `flush` count as one for the time of the flush.
+const MARKS_PER_FLUSH: u32 = 64;
+
+/// The outbox.
+#[derive(Debug)]
+pub struct Outbox {
+    settings: Settings,
+    storage: Arc<dyn Storage>,
+    /// Tells the files of this outbox from those of another one.
+    identity: u64,
+    run: u32,
+    boot: BootId,
+    cursors: Cursors,
+    memory: Memory,
+    dictionary: Dictionary,
+    /// Position of the next record.
+    next: Seq,
+    /// Position after the last committed record.
+    committed: Seq,
+    /// Every record below it is on disk or acknowledged by all.
+    on_disk: Seq,
+    /// Does the tail know how far records are on disk?
+    tail_flushed: bool,
+    /// From which position on records were taken at which time, as far back as records wait for a flush.
+    marks: VecDeque<(Seq, BootTime)>,
+    log: Log,
+    tail: Tail,
+    state: State,
+    flushing: Flushing,
+    /// Reused by each `append`.
+    scratch: Vec<u8>,
+    stats: Stats,
+    drops: stats::Drops,
+    warnings: Vec<Warning>,
+    /// Held until everything above is closed.
+    _lock: Box<dyn Lock>,
+}
+
+impl Outbox {
+    /// Locks the folder, recovers segments, then the tail; makes the run counter durable.
+    ///
+    /// # Errors
+    /// Another process has the outbox, a newer version of vigie wrote it, or the folder cannot be made or read.
+    /// Damage is no error: what is good is used, the rest is set aside and counted.
+    pub fn open(settings: Settings, boot: BootId, now: BootTime) -> Result<(Self, Recovery), OpenError> {
+        recovery::open(Arc::new(storage::Disk), settings, boot, now)
+    }
+
+    /// The number of this run: one more than the last one's, or a random one of at least 2^31 if it could not be
+    /// made durable.
+    #[must_use]
+    pub fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// Registers or resumes the cursor of that name. A new one starts at the oldest record that another one still
+    /// needs; the first one at the oldest record kept.
+    pub fn cursor(&mut self, name: &str) -> CursorId {
+        self.cursors.register(name)
+    }
+
+    /// Forgets cursors of uplinks that are no longer configured, so that they pin nothing.
+    pub fn retain_cursors(&mut self, names: &[&str]) {
+        if self.cursors.retain(names) {
+            self.flushing.acks += 1;
+        }
+    }
+
+    /// Buffers a record and gives its positions; nothing counts as taken before `commit`. A record that is refused
+    /// has no positions and is counted as dropped.
+    pub fn append(&mut self, at: BootTime, time: Option<WallTime>, body: Body) -> Range<Seq> {
+        let refused = self.next..self.next;
+        let Ok(count) = u32::try_from(body.len()) else { return self.refuse(DropReason::TooLarge, &body) };
+        if count == 0 {
+            return refused;
+        }
+        let seqs = self.next..self.next + u64::from(count);
+        let head = record::Head { seq: seqs.start, count, run: self.run, at, time };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let encoded = self.encode(&mut scratch, &head, &seqs, &body);
+        let result = match encoded {
+            Ok(descriptor) if self.make_room(scratch.len()) => {
+                self.take(&scratch, &seqs, descriptor);
+                seqs
+            }
+            Ok(_) => self.refuse(DropReason::AllInFlight, &body),
+            Err(reason) => self.refuse(reason, &body),
+        };
+        // One large record should not keep its memory for ever.
+        scratch.shrink_to(MAX_RECORD / 16);
+        self.scratch = scratch;
+        result
+    }
+
+    /// Writes a record's frame; gives the number of its descriptor.
+    fn encode(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        head: &record::Head,
+        seqs: &Range<Seq>,
+        body: &Body,
+    ) -> Result<Option<u32>, DropReason> {
+        let descriptor = match body {
+            Body::Reading { descriptor, values } => {
+                let kept_from = self.memory.first().unwrap_or(self.next);
+                let number =
+                    self.dictionary.number(descriptor, seqs.end, kept_from).map_err(|refused| match refused {
+                        Refused::TooLarge => DropReason::TooLarge,
+                        Refused::TooMany => DropReason::TooManyDescriptors,
+                    })?;
+                frame::put(buffer, Salt::NONE, Kind::Reading, |buffer| {
+                    record::write_reading(buffer, head, number, values);
+                });
+                Some(number)
+            }
+            Body::Raw(raw) => {
+                frame::put(buffer, Salt::NONE, Kind::Raw, |buffer| record::write_raw(buffer, head, raw));
+                None
+            }
+        };
+        if buffer.len() > MAX_RECORD { Err(DropReason::TooLarge) } else { Ok(descriptor) }
+    }
+
+    fn take(&mut self, frame: &[u8], seqs: &Range<Seq>, descriptor: Option<u32>) {
+        self.memory.push(frame, seqs);
+        self.dictionary.use_run(self.run, seqs.end);
+        self.next = seqs.end;
+        if self.tail.works() {
+            let (salt, number) = (self.tail.salt(), self.tail.number());
+            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), self.run, descriptor);
+            frame::copy(&mut self.tail.buffer, salt, frame);
+        }
+    }
+
+    fn refuse(&mut self, reason: DropReason, body: &Body) -> Range<Seq> {
+        let nowhere = self.next..self.next;
+        self.stats.dropped += body.len();
+        self.drops.add(reason, body.sensor(), body.len(), nowhere.clone());
+        nowhere
+    }
+
+    /// Sees to it that a record of that length fits into memory, if need be by dropping the oldest ones; `false`:
+    /// all of them are in flight.
+    fn make_room(&mut self, length: usize) -> bool {
+        while self.memory.bytes() + self.memory.growth(length) > self.settings.memory_bytes {
+            self.settle();
+            if self.memory.pop_front_until(self.on_disk) {
+                continue;
+            }
+            let chunk = self
+                .memory
+                .chunks()
+                .find(|chunk| chunk.end <= self.committed && !self.cursors.in_flight(chunk.first..chunk.end));
+            let Some((first, end)) = chunk.map(|chunk| (chunk.first, chunk.end)) else { return false };
+            self.drop_chunk(first, end);
+        }
+        true
+    }
+
+    fn drop_chunk(&mut self, first: Seq, end: Seq) {
+        let mut dropped = Vec::new();
+        for frame in self.memory.frames_from(first).take_while(|frame| frame.seqs().end <= end) {
+            let sensor = frame.descriptor().and_then(|number| {
+                record::Lookup::descriptor(&self.dictionary, number).map(|descriptor| Arc::clone(descriptor))
+            });
+            dropped.push((frame.seqs(), sensor));
+        }
+        for (seqs, descriptor) in dropped {
+            self.count_drop(DropReason::MemoryFull, &seqs, descriptor.as_ref().map(|it| &*it.sensor));
+        }
+        self.memory.remove_at(first);
+        self.give_up(first..end);
+    }
+
+    /// Counts what is dropped of a record.
+    fn count_drop(&mut self, reason: DropReason, seqs: &Range<Seq>, sensor: Option<&str>) {
+        let count = self.cursors.needed(seqs);
+        if count > 0 {
+            self.stats.dropped += count;
+            self.drops.add(reason, sensor, count, seqs.clone());
+        }
+    }
+
+    /// One write to the tail for everything buffered: records, acknowledgements, state. After it they are taken.
+    ///
+    /// If the tail cannot be written they are taken all the same and go to disk with the next flush, which is due at
+    /// once; [`take_warnings`](Self::take_warnings) says so.
+    pub fn commit(&mut self, now: BootTime) {
+        if self.next > self.committed {
+            self.stats.taken += self.next - self.committed;
+            let close = self.settings.flush / MARKS_PER_FLUSH;
+            let near = self.marks.back().is_some_and(|(_, last)| now.since(*last) < close);
+            if !near && self.marks.len() < MAX_MARKS || self.marks.is_empty() {
+                self.marks.push_back((self.committed, now));
+            }
+            self.committed = self.next;
+        }
+        if self.tail.works() {
+            self.put_changes();
+            if !self.tail.buffer.is_empty()
+                && let Err(error) = self.tail.commit(now)
+            {
+                self.tail_failed(error);
+            }
+        }
+        if self.tail.wants_writing_anew(now) {
+            self.write_tail_anew(now);
+        }
+        self.settle();
+        while self.marks.get(1).is_some_and(|(seq, _)| *seq <= self.on_disk) {
+            self.marks.pop_front();
+        }
+        if self.on_disk >= self.committed {
+            self.marks.clear();
+        }
+        self.note_waiting(now);
+        self.release();
+    }
+
+    /// Puts into the tail's buffer what changed besides records.
+    fn put_changes(&mut self) {
+        let salt = self.tail.salt();
+        let buffer = &mut self.tail.buffer;
+        for acks in self.cursors.take_acks() {
+            frame::put(buffer, salt, Kind::Acks, |buffer| record::write(buffer, &acks));
+        }
+        if std::mem::take(&mut self.cursors.changed) {
+            let stored = self.cursors.stored(0);
+            frame::put(buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &stored));
+        }
+        for change in self.state.take_changes() {
+            frame::put(buffer, salt, Kind::Change, |buffer| record::write(buffer, &change));
+        }
+        if !std::mem::replace(&mut self.tail_flushed, true) {
+            let on_disk = self.on_disk;
+            frame::put(buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
+        }
+    }
+
+    /// Writes a new tail with what is still needed.
+    fn write_tail_anew(&mut self, now: BootTime) {
+        let worked = self.tail.works();
+        let first = self.memory.first().unwrap_or(self.committed);
+        self.dictionary.forget_descriptors(first);
+        self.dictionary.forget_runs(first);
+        self.dictionary.add_run(self.run, self.boot);
+        let (cursors, state) = (self.cursors.stored(self.on_disk), self.state.stored(self.committed));
+        let (memory, dictionary) = (&self.memory, &mut self.dictionary);
+        let (all_cursors, on_disk) = (&self.cursors, self.on_disk);
+        let result = self.tail.write_anew(now, |fresh| {
+            let number = fresh.number();
+            let salt = Salt::of(number);
+            frame::put(&mut fresh.buffer, salt, Kind::State, |buffer| record::write(buffer, state));
+            frame::put(&mut fresh.buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &cursors));
+            frame::put(&mut fresh.buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
+            for frame in memory.frames_from(on_disk) {
+                if all_cursors.all_acked(&frame.seqs()) {
+                    continue;
+                }
+                let file = (Place::Tail, number);
+                dictionary.write_missing(&mut fresh.buffer, file, frame.head.run, frame.descriptor());
+                frame::copy(&mut fresh.buffer, salt, frame.bytes);
+                fresh.write_if_large()?;
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => {
+                self.cursors.take_acks().for_each(drop);
+                self.state.take_changes().for_each(drop);
+                self.cursors.changed = false;
+                self.tail_flushed = true;
+                if !worked {
+                    self.stats.tail_works = true;
+                    self.warn(Warning::TailWorks);
+                }
+            }
+            Err(error) if worked || self.stats.tail_works => self.tail_failed(error),
+            Err(_) => self.stats.write_errors += 1,
+        }
+    }
+
+    fn tail_failed(&mut self, error: io::Error) {
+        self.stats.write_errors += 1;
+        self.stats.tail_works = false;
+        self.warn(Warning::TailFailed { path: self.tail.folder().to_owned(), error });
+    }
+
+    /// Moves on over what is acknowledged by all: it need not go to disk any more.
+    fn settle(&mut self) {
+        self.on_disk = self.cursors.next_needed(self.on_disk).clamp(self.on_disk, self.committed.max(self.on_disk));
+    }
+
+    /// Every position below it is acknowledged by all.
+    fn done(&self) -> Seq {
+        self.cursors.done().min(self.committed)
+    }
+
+    /// Appends all cursors.
+    fn put_cursors(&self, buffer: &mut Vec<u8>, salt: Salt, first: Seq) {
+        let stored = self.cursors.stored(first);
+        frame::put(buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &stored));
+    }
+
+    /// Gives memory free.
+    fn release(&mut self) {
+        let done = self.done();
+        while self.memory.pop_front_until(done) {}
+        while self.memory.bytes() > self.settings.memory_bytes / 2 && self.memory.pop_front_until(self.on_disk) {}
+    }
+
+    /// The first position that is taken, needed and not on disk.
+    fn oldest_unflushed(&self) -> Option<Seq> {
+        let oldest = self.cursors.next_needed(self.on_disk);
+        (oldest < self.committed).then_some(oldest)
+    }
+
+    /// Do the records that are not on disk take so much memory that they should not wait?
+    fn unflushed_bytes_are_many(&self) -> bool {
+        self.memory.bytes() > self.settings.memory_bytes / 2
+    }
+
+    /// Does so much wait for the disk that whoever fills the outbox should pause, if it can, until the next flush is
+    /// finished? Without a pause the oldest records are dropped when memory is full.
+    #[must_use]
+    pub fn congested(&self) -> bool {
+        self.disk_works() && self.memory.bytes() > self.settings.memory_bytes / 4 * 3
+    }
+
+    /// Acknowledges positions in the name of a cursor; lasting from the next `commit` on.
+    pub fn ack(&mut self, cursor: CursorId, seqs: Range<Seq>) {
+        let Some(cursor) = self.cursors.get_mut(cursor) else { return };
+        let seqs = seqs.start..seqs.end.min(self.next);
+        if seqs.is_empty() {
+            return;
+        }
+        let fresh = cursor.acked.missing_below(seqs.end) - cursor.acked.missing_below(seqs.start);
+        if cursor.ack(seqs.clone()) {
+            self.stats.acknowledged += fresh;
+            if seqs.start < self.on_disk {
+                self.flushing.acks += 1;
+            }
+        } else {
+            self.stats.forgotten += fresh;
+        }
+    }
+
+    /// Has the cursor acknowledged that position?
+    #[must_use]
+    pub fn is_acked(&self, cursor: CursorId, seq: Seq) -> bool {
+        self.cursors.get(cursor).is_none_or(|cursor| cursor.acked.contains(seq))
+    }
+
+    /// The position after the last committed record.
+    #[must_use]
+    pub fn end(&self) -> Seq {
+        self.committed
+    }
+
+    /// How many committed positions the cursor has still to acknowledge.
+    #[must_use]
+    pub fn backlog(&self, cursor: CursorId) -> u64 {
+        self.cursors.get(cursor).map_or(0, |cursor| cursor.acked.missing_below(self.committed))
+    }
+
+    /// Everything in this range that is unacknowledged is in flight: it is never dropped. Empty range: nothing is.
+    pub fn set_in_flight(&mut self, cursor: CursorId, seqs: Range<Seq>) {
+        self.cursors.set_in_flight(cursor, seqs);
+    }
+
+    /// A small value that survives.
+    #[must_use]
+    pub fn state(&self, key: &str) -> Option<&[u8]> {
+        self.state.get(key)
+    }
+
+    /// Sets a small value, or removes it: in the tail at the next `commit`, in the state file within `persist`. One
+    /// that is larger than [`state`](crate::state) allows changes nothing, with a warning.
+    pub fn put_state(&mut self, key: &str, value: Option<Vec<u8>>) {
+        if let Err(refused) = self.state.put(key, value) {
+            self.warn(Warning::State(refused.to_string()));
+        }
+    }
+
+    /// Shutdown: writes what is unacknowledged, cursors and state, and syncs. Then the tail is no longer needed and
+    /// is deleted.
+    ///
+    /// # Errors
+    /// The disk does not take it; the tail is left in place, so that the next run has it.
+    pub fn close(mut self, now: BootTime) -> Result<(), io::Error> {
+        self.commit(now);
+        let mut with_state = true;
+        while let Some(job) = self.compose_flush(now, with_state) {
+            with_state = false;
+            let done = job.run();
+            if let Some(error) = done.error() {
+                return Err(error);
+            }
+            self.finish_flush(done, now);
+        }
+        if self.oldest_unflushed().is_some() {
+            return Err(io::Error::other("the outbox is at its limit, and all of it is in flight"));
+        }
+        self.tail.remove();
+        Ok(())
+    }
+
+    /// Counts, and how full it is.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            waiting: self.cursors.waiting(self.committed),
+            memory_bytes: self.memory.bytes(),
+            disk_bytes: self.log.disk_bytes(),
+            tail_bytes: self.tail.length(),
+            tail_works: self.tail.works(),
+            disk_works: self.disk_works(),
+            ..self.stats.clone()
+        }
+    }
+
+    /// What was dropped since the last call, by reason and sensor, with the span of positions.
+    pub fn take_drops(&mut self) -> Vec<Dropped> {
+        self.drops.take()
+    }
+
+    /// What an operator should be told since the last call.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        if self.warnings.len() < stats::MAX_WARNINGS {
+            self.warnings.push(warning);
+        }
+    }
 }

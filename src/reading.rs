@@ -33,6 +33,12 @@ impl TryFrom<f64> for Finite {
     }
 }
 
+impl From<bool> for Finite {
+    fn from(on: bool) -> Self {
+        Self(f64::from(u8::from(on)))
+    }
+}
+
 impl From<Finite> for f64 {
     fn from(number: Finite) -> Self {
         number.0
@@ -65,6 +71,9 @@ impl Value {
         Finite::new(number).map(Self::Number)
     }
 }
+
+/// Values of one observation: index into the quantities of the sensor's [`Descriptor`], and the value.
+pub type Values = Vec<(u16, Value)>;
 
 /// How the values of a quantity are to be treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

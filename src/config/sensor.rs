@@ -8,11 +8,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::SensorConfig;
 use super::gateway::check_outright_topic;
 use super::read;
-use super::{Deadband, PipelineConfig, QuantityConfig, SensorConfig};
 use crate::drivers::{Claim, Driver};
 use crate::options::{FromToml, Options, Problem, Problems, did_you_mean};
+use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
 use crate::reading::{Finite, Kind, Location};
 
 /// `every` where it is not given.

@@ -4,6 +4,7 @@
 //! a sample, each quantity once (oversampling × 1, filter off: "weather monitoring", 3.5.1). Does not do SPI, normal
 //! mode or the filter.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
         );
     }
     Some(Parsed {
-        source: Source::Poller(Box::new(Settings { bus, address })),
+        source: Source::Poller(Arc::new(Settings { bus, address })),
         claims: vec![Claim::I2c { bus, address }],
     })
 }
@@ -114,7 +115,6 @@ enum Register {
     Status = 0xf3,
     CtrlMeas = 0xf4,
     Config = 0xf5,
-    Data = 0xf7,
 }
 
 /// Written to `Reset`, starts the chip anew (5.4.2).
@@ -135,12 +135,15 @@ const STATUS_READS: u32 = 10;
 
 /// `ctrl_hum`: humidity once. `ctrl_meas`: temperature once, pressure once, forced mode. `config`: filter off, I2C.
 const HUMIDITY_ONCE: u8 = 0b001;
-const FORCE_ONCE: u8 = 0b001_001_01;
+const FORCE_ONCE: u8 = 1 << 5 | 1 << 2 | 0b01;
 const NO_FILTER: u8 = 0;
 
-/// What the data registers hold where a measurement was skipped or never made (5.4.6 to 5.4.8).
-const SKIPPED_20_BITS: u32 = 0x80000;
-const SKIPPED_16_BITS: u32 = 0x8000;
+/// `ctrl_meas` after that measurement: asleep again, the rest as it was written (3.3.3).
+const MEASURED_ONCE: u8 = FORCE_ONCE & !0b11;
+
+/// What the data registers hold before the first measurement (5.4.6 to 5.4.8).
+const POWER_ON_20_BITS: u32 = 0x80000;
+const POWER_ON_16_BITS: u32 = 0x8000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Model {
@@ -258,9 +261,22 @@ impl Poller for Bme280 {
         }
         self.registers.write(Register::CtrlMeas, FORCE_ONCE)?;
         wait_until_clear(&mut self.registers, MEASURING, MEASURING_TIME)?;
-        // One read gives values of one measurement (4: data register shadowing).
-        let mut data = [0; 8];
-        self.registers.read(Register::Data, if with_humidity { &mut data } else { &mut data[..6] })?;
+        // One read gives values of one measurement (4: data register shadowing), with the settings that they were
+        // made with.
+        let mut block = [0; 12];
+        let length = if with_humidity { 12 } else { 10 };
+        self.registers.read(Register::Status, &mut block[..length])?;
+        let [_, ctrl_meas, _, _, data @ ..] = block;
+        if ctrl_meas != MEASURED_ONCE {
+            return Err(Fault::new(
+                FaultCode::BadData,
+                format!(
+                    "the chip at {} did not measure, or was reset in between (does its supply drop?): its register \
+                     CtrlMeas is {ctrl_meas:#04x}, not {MEASURED_ONCE:#04x}",
+                    self.registers.place()
+                ),
+            ));
+        }
         convert(&self.calibration, &data)
     }
 }
@@ -272,25 +288,23 @@ fn convert(calibration: &Calibration, data: &[u8; 8]) -> Result<Vec<Sample>, Fau
     let raw_temperature = u32::from_be_bytes([0, t1, t2, t3]) >> 4;
     let raw_humidity = u32::from(u16::from_be_bytes([h1, h2]));
 
-    let fine = calibration.fine_temperature(measured(TEMPERATURE, raw_temperature, SKIPPED_20_BITS)?);
-    let pressure = calibration.pressure(measured(PRESSURE, raw_pressure, SKIPPED_20_BITS)?, fine);
+    // A single value may be the same as its power-on value: with some calibrations that is 21.8 °C. All of them never
+    // are.
+    let humidity_is_power_on = calibration.humidity.is_none() || raw_humidity == POWER_ON_16_BITS;
+    if raw_temperature == POWER_ON_20_BITS && raw_pressure == POWER_ON_20_BITS && humidity_is_power_on {
+        return Err(Fault::new(FaultCode::BadData, "the chip holds its power-on values: it did not measure"));
+    }
+
+    let fine = calibration.fine_temperature(raw_temperature.into());
+    let pressure = calibration.pressure(raw_pressure.into(), fine);
     let mut samples = vec![
         in_range(TEMPERATURE, fine / 5120.0, -40.0, 85.0, "°C")?,
         in_range(PRESSURE, pressure / 100.0, 300.0, 1100.0, "hPa")?,
     ];
     if let Some(humidity) = &calibration.humidity {
-        let raw = measured(HUMIDITY, raw_humidity, SKIPPED_16_BITS)?;
-        samples.push(in_range(HUMIDITY, humidity.relative(raw, fine), 0.0, 100.0, "%")?);
+        samples.push(in_range(HUMIDITY, humidity.relative(raw_humidity.into(), fine), 0.0, 100.0, "%")?);
     }
     Ok(samples)
-}
-
-fn measured(quantity: &str, raw: u32, skipped: u32) -> Result<f64, Fault> {
-    if raw == skipped {
-        let detail = format!("the chip holds its power-on value {skipped:#x} for the {quantity}: it did not measure");
-        return Err(Fault::new(FaultCode::BadData, detail));
-    }
-    Ok(raw.into())
 }
 
 /// A sample, rounded to 0.01, if it lies where the chip can measure (table 1 to 3) and is a number at all.
@@ -436,8 +450,7 @@ mod tests {
     fn power_on_values_and_impossible_values_are_faults() {
         let calibration = example();
         let code = |raw: [u8; 8]| convert(&calibration, &raw).expect_err("a fault").code;
-        assert_eq!(code(data(SKIPPED_20_BITS, SKIPPED_20_BITS, SKIPPED_16_BITS)), FaultCode::BadData);
-        assert_eq!(code(data(SKIPPED_20_BITS, 519_888, 0)), FaultCode::BadData);
+        assert_eq!(code(data(POWER_ON_20_BITS, POWER_ON_20_BITS, POWER_ON_16_BITS)), FaultCode::BadData);
         assert_eq!(code(data(415_148, 0xf_ffff, 0)), FaultCode::Impossible, "far too hot");
         assert_eq!(code(data(415_148, 0, 0)), FaultCode::Impossible, "far too cold");
         assert_eq!(code(data(0xf_ffff, 519_888, 0)), FaultCode::Impossible, "a vacuum");
@@ -445,6 +458,41 @@ mod tests {
         let broken = Calibration { p1: 0.0, ..example() };
         let fault = convert(&broken, &data(415_148, 519_888, 0)).expect_err("a division by zero");
         assert_eq!(fault.code, FaultCode::Impossible);
+    }
+
+    /// A driver that took every 0x80000 for a skipped measurement had no value for one temperature of each chip: here
+    /// 26.46 °C.
+    #[test]
+    fn a_value_that_equals_its_power_on_value_is_a_value() {
+        let samples = convert(&example(), &data(415_148, POWER_ON_20_BITS, 0)).expect("samples");
+        assert_eq!(samples[0], Sample::new("temperature", Value::number(26.46).expect("finite")));
+    }
+
+    /// A chip that loses its power after the measurement was started holds its power-on settings.
+    #[test]
+    fn a_reset_in_between_is_noticed() {
+        struct ResetChip;
+        impl embedded_hal::i2c::ErrorType for ResetChip {
+            type Error = I2cError;
+        }
+        impl I2c for ResetChip {
+            fn transaction(
+                &mut self,
+                _address: u8,
+                operations: &mut [embedded_hal::i2c::Operation<'_>],
+            ) -> Result<(), I2cError> {
+                for operation in operations {
+                    if let embedded_hal::i2c::Operation::Read(buffer) = operation {
+                        buffer.fill(0);
+                    }
+                }
+                Ok(())
+            }
+        }
+        let registers = Registers { bus: I2cBus::new(Box::new(ResetChip)), number: 1, address: 0x76 };
+        let fault = Bme280 { registers, calibration: example() }.sample().expect_err("a fault");
+        assert_eq!(fault.code, FaultCode::BadData);
+        assert!(fault.detail.contains("was reset in between"), "{fault}");
     }
 
     /// The simulated chip makes its raw values with the data sheet's integer formulas; ours are those in doubles.

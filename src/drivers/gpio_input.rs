@@ -173,7 +173,7 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
 
     match (options.raw("pin").is_some(), options.raw("line").is_some()) {
         (true, true) => {
-            options.problem("line", "`pin` and `line` both say which line: only one of them can stand", None)
+            options.problem("line", "`pin` and `line` both say which line: only one of them can stand", None);
         }
         (false, false) => options.problem(
             "pin",

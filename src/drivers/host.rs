@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::Hardware;
@@ -69,7 +70,7 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let state = options.optional::<String>("state").unwrap_or_else(|| "/var/lib/vigie".to_owned());
     let interface = options.optional("interface");
     let host = Host { root: PathBuf::from("/"), state: PathBuf::from(state), interface };
-    Some(Parsed { source: Source::Poller(Box::new(host)), claims: vec![] })
+    Some(Parsed { source: Source::Poller(Arc::new(host)), claims: vec![] })
 }
 
 #[derive(Clone)]

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// What a driver makes of the first `[[sensor]]` of a file, the keys it asked for, and the problems it noted.
 fn parse(driver: &Driver, text: &str) -> (Option<Parsed>, BTreeSet<&'static str>, Vec<String>) {
     let file = DeTable::parse(text).expect("TOML");
-    let sensor = match file.get_ref().get("sensor").map(|value| value.get_ref()) {
+    let sensor = match file.get_ref().get("sensor").map(toml::Spanned::get_ref) {
         Some(DeValue::Array(sensors)) => sensors[0].get_ref().as_table().expect("[[sensor]] is a table"),
         _ => file.get_ref(),
     };

@@ -61,6 +61,7 @@ impl LinuxLine {
         }
         let request = builder.request().map_err(|error| request_fault(&name, &chip, offset, &error))?;
         let buffer = vec![0; request.edge_event_u64_size() * EVENTS_A_READ];
+        // Panics outside of a runtime, which the trait rules out. An AsyncFd of our own would take unsafe code.
         Ok(Self { request: AsyncRequest::new(request), name, chip: chip.path().to_owned(), buffer })
     }
 

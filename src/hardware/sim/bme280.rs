@@ -362,3 +362,90 @@ fn smallest(max: u32, holds: impl Fn(u32) -> bool) -> u32 {
     }
     low
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn read(chip: &mut Chip, register: u8, buffer: &mut [u8]) {
+        chip.transaction(&mut [Operation::Write(&[register]), Operation::Read(buffer)]);
+    }
+
+    fn byte(chip: &mut Chip, register: u8) -> u8 {
+        let mut byte = [0];
+        read(chip, register, &mut byte);
+        byte[0]
+    }
+
+    #[test]
+    fn the_data_sheets_worked_example_comes_out() {
+        // BST-BMP280-DS001, 3.12.
+        let chip = Chip::bmp280(0x77, Arc::new(ManualClock::new()), 0);
+        let fine = chip.calibration.fine_temperature(519_888);
+        assert_eq!(fine, 128_422);
+        assert!((chip.calibration.temperature(519_888) - 25.08).abs() < 1e-9);
+        assert!((chip.calibration.pressure(415_148, fine) - 100_653.27).abs() < 0.5);
+    }
+
+    #[test]
+    fn a_forced_measurement_takes_its_time_and_ends_in_sleep() {
+        let clock = Arc::new(ManualClock::new());
+        let mut chip = Chip::bme280(0x76, Arc::clone(&clock) as Arc<dyn Clock>, 1);
+        assert_eq!(byte(&mut chip, ID), 0x60);
+        assert_eq!(byte(&mut chip, STATUS), IM_UPDATE, "starting");
+        clock.advance(START_UP);
+        assert_eq!(byte(&mut chip, STATUS), 0);
+
+        let mut power_on = [0; 8];
+        read(&mut chip, DATA, &mut power_on);
+        assert_eq!(power_on, [0x80, 0, 0, 0x80, 0, 0, 0x80, 0]);
+
+        // Pairs of address and value in one write; humidity takes effect with ctrl_meas.
+        chip.transaction(&mut [Operation::Write(&[CTRL_HUM, 1, CTRL_MEAS, 0b0010_0101])]);
+        clock.advance(Duration::from_micros(9_299));
+        assert_eq!(byte(&mut chip, STATUS), MEASURING);
+        clock.advance(Duration::from_micros(1));
+        assert_eq!(byte(&mut chip, STATUS), 0);
+        assert_eq!(byte(&mut chip, CTRL_MEAS), 0b0010_0100, "asleep again");
+        let mut data = [0; 8];
+        read(&mut chip, DATA, &mut data);
+        assert!(data[..2] != power_on[..2] && data[3..5] != power_on[3..5] && data[6..] != power_on[6..], "{data:?}");
+        assert_eq!((data[2], data[5]), (0, 0), "16 bits at an oversampling of 1");
+
+        chip.transaction(&mut [Operation::Write(&[RESET, RESET_WORD])]);
+        read(&mut chip, DATA, &mut data);
+        assert_eq!(data, power_on);
+    }
+
+    #[test]
+    fn what_is_not_measured_keeps_its_power_on_value() {
+        let clock = Arc::new(ManualClock::new());
+        let mut chip = Chip::bme280(0x76, Arc::clone(&clock) as Arc<dyn Clock>, 1);
+        chip.transaction(&mut [Operation::Write(&[CTRL_MEAS, 0b0010_0001])]);
+        clock.advance(Duration::from_millis(50));
+        let mut data = [0; 8];
+        read(&mut chip, DATA, &mut data);
+        assert_eq!((&data[..3], &data[6..]), (&[0x80, 0, 0][..], &[0x80, 0][..]));
+        assert_ne!(data[3..6], [0x80, 0, 0]);
+    }
+
+    #[test]
+    fn raw_values_stand_for_the_air_that_there_is() {
+        for chip in
+            [Chip::bme280(0x76, Arc::new(ManualClock::new()), 1), Chip::bmp280(0x77, Arc::new(ManualClock::new()), 1)]
+        {
+            for (temperature, humidity, pressure) in
+                [(-20.0, 30.0, 95_000.0), (21.3, 47.0, 101_325.0), (60.0, 90.0, 80_000.0)]
+            {
+                let raw = chip.calibration.raw(&Air { temperature, humidity, pressure });
+                let fine = chip.calibration.fine_temperature(raw.temperature);
+                assert!((chip.calibration.temperature(raw.temperature) - temperature).abs() <= 0.01);
+                assert!((chip.calibration.pressure(raw.pressure, fine) - pressure).abs() <= 1.0);
+                if let Some(calibration) = &chip.calibration.humidity {
+                    assert!((calibration.relative(raw.humidity, fine) - humidity).abs() <= 0.05);
+                }
+            }
+        }
+    }
+}

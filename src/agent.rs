@@ -1,0 +1,293 @@
+//! Wires everything up, watches over it, and takes it down in order: the one file that knows every module.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::clock::{BootId, BootTime, Clock, SystemClock};
+use crate::config::{Config, SensorConfig};
+use crate::outbox::{self, Outbox, Recovery};
+use crate::pipeline::{Declared, Pipeline};
+use crate::reading::{Descriptor, SensorIndex, Value, Values};
+use crate::sampler::{self, Sampler};
+use crate::service;
+use crate::topic::Template;
+use crate::uplink::status::Info;
+use crate::uplink::{self, Hub};
+
+mod core;
+mod embedded;
+mod flush;
+mod places;
+mod watchdog;
+
+use self::core::Core;
+use self::embedded::Embedded;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Bytes of records that are kept in memory.
+const MEMORY: usize = 8 << 20;
+/// How old small values (counter totals, the session) may be on disk.
+const PERSIST: Duration = Duration::from_secs(300);
+/// The whole shutdown takes no longer than this.
+const SHUTDOWN: Duration = Duration::from_millis(1500);
+/// How much of that is spent on waiting for acknowledgements.
+const LAST_ACKS: Duration = Duration::from_millis(700);
+
+/// What a caller may want besides the work itself; the demo does.
+#[derive(Default)]
+pub struct Extras {
+    /// The embedded broker takes the first free port from the configured one on.
+    pub any_port: bool,
+    /// Told once, when the embedded broker answers: where.
+    pub on_broker: Option<Box<dyn Fn(SocketAddr)>>,
+    /// Told of everything that goes to the outbox.
+    pub on_reading: Option<Box<OnReading>>,
+}
+
+/// Sees what goes to the outbox: the topics' template, the sensor, its values.
+pub type OnReading = dyn Fn(&Template, &Descriptor, &Values);
+
+/// Runs a gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What could not be started, or which core stage ended early.
+pub fn run(config: Config, extras: Extras) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Flushes run one at a time; the second is for name look-ups.
+        .max_blocking_threads(2)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()
+        .context("no runtime")?;
+    let result = tokio::task::LocalSet::new().block_on(&runtime, serve(config, extras));
+    // A sensor's thread may be stuck in a call for ever; it must not hold the exit up.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
+    // From here on a signal is an orderly shutdown, also while things are still starting.
+    let mut signals = Signals::new().context("signals cannot be handled")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.trust));
+    let Some(boot) = BootId::current() else {
+        bail!("/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?")
+    };
+    let (outbox, recovery) = open_outbox(&config, boot, clock.boot())?;
+    let run = outbox.run();
+    info!(run, configuration = %config.hash, version = VERSION, "vigie starts");
+
+    let mut broker = Embedded::start(&mut config, &extras).await?;
+
+    let info = Info {
+        version: VERSION,
+        label: config.gateway.label.clone(),
+        board: board(),
+        configuration: config.hash.clone(),
+        run,
+        ..Info::default()
+    };
+    let hub = Hub::new(outbox, clock.clone(), boot, config.gateway.clone(), info, recovery.tail_found);
+
+    let (stop_uplinks, uplinks_stop) = watch::channel(None);
+    let mut uplinks = JoinSet::new();
+    for uplink in &config.uplinks {
+        uplinks.spawn_local(uplink::run(uplink.clone(), hub.clone(), uplinks_stop.clone()));
+    }
+    let clock_watch = tokio::task::spawn_local(uplink::watch_clock(hub.clone()));
+
+    let committed = Rc::new(Notify::new());
+    let (stop_flusher, flusher_stop) = watch::channel(false);
+    let mut flusher = tokio::task::spawn_local(flush::run(hub.clone(), committed.clone(), flusher_stop));
+
+    let (out, observations) = mpsc::channel(sampler::QUEUE);
+    let (rounds, rounds_seen) = watch::channel(0);
+    let core = Core {
+        pipeline: pipeline(&config),
+        hub: hub.clone(),
+        topic: config.gateway.topic.clone(),
+        strict: config.outbox.flush.is_zero(),
+        extras,
+        committed,
+        rounds,
+        complaints: HashMap::new(),
+    };
+    let mut core = tokio::task::spawn_local(core.run(observations));
+    let names: Vec<String> = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+    let watchdog = tokio::task::spawn_local(watchdog::run(out.clone(), rounds_seen, hub.clone(), names));
+
+    let (stop_samplers, samplers_stop) = watch::channel(false);
+    let context = sampler::Context {
+        hardware: config.backend.start(clock.clone()),
+        clock: clock.clone(),
+        out,
+        stop: samplers_stop,
+        counts: Arc::default(),
+    };
+    let mut samplers = JoinSet::new();
+    let sensors = config.sensors.len();
+    for (index, sensor) in (0..).zip(config.sensors) {
+        samplers.spawn_local(sampler::run(Sampler::new(SensorIndex(index), sensor), context.clone()));
+    }
+    drop(context);
+    service::ready(&format!("run {run}: {sensors} sensors, {} uplinks", config.uplinks.len()));
+
+    let early: anyhow::Result<()> = tokio::select! {
+        name = signals.next() => {
+            info!("{name}: shutting down");
+            Ok(())
+        }
+        end = &mut core => Err(anyhow!("the pipeline ended early: {end:?}")),
+        end = &mut flusher => Err(anyhow!("the flush of the outbox ended early: {end:?}")),
+        Some(end) = uplinks.join_next() => Err(anyhow!("an uplink ended early: {end:?}")),
+        () = broker.watch() => unreachable!("it watches for ever"),
+    };
+
+    service::stopping();
+    watchdog.abort();
+    clock_watch.abort();
+    let orderly = async {
+        stop_samplers.send_replace(true);
+        while samplers.join_next().await.is_some() {}
+        // Every sender is gone now: the core takes what is left and ends.
+        if !core.is_finished() {
+            let _ = (&mut core).await;
+        }
+        stop_uplinks.send_replace(Some(clock.boot().after(LAST_ACKS)));
+        while uplinks.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        () = orderly => {}
+        () = tokio::time::sleep(SHUTDOWN) => warn!("the shutdown takes too long: what waits stays in the outbox"),
+        name = signals.next() => warn!("{name} again: what waits stays in the outbox"),
+    }
+    // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
+    core.abort();
+    let _ = core.await;
+    uplinks.shutdown().await;
+    samplers.shutdown().await;
+    let _ = (watchdog.await, clock_watch.await);
+    stop_flusher.send_replace(true);
+    if !flusher.is_finished() {
+        let _ = flusher.await;
+    }
+    let closed = match Rc::try_unwrap(hub) {
+        Ok(hub) => hub.outbox.into_inner().close(clock.boot()).context("the outbox cannot be written at the end"),
+        // The tail has everything; only a power cut now could lose what was not flushed.
+        Err(_) => Err(anyhow!("the outbox is still in use at the end")),
+    };
+    broker.stop().await;
+    early?;
+    closed?;
+    info!("stopped");
+    Ok(())
+}
+
+fn open_outbox(config: &Config, boot: BootId, now: BootTime) -> anyhow::Result<(Outbox, Recovery)> {
+    let path = &config.outbox.path;
+    let tail = places::tail(config.outbox.tail.as_deref(), path);
+    if !tail.in_memory {
+        warn!(tail = %tail.dir.display(), "the tail is not on a tmpfs: each record is a write to the disk's cache");
+    }
+    let settings = outbox::Settings {
+        dir: path.clone(),
+        tail_dir: tail.dir,
+        flush: config.outbox.flush,
+        max_bytes: config.outbox.max_bytes,
+        memory_bytes: MEMORY,
+        persist: PERSIST,
+    };
+    let (mut outbox, recovery) = Outbox::open(settings, boot, now)?;
+    let Recovery { waiting, from_tail, segments, .. } = recovery;
+    info!(outbox = %path.display(), waiting, from_tail, segments, "outbox opened");
+    if recovery.tail_torn {
+        warn!("the tail ended in the middle of a write: a reading that was not yet taken is missing");
+    }
+    if recovery.state_lost {
+        warn!("the outbox had no readable state: counters start anew");
+    }
+    if !recovery.run_counted {
+        warn!(run = outbox.run(), "the run could not be counted on disk: it has a random number");
+    }
+    for file in &recovery.set_aside {
+        warn!(file = %file.display(), "damaged, and set aside; what was good in it is used");
+    }
+    let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+    outbox.retain_cursors(&names);
+    Ok((outbox, recovery))
+}
+
+/// A pipeline with the configuration's sensors, in their order.
+#[must_use]
+pub fn pipeline(config: &Config) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for sensor in &config.sensors {
+        let declared: Vec<Declared> = sensor
+            .driver
+            .quantities
+            .iter()
+            .map(|quantity| Declared { name: quantity.name, unit: quantity.unit, kind: quantity.kind })
+            .collect();
+        pipeline.add(sensor.descriptor(&config.gateway), &declared, sensor.pipeline.clone());
+    }
+    pipeline
+}
+
+/// A value for people: the quantity's name, the value, the unit.
+#[must_use]
+pub fn describe(descriptor: &Descriptor, index: u16, value: &Value) -> [String; 3] {
+    let quantity = descriptor.quantities.get(usize::from(index));
+    let name = quantity.map(|quantity| quantity.name.to_string()).unwrap_or_default();
+    let unit = quantity.and_then(|quantity| quantity.unit.as_deref()).unwrap_or_default().to_owned();
+    let value = match value {
+        Value::Number(number) => number.to_string(),
+        Value::Switch(on) => on.to_string(),
+        Value::Text(text) => text.to_string(),
+        Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
+    };
+    [name, value, unit]
+}
+
+impl Sampler {
+    /// A configured sensor at its place in the pipeline.
+    #[must_use]
+    pub fn new(index: SensorIndex, sensor: SensorConfig) -> Self {
+        let SensorConfig { name, source, every, deadline, .. } = sensor;
+        Self { index, name, source, every, deadline }
+    }
+}
+
+/// What the board calls itself.
+fn board() -> Option<String> {
+    let model = std::fs::read_to_string("/proc/device-tree/model").ok()?;
+    Some(model.trim_end_matches(['\0', '\n']).to_owned())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next of them, by name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

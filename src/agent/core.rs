@@ -1,0 +1,113 @@
+//! The core stage: observations through the pipeline into the outbox, a batch at a time.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::Extras;
+use crate::clock::{BootTime, WallTime};
+use crate::outbox::Body;
+use crate::pipeline::{Health, Outcome, Pipeline};
+use crate::reading::{Observation, SensorIndex};
+use crate::sampler::{Batch, QUEUE};
+use crate::topic::Template;
+use crate::uplink::Hub;
+use crate::uplink::status::{sensor_availability, sensor_availability_topic};
+
+/// A sensor's rejected samples are logged this often at most; a loose cable garbles hundreds of lines a minute.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) struct Core {
+    pub(super) pipeline: Pipeline,
+    pub(super) hub: Rc<Hub>,
+    pub(super) topic: Template,
+    /// `outbox.flush = "0s"`: on disk before it counts as taken.
+    pub(super) strict: bool,
+    pub(super) extras: Extras,
+    /// Wakes the flush stage.
+    pub(super) committed: Rc<Notify>,
+    /// Counts the batches taken: the watchdog's proof of life.
+    pub(super) rounds: watch::Sender<u64>,
+    pub(super) complaints: HashMap<SensorIndex, Complaints>,
+}
+
+/// What was rejected of a sensor since it was last logged.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    count: u64,
+    logged: Option<BootTime>,
+}
+
+impl Core {
+    /// Works until every sender of observations is gone and the last batch is taken.
+    pub(super) async fn run(mut self, mut observations: mpsc::Receiver<Batch>) {
+        let mut batches = Vec::new();
+        while observations.recv_many(&mut batches, QUEUE).await > 0 {
+            for observation in batches.drain(..).flatten() {
+                self.observe(observation);
+            }
+            self.hub.outbox.borrow_mut().commit(self.hub.clock.boot());
+            if self.strict {
+                super::flush::flush_now(&self.hub).await;
+            }
+            self.committed.notify_one();
+            self.hub.appended();
+            self.rounds.send_modify(|rounds| *rounds += 1);
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        let (sensor, at) = (observation.sensor, observation.at);
+        let Outcome { reading, health, rejected } = self.pipeline.observe(observation);
+        if let Some(health) = health {
+            self.turned(sensor, &health);
+        }
+        if let Some(reason) = rejected.last() {
+            self.complain(sensor, at, rejected.len(), reason);
+        }
+        if let Some((descriptor, values)) = reading {
+            if let Some(show) = &self.extras.on_reading {
+                show(&self.topic, &descriptor, &values);
+            }
+            let time = self.wall_time(at);
+            self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
+        }
+    }
+
+    /// When `at` was, by the wall clock of now, if that is set.
+    fn wall_time(&self, at: BootTime) -> Option<WallTime> {
+        let WallTime(now) = self.hub.clock.wall_if_set()?;
+        let age = i64::try_from(self.hub.clock.boot().since(at).as_nanos()).unwrap_or(i64::MAX);
+        Some(WallTime(now.saturating_sub(age)))
+    }
+
+    fn turned(&self, sensor: SensorIndex, health: &Health) {
+        let Some(descriptor) = self.pipeline.descriptor(sensor) else { return };
+        let name = &*descriptor.sensor;
+        let payload = match health {
+            Health::Online => {
+                info!(sensor = name, "online");
+                sensor_availability(Ok(()))
+            }
+            Health::Fault(fault) => {
+                warn!(sensor = name, fault = fault.code.as_str(), "{fault}");
+                sensor_availability(Err(fault))
+            }
+        };
+        self.hub.set_state(&sensor_availability_topic(&self.topic, descriptor), payload);
+    }
+
+    fn complain(&mut self, sensor: SensorIndex, at: BootTime, count: usize, reason: &str) {
+        let complaints = self.complaints.entry(sensor).or_default();
+        complaints.count += count as u64;
+        let name = self.pipeline.descriptor(sensor).map_or("?", |descriptor| &descriptor.sensor);
+        debug!(sensor = name, "rejected: {reason}");
+        if complaints.logged.is_none_or(|logged| at.since(logged) >= COMPLAIN_EVERY) {
+            warn!(sensor = name, rejected = complaints.count, "not used: {reason}");
+            *complaints = Complaints { count: 0, logged: Some(at) };
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The embedded broker beside the stages: started before the uplinks, stopped after them, restarted alone.
+
+#[cfg(feature = "broker")]
+pub(super) use with_broker::Embedded;
+#[cfg(not(feature = "broker"))]
+pub(super) use without_broker::Embedded;
+
+#[cfg(feature = "broker")]
+mod with_broker {
+    use std::time::Duration;
+
+    use anyhow::Context as _;
+    use tracing::{error, info, warn};
+
+    use super::super::Extras;
+    use crate::broker::Broker;
+    use crate::config::Config;
+
+    /// Between two looks whether the broker still answers.
+    const CHECK_EVERY: Duration = Duration::from_secs(30);
+    /// Between two attempts to start it again.
+    const RETRY: Duration = Duration::from_secs(5);
+
+    /// The broker, if the configuration has one.
+    pub(in super::super) struct Embedded(Option<Broker>);
+
+    impl Embedded {
+        pub(in super::super) async fn start(config: &mut Config, extras: &Extras) -> anyhow::Result<Self> {
+            let Some(settings) = &config.broker else { return Ok(Self(None)) };
+            let started = if extras.any_port {
+                Broker::start_on_first_free(settings.listen).await
+            } else {
+                Broker::start(settings).await
+            };
+            let broker = started.context("[broker]")?;
+            let address = broker.address();
+            config.move_broker(address);
+            info!(%address, "the embedded broker listens");
+            if let Some(tell) = &extras.on_broker {
+                tell(address);
+            }
+            Ok(Self(Some(broker)))
+        }
+
+        /// Watches over the broker for ever: one that ended or is silent is restarted; the sensors do not notice.
+        pub(in super::super) async fn watch(&mut self) {
+            let Some(broker) = &mut self.0 else { return std::future::pending().await };
+            loop {
+                let why = tokio::select! {
+                    why = broker.ended() => why,
+                    () = tokio::time::sleep(CHECK_EVERY) => match broker.check().await {
+                        Ok(()) => continue,
+                        Err(silence) => silence.to_string(),
+                    },
+                };
+                warn!("the embedded broker is restarted: {why}");
+                while let Err(why) = broker.restart().await {
+                    error!("the embedded broker does not start again: {why}");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+
+        pub(in super::super) async fn stop(self) {
+            let Some(broker) = self.0 else { return };
+            if let Err(why) = broker.stop().await {
+                warn!("{why}");
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "broker"))]
+mod without_broker {
+    use super::super::Extras;
+    use crate::config::Config;
+
+    /// This build has no broker; the configuration refuses `[broker]`.
+    pub(in super::super) struct Embedded;
+
+    impl Embedded {
+        #[expect(clippy::unused_async, reason = "the same face as with the broker")]
+        pub(in super::super) async fn start(_: &mut Config, _: &Extras) -> anyhow::Result<Self> {
+            Ok(Self)
+        }
+
+        pub(in super::super) async fn watch(&mut self) {
+            std::future::pending().await
+        }
+
+        #[expect(clippy::unused_async, reason = "the same face as with the broker")]
+        pub(in super::super) async fn stop(self) {}
+    }
+}

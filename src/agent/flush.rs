@@ -1,0 +1,75 @@
+//! The flush stage: what waits too long for its acknowledgement goes to disk, away from the thread that serves
+//! sensors and brokers.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tracing::{error, warn};
+
+use crate::clock::BootTime;
+use crate::outbox::Dropped;
+use crate::uplink::Hub;
+
+/// Drops are logged this often at most.
+const DROPS_EVERY: Duration = Duration::from_secs(60);
+
+/// Flushes whenever something is due, until `stop`; a flush that runs is finished first. `committed` is notified
+/// after each commit of the core stage.
+pub(super) async fn run(hub: Rc<Hub>, committed: Rc<Notify>, mut stop: watch::Receiver<bool>) {
+    let mut drops = Drops::default();
+    loop {
+        let due = hub.outbox.borrow().flush_due();
+        let wait = match due {
+            Some(BootTime(due)) => Some(Duration::from_nanos(due.saturating_sub(hub.clock.boot().0))),
+            None => None,
+        };
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            // What is acknowledged meanwhile need not be written: so the time is looked at again afterwards.
+            () = tokio::time::sleep(wait.unwrap_or(DROPS_EVERY)), if wait.is_none_or(|wait| !wait.is_zero()) => {}
+            () = committed.notified(), if wait.is_none() => {}
+            () = std::future::ready(()), if wait.is_some_and(|wait| wait.is_zero()) => flush_now(&hub).await,
+        }
+        drops.report(&hub);
+    }
+}
+
+/// Writes what is due now and waits for the disk.
+pub(super) async fn flush_now(hub: &Hub) {
+    let job = hub.outbox.borrow_mut().begin_flush(hub.clock.boot());
+    if let Some(job) = job {
+        match tokio::task::spawn_blocking(move || job.run()).await {
+            Ok(done) => hub.outbox.borrow_mut().finish_flush(done, hub.clock.boot()),
+            Err(end) => error!("a flush of the outbox ended early: {end}"),
+        }
+    }
+    let warnings = hub.outbox.borrow_mut().take_warnings();
+    for warning in warnings {
+        warn!("outbox: {warning}");
+    }
+}
+
+/// Tells what was dropped, at most once a minute.
+#[derive(Default)]
+struct Drops {
+    told: Option<BootTime>,
+}
+
+impl Drops {
+    fn report(&mut self, hub: &Hub) {
+        let now = hub.clock.boot();
+        if self.told.is_some_and(|told| now.since(told) < DROPS_EVERY) {
+            return;
+        }
+        let dropped = hub.outbox.borrow_mut().take_drops();
+        if dropped.is_empty() {
+            return;
+        }
+        self.told = Some(now);
+        for Dropped { reason, sensor, count, span } in dropped {
+            let sensor = sensor.as_deref().unwrap_or("-");
+            warn!(sensor, count, reason = reason.as_str(), first = span.start, end = span.end, "readings were dropped");
+        }
+    }
+}

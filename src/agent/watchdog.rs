@@ -1,0 +1,53 @@
+//! Feeds the service manager's watchdog, only while the core stages answer, and keeps the status line current.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::sampler::Batch;
+use crate::service;
+use crate::uplink::Hub;
+
+/// How often the status line is made anew where there is no watchdog.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
+
+/// Never ends by itself. An empty batch goes all the way through the core stage: when its round is counted, the
+/// pipeline, the outbox and the thread that the uplinks run on are alive.
+pub(super) async fn run(
+    core: mpsc::Sender<Batch>,
+    mut rounds: watch::Receiver<u64>,
+    hub: Rc<Hub>,
+    uplinks: Vec<String>,
+) {
+    let watched = service::watchdog_interval();
+    let interval = watched.unwrap_or(STATUS_EVERY);
+    loop {
+        tokio::time::sleep(interval).await;
+        rounds.mark_unchanged();
+        if core.send(Batch::new()).await.is_err() {
+            return;
+        }
+        match timeout(interval, rounds.changed()).await {
+            Ok(Ok(())) => service::watchdog(),
+            Ok(Err(_)) => return,
+            Err(_) => warn!("the pipeline has not answered for {}", humantime::format_duration(interval)),
+        }
+        service::status(&status_line(&hub, &uplinks));
+    }
+}
+
+/// What `systemctl status` shows: how much waits for each uplink.
+fn status_line(hub: &Hub, uplinks: &[String]) -> String {
+    let mut outbox = hub.outbox.borrow_mut();
+    let waiting: Vec<String> = uplinks
+        .iter()
+        .map(|name| {
+            let cursor = outbox.cursor(name);
+            format!("{name}: {} waiting", outbox.backlog(cursor))
+        })
+        .collect();
+    format!("run {}, {}", outbox.run(), waiting.join(", "))
+}

@@ -1,0 +1,118 @@
+//! The command line: what can be said, and what each command exits with.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+mod check;
+mod demo;
+mod drivers;
+mod once;
+mod run;
+mod table;
+
+/// All is well.
+pub const FINE: u8 = 0;
+/// It was tried, and failed.
+pub const FAILED: u8 = 1;
+/// The command line or the configuration is wrong: nothing was tried.
+pub const WRONG: u8 = 2;
+
+const AFTER_HELP: &str =
+    "Without a command, vigie runs a demonstration: simulated sensors under the real drivers, this \
+machine's own readings, and a broker on the loopback interface.
+
+Exit status: 0 fine, 1 failed, 2 wrong usage or configuration.";
+
+/// Sensor gateway agent: readings reach the MQTT broker whatever happens to network, power, clock or wiring.
+#[derive(Debug, Parser)]
+#[command(name = "vigie", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// What to log: error, warn, info, debug or trace, or a filter such as `vigie=debug` [default: info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run {
+        /// Configuration; the fragments in the folder of the same name with `.d` are read as well
+        #[arg(long, value_name = "FILE", default_value = "/etc/vigie/vigie.toml")]
+        config: PathBuf,
+    },
+    /// Check configurations without touching hardware; report everything that is wrong
+    Check {
+        /// Configurations, each with its `.d` folder
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Read every sensor once and print what it gives
+    Once {
+        /// Configuration
+        #[arg(long, value_name = "FILE", default_value = "/etc/vigie/vigie.toml")]
+        config: PathBuf,
+    },
+    /// List the drivers, or show one with its options and a sample
+    Drivers {
+        /// A driver
+        name: Option<String>,
+    },
+}
+
+/// Runs the command that the arguments ask for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. A closed pipe is the reader's choice.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { WRONG } else { FINE });
+        }
+    };
+    let quiet =
+        matches!(cli.command, Some(Command::Check { .. } | Command::Once { .. } | Command::Drivers { .. }) | None);
+    let filter = cli.log.as_deref().or((quiet && std::env::var_os("RUST_LOG").is_none()).then_some("warn"));
+    if let Err(error) = crate::logging::init(filter) {
+        complain(&error.to_string());
+        return ExitCode::from(WRONG);
+    }
+    let status = match cli.command {
+        None => demo::demo(),
+        Some(Command::Run { config }) => run::run(&config),
+        Some(Command::Check { files }) => check::check(&files),
+        Some(Command::Once { config }) => once::once(&config),
+        Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
+    };
+    ExitCode::from(status)
+}
+
+/// Prints to standard output. Nobody reads any more (`vigie drivers | head`): that is not an error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// One sentence about what went wrong, to standard error.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "vigie: {text}");
+}
+
+/// Reads a configuration; its problems go to standard error.
+fn load(path: &std::path::Path) -> Option<config::Config> {
+    match config::load(path) {
+        Ok(config) => Some(config),
+        Err(report) => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let _ = std::io::stderr().lock().write_all(config::render(&report, colour).as_bytes());
+            None
+        }
+    }
+}

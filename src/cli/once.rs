@@ -1,0 +1,94 @@
+//! `vigie once`: every sensor is read once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::table::table;
+use super::{FAILED, FINE, WRONG, complain, load, print};
+use crate::agent::{self, describe};
+use crate::clock::SystemClock;
+use crate::pipeline::Health;
+use crate::reading::SensorIndex;
+use crate::sampler::{self, Sampler};
+
+/// A link speaks when it likes: it gets at least this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) fn once(path: &Path) -> u8 {
+    let Some(config) = load(path) else { return WRONG };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("no runtime: {error}"));
+            return FAILED;
+        }
+    };
+    let mut rows = vec![["SENSOR", "QUANTITY", "VALUE", "UNIT"].map(str::to_owned).to_vec()];
+    let results = tokio::task::LocalSet::new().block_on(&runtime, look(config));
+    let mut status = FINE;
+    for (name, lines) in results {
+        match lines {
+            Ok(lines) => {
+                for [quantity, value, unit] in lines {
+                    rows.push(vec![name.clone(), quantity, value, unit]);
+                }
+            }
+            Err(why) => {
+                status = FAILED;
+                rows.push(vec![name, format!("FAULT: {why}")]);
+            }
+        }
+    }
+    print(&table(&rows));
+    // A thread that is stuck in a driver's call would hold the exit up for ever.
+    runtime.shutdown_background();
+    status
+}
+
+type Lines = Result<Vec<[String; 3]>, String>;
+
+async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
+    let mut pipeline = agent::pipeline(&config);
+    let (out, mut observations) = mpsc::channel(sampler::QUEUE);
+    let (stop, stopped) = watch::channel(false);
+    let clock = Arc::new(SystemClock::new(config.trust));
+    let hardware = config.backend.start(clock.clone());
+    let context = sampler::Context { hardware, clock, out, stop: stopped, counts: Arc::default() };
+    let patience = config.sensors.iter().map(|sensor| sensor.deadline).max().unwrap_or_default().max(PATIENCE);
+    let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();
+    for (index, sensor) in config.sensors.into_iter().enumerate() {
+        let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
+        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor), context.clone()));
+    }
+    drop(context);
+    let mut results: BTreeMap<u32, Lines> = BTreeMap::new();
+    let deadline = tokio::time::sleep(patience);
+    tokio::pin!(deadline);
+    while results.values().filter(|lines| lines.is_ok()).count() < names.len() {
+        let batch = tokio::select! {
+            batch = observations.recv() => batch,
+            () = &mut deadline => None,
+        };
+        let Some(batch) = batch else { break };
+        for observation in batch {
+            let sensor = observation.sensor;
+            let outcome = pipeline.observe(observation);
+            if let Some((descriptor, values)) = outcome.reading {
+                let lines = values.iter().map(|(index, value)| describe(&descriptor, *index, value)).collect();
+                results.insert(sensor.0, Ok(lines));
+            } else if let Some(Health::Fault(fault)) = outcome.health {
+                results.entry(sensor.0).or_insert_with(|| Err(format!("{}: {}", fault.code.as_str(), fault.detail)));
+            }
+        }
+        if results.len() == names.len() {
+            break;
+        }
+    }
+    stop.send_replace(true);
+    let silent = || Err(format!("gave nothing within {}", humantime::format_duration(patience)));
+    (0_u32..).zip(names).map(|(index, name)| (name, results.remove(&index).unwrap_or_else(silent))).collect()
+}

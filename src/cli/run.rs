@@ -1,0 +1,18 @@
+//! `vigie run`
+
+use std::path::Path;
+
+use super::{FAILED, FINE, WRONG, complain, load};
+use crate::agent;
+
+pub(super) fn run(path: &Path) -> u8 {
+    let Some(config) = load(path) else { return WRONG };
+    match agent::run(config, agent::Extras::default()) {
+        Ok(()) => FINE,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            complain(&format!("{error:#}"));
+            FAILED
+        }
+    }
+}

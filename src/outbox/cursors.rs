@@ -1,0 +1,230 @@
+//! The cursors: what each uplink has acknowledged.
+
+use std::ops::Range;
+
+use super::memory::Hint;
+use super::ranges::Acked;
+use super::record::{StoredAcks, StoredCursor, StoredCursors};
+use super::{CursorId, Seq};
+
+/// Ranges above the low-water mark that are stored for all cursors together; each may have its share.
+const MAX_STORED_RANGES: usize = 8192;
+
+/// Ranges in one frame of acknowledgements.
+const ACKS_PER_FRAME: usize = 4096;
+
+/// A cursor.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    name: Box<str>,
+    pub(super) acked: Acked,
+    /// Acknowledged since the last commit.
+    to_tail: Vec<Range<Seq>>,
+    in_flight: Range<Seq>,
+    pub(super) hint: Hint,
+}
+
+impl Cursor {
+    fn new(name: &str, acked: Acked) -> Self {
+        Self { name: name.into(), acked, to_tail: Vec::new(), in_flight: 0..0, hint: Hint::default() }
+    }
+
+    /// Acknowledges a range; `false`: there was no room for it.
+    pub(super) fn ack(&mut self, seqs: Range<Seq>) -> bool {
+        if !self.acked.insert(seqs.clone()) {
+            return false;
+        }
+        match self.to_tail.last_mut() {
+            Some(last) if last.end == seqs.start => last.end = seqs.end,
+            _ => self.to_tail.push(seqs),
+        }
+        true
+    }
+}
+
+/// All cursors.
+#[derive(Debug, Default)]
+pub(super) struct Cursors {
+    /// `None`: forgotten.
+    list: Vec<Option<Cursor>>,
+    /// What nobody needs any more, as long as there is no cursor.
+    floor: Acked,
+    /// A cursor came or went since the last commit.
+    pub(super) changed: bool,
+}
+
+impl Cursors {
+    pub(super) fn get(&self, id: CursorId) -> Option<&Cursor> {
+        self.list.get(id.0)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: CursorId) -> Option<&mut Cursor> {
+        self.list.get_mut(id.0)?.as_mut()
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Cursor> {
+        self.list.iter().flatten()
+    }
+
+    /// The sets that decide together what is still needed.
+    fn sets(&self) -> impl Iterator<Item = &Acked> {
+        let floor = self.each().next().is_none().then_some(&self.floor);
+        self.each().map(|cursor| &cursor.acked).chain(floor)
+    }
+
+    /// Registers or resumes the cursor of that name. A new one needs what any other one still needs.
+    pub(super) fn register(&mut self, name: &str) -> CursorId {
+        let of_that_name = |cursor: &Option<Cursor>| cursor.as_ref().is_some_and(|cursor| *cursor.name == *name);
+        if let Some(index) = self.list.iter().position(of_that_name) {
+            return CursorId(index);
+        }
+        let acked = self.acked_by_all();
+        self.changed = true;
+        let index = self.list.iter().position(Option::is_none).unwrap_or(self.list.len());
+        if index == self.list.len() {
+            self.list.push(None);
+        }
+        self.list[index] = Some(Cursor::new(name, acked));
+        CursorId(index)
+    }
+
+    /// Forgets all others; `true`: there were others.
+    pub(super) fn retain(&mut self, names: &[&str]) -> bool {
+        let mut changed = false;
+        // What all had acknowledged is gone already, so it stays acknowledged if nobody is left.
+        let floor = self.acked_by_all();
+        for cursor in &mut self.list {
+            changed |= cursor.take_if(|cursor| !names.contains(&&*cursor.name)).is_some();
+        }
+        self.floor = floor;
+        self.changed |= changed;
+        changed
+    }
+
+    fn acked_by_all(&self) -> Acked {
+        let mut sets = self.sets();
+        let first = sets.next().expect("the floor stands in where there is no cursor").clone();
+        sets.fold(first, |all, set| all.intersection(set))
+    }
+
+    /// Every position below it is acknowledged by all.
+    pub(super) fn done(&self) -> Seq {
+        self.sets().map(Acked::low).min().unwrap_or(0)
+    }
+
+    /// The first position from `from` on that somebody still needs.
+    pub(super) fn next_needed(&self, from: Seq) -> Seq {
+        self.sets().map(|acked| acked.next_missing(from)).min().unwrap_or(from)
+    }
+
+    /// Are all of these acknowledged by all?
+    pub(super) fn all_acked(&self, seqs: &Range<Seq>) -> bool {
+        self.sets().all(|acked| acked.next_missing(seqs.start) >= seqs.end)
+    }
+
+    /// How many of these somebody still needs, at the most.
+    pub(super) fn needed(&self, seqs: &Range<Seq>) -> u64 {
+        let missing = |acked: &Acked| acked.missing_below(seqs.end) - acked.missing_below(seqs.start);
+        self.sets().map(missing).max().unwrap_or(0)
+    }
+
+    /// The most positions below `end` that a cursor has still to acknowledge.
+    pub(super) fn waiting(&self, end: Seq) -> u64 {
+        self.sets().map(|acked| acked.missing_below(end)).max().unwrap_or(0)
+    }
+
+    /// The position after the last one that anybody has acknowledged.
+    pub(super) fn end(&self) -> Seq {
+        self.each().map(|cursor| cursor.acked.end()).chain([self.floor.end()]).max().unwrap_or(0)
+    }
+
+    pub(super) fn set_in_flight(&mut self, id: CursorId, seqs: Range<Seq>) {
+        if let Some(cursor) = self.get_mut(id) {
+            cursor.in_flight = seqs;
+        }
+    }
+
+    /// Is any of these in flight?
+    pub(super) fn in_flight(&self, seqs: Range<Seq>) -> bool {
+        self.each().any(|cursor| {
+            let start = seqs.start.max(cursor.in_flight.start);
+            cursor.acked.next_missing(start) < seqs.end.min(cursor.in_flight.end)
+        })
+    }
+
+    /// Acknowledges in the name of all what is dropped.
+    pub(super) fn give_up(&mut self, seqs: Range<Seq>) {
+        for cursor in self.list.iter_mut().flatten() {
+            cursor.ack(seqs.clone());
+        }
+        self.floor.insert(seqs);
+    }
+
+    /// Nothing below `first` exists any more.
+    pub(super) fn forgo(&mut self, first: Seq) {
+        let below = Acked::below(first);
+        for cursor in self.list.iter_mut().flatten() {
+            cursor.acked.merge(&below);
+        }
+        self.floor.merge(&below);
+    }
+
+    /// All cursors in their stored form. Nothing that is stored after them lies below `first`.
+    pub(super) fn stored(&self, first: Seq) -> StoredCursors {
+        let share = MAX_STORED_RANGES / self.list.len().max(1);
+        let store = |name: &str, acked: &Acked| StoredCursor {
+            name: name.into(),
+            low: acked.low(),
+            above: acked.above().iter().take(share).cloned().collect(),
+        };
+        let mut cursors: Vec<StoredCursor> = self.each().map(|cursor| store(&cursor.name, &cursor.acked)).collect();
+        if cursors.is_empty() {
+            cursors.push(store("", &self.floor));
+        }
+        StoredCursors { first, cursors }
+    }
+
+    /// Takes up stored cursors: what they have acknowledged is true, whatever else is known.
+    pub(super) fn merge(&mut self, stored: &StoredCursors) {
+        for cursor in &stored.cursors {
+            let mut acked = Acked::below(cursor.low);
+            for range in &cursor.above {
+                acked.insert(range.clone());
+            }
+            self.merge_one(&cursor.name, &acked);
+        }
+    }
+
+    /// Takes up stored acknowledgements.
+    pub(super) fn merge_acks(&mut self, stored: &StoredAcks) {
+        for range in &stored.ranges {
+            let mut acked = Acked::default();
+            acked.insert(range.clone());
+            self.merge_one(&stored.name, &acked);
+        }
+    }
+
+    fn merge_one(&mut self, name: &str, acked: &Acked) {
+        if name.is_empty() {
+            self.floor.merge(acked);
+            return;
+        }
+        match self.list.iter_mut().flatten().find(|cursor| *cursor.name == *name) {
+            Some(cursor) => cursor.acked.merge(acked),
+            None => self.list.push(Some(Cursor::new(name, acked.clone()))),
+        }
+    }
+
+    /// The acknowledgements since the last call.
+    pub(super) fn take_acks(&mut self) -> impl Iterator<Item = StoredAcks> {
+        self.list.iter_mut().flatten().flat_map(|cursor| {
+            let name = &cursor.name;
+            let pieces = std::mem::take(&mut cursor.to_tail);
+            let pieces: Vec<StoredAcks> = pieces
+                .chunks(ACKS_PER_FRAME)
+                .map(|ranges| StoredAcks { name: name.clone(), ranges: ranges.to_vec() })
+                .collect();
+            pieces
+        })
+    }
+}

@@ -1,0 +1,452 @@
+//! Flushes: what is taken and still not acknowledged goes to disk, with one sequential write and one fdatasync.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dictionary::Place;
+use super::frame::{self, FileHeader, Kind, MAX_PADDING, PAGE, Salt};
+use super::log::{Disposal, Source};
+use super::segment::{self, SEGMENT_SIZE};
+use super::stats::Warning;
+use super::storage::{Storage, StoredFile};
+use super::{DropReason, Outbox, Seq, record};
+use crate::clock::BootTime;
+
+/// How long acknowledgements of records that are on disk may wait for a flush of their own. A power cut in this time
+/// has these messages sent again.
+const ACKS_TO_DISK: Duration = Duration::from_secs(10);
+
+/// The first pause after a failed flush; it doubles up to `MAX_RETRY`.
+const MIN_RETRY: Duration = Duration::from_secs(1);
+/// The longest pause after a failed flush.
+const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// What the outbox knows about its flushes.
+#[derive(Debug, Default)]
+pub(super) struct Flushing {
+    /// The one that runs.
+    running: Option<Running>,
+    /// The log takes no writes.
+    failing: bool,
+    /// After a failure: when to try again, and the pause before that.
+    retry: Option<(BootTime, Duration)>,
+    /// The log is full of records in flight; said once.
+    full: bool,
+    /// The state could not be written; said once.
+    state_failing: bool,
+    /// Counts changes of the cursors that concern records on disk.
+    pub(super) acks: u64,
+    /// `acks` as it was when the cursors were last written to disk.
+    acks_written: u64,
+    /// Since when acknowledgements or finished segments wait for a flush.
+    acks_since: Option<BootTime>,
+    /// Since when changes of the state wait for a flush.
+    state_since: Option<BootTime>,
+    /// The state should not wait for its time.
+    state_soon: bool,
+}
+
+/// A flush that runs.
+#[derive(Debug)]
+struct Running {
+    /// Records below it are on disk when the flush succeeds.
+    upto: Seq,
+    /// The segment it writes to, its first position and its length afterwards.
+    segment: Option<(u64, Seq, u64)>,
+    acks: u64,
+    state: Option<u64>,
+    bytes: u64,
+    created: bool,
+}
+
+/// A flush, to be run on any thread.
+#[derive(Debug)]
+pub struct FlushJob {
+    storage: Arc<dyn Storage>,
+    folder: PathBuf,
+    log: Option<LogWrite>,
+    state: Option<(PathBuf, Vec<u8>)>,
+    disposals: Vec<Disposal>,
+}
+
+#[derive(Debug)]
+struct LogWrite {
+    target: Target,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Target {
+    Active(Arc<dyn StoredFile>),
+    Next(PathBuf, Source),
+}
+
+/// What became of a flush; to be handed to [`Outbox::finish_flush`].
+#[derive(Debug)]
+#[must_use = "the outbox waits for it"]
+pub struct FlushDone {
+    log: Option<io::Result<Arc<dyn StoredFile>>>,
+    state: Option<io::Result<()>>,
+}
+
+impl FlushDone {
+    /// What went wrong, if anything did.
+    pub(super) fn error(&self) -> Option<io::Error> {
+        let log = self.log.as_ref().and_then(|log| log.as_ref().err());
+        let state = self.state.as_ref().and_then(|state| state.as_ref().err());
+        log.or(state).map(|error| io::Error::new(error.kind(), error.to_string()))
+    }
+}
+
+impl FlushJob {
+    /// Writes and syncs.
+    pub fn run(self) -> FlushDone {
+        let log = self.log.as_ref().map(|log| self.write_log(log));
+        let state = self.state.as_ref().map(|(path, bytes)| {
+            let file = self.storage.create(path)?;
+            file.write_at(bytes, 0)?;
+            file.sync()?;
+            self.storage.sync_folder(&self.folder)
+        });
+        // Only once what replaces them is on disk. What fails here is found again when the outbox is next opened.
+        if !self.disposals.is_empty() && !matches!(log, Some(Err(_))) {
+            for disposal in &self.disposals {
+                let _ = self.dispose(disposal);
+            }
+            let _ = self.storage.sync_folder(&self.folder);
+        }
+        FlushDone { log, state }
+    }
+
+    fn dispose(&self, disposal: &Disposal) -> io::Result<()> {
+        match disposal {
+            Disposal::Delete(path) => self.storage.remove(path),
+            Disposal::Rename(from, to) => {
+                if let Some(folder) = to.parent().filter(|folder| *folder != self.folder) {
+                    self.storage.create_folder(folder)?;
+                }
+                self.storage.rename(from, to)
+            }
+        }
+    }
+
+    fn write_log(&self, log: &LogWrite) -> io::Result<Arc<dyn StoredFile>> {
+        let (path, source) = match &log.target {
+            Target::Active(file) => {
+                file.write_at(&log.bytes, log.offset)?;
+                file.sync()?;
+                return Ok(Arc::clone(file));
+            }
+            Target::Next(path, source) => (path, source),
+        };
+        let result = self.write_next(path, source, &log.bytes);
+        if result.is_err() {
+            // It only takes room, which may be what is lacking.
+            let _ = self.storage.remove(path);
+        }
+        result
+    }
+
+    fn write_next(&self, path: &PathBuf, source: &Source, bytes: &[u8]) -> io::Result<Arc<dyn StoredFile>> {
+        let recycled = match source {
+            Source::Recycled(from) => self.storage.rename(from, path).is_ok(),
+            Source::New => false,
+        };
+        let file = if recycled {
+            self.storage.create(path)?
+        } else {
+            // The folder may have been removed while we ran.
+            self.storage.create_folder(&self.folder)?;
+            let file = self.storage.create(path)?;
+            let zeros = [0; 16 * PAGE];
+            for offset in (0..SEGMENT_SIZE).step_by(zeros.len()) {
+                file.write_at(&zeros, offset)?;
+            }
+            file.sync()?;
+            file
+        };
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        self.storage.sync_folder(&self.folder)?;
+        Ok(file)
+    }
+}
+
+impl Outbox {
+    /// Asks that the state file be written by the next flush, not only within `persist`.
+    pub fn persist_soon(&mut self) {
+        self.flushing.state_soon = self.state.is_dirty();
+    }
+
+    /// When the next flush is due; `None`: nothing waits, or a flush runs.
+    #[must_use]
+    pub fn flush_due(&self) -> Option<BootTime> {
+        if self.flushing.running.is_some() {
+            return None;
+        }
+        let records = self.records_due();
+        let acks = self.flushing.acks_since.map(|since| since.after(ACKS_TO_DISK));
+        let state = self.state_due();
+        let due = records.into_iter().chain(acks).chain(state).min()?;
+        Some(self.flushing.retry.map_or(due, |(at, _)| due.max(at)))
+    }
+
+    fn records_due(&self) -> Option<BootTime> {
+        let oldest = self.oldest_unflushed()?;
+        let taken = self.marks.partition_point(|(seq, _)| *seq <= oldest);
+        let (_, taken) = self.marks.get(taken.saturating_sub(1))?;
+        let urgent = !self.tail.works() || self.unflushed_bytes_are_many();
+        Some(if urgent { *taken } else { taken.after(self.settings.flush) })
+    }
+
+    fn state_due(&self) -> Option<BootTime> {
+        let since = self.flushing.state_since?;
+        Some(if self.flushing.state_soon { since } else { since.after(self.settings.persist) })
+    }
+
+    /// Notes at a commit what waits for a flush from now on.
+    pub(super) fn note_waiting(&mut self, now: BootTime) {
+        let done = self.done();
+        let acks = self.flushing.acks != self.flushing.acks_written && !self.log.segments.is_empty();
+        if !acks && !self.log.has_done(done) {
+            self.flushing.acks_since = None;
+        } else if self.flushing.acks_since.is_none() {
+            self.flushing.acks_since = Some(now);
+        }
+        if !self.state.is_dirty() {
+            self.flushing.state_since = None;
+        } else if self.flushing.state_since.is_none() {
+            self.flushing.state_since = Some(now);
+        }
+    }
+
+    /// What must be written now, as a job that may run on any thread; `None`: nothing waits, a flush runs, or the
+    /// last one failed a moment ago.
+    pub fn begin_flush(&mut self, now: BootTime) -> Option<FlushJob> {
+        if self.flushing.retry.is_some_and(|(at, _)| now < at) {
+            return None;
+        }
+        let state = self.state_due().is_some_and(|due| due <= now);
+        self.compose_flush(now, state)
+    }
+
+    /// As [`begin_flush`](Self::begin_flush), whatever happened before; with the state or without.
+    pub(super) fn compose_flush(&mut self, now: BootTime, state: bool) -> Option<FlushJob> {
+        if self.flushing.running.is_some() {
+            return None;
+        }
+        self.settle();
+        let acks = self.flushing.acks;
+        let records = self.oldest_unflushed().is_some();
+        let disposals = self.log.take_done(self.done());
+        let cursors = acks != self.flushing.acks_written && !self.log.segments.is_empty();
+        let (mut running, log) = if records || cursors {
+            self.compose_log_write(now)
+        } else {
+            (Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false }, None)
+        };
+        let state = state.then(|| {
+            running.state = Some(self.state.generation());
+            let bytes = self.compose_state();
+            (self.settings.dir.join(state_name(self.state.generation())), bytes)
+        });
+        if log.is_none() && state.is_none() && disposals.is_empty() {
+            return None;
+        }
+        self.flushing.running = Some(running);
+        Some(FlushJob { storage: Arc::clone(&self.storage), folder: self.settings.dir.clone(), log, state, disposals })
+    }
+
+    /// One slot of the state, as it lies on disk.
+    pub(super) fn compose_state(&mut self) -> Vec<u8> {
+        let generation = self.state.generation();
+        let mut bytes = Vec::new();
+        FileHeader::put(&mut bytes, frame::STATE, generation, self.identity);
+        let stored = self.state.stored(self.committed);
+        frame::put(&mut bytes, Salt::of(generation), Kind::State, |bytes| record::write(bytes, stored));
+        frame::pad(&mut bytes, Salt::of(generation));
+        bytes
+    }
+
+    /// Every flush has the cursors with it: what they have acknowledged is left out of the records.
+    fn compose_log_write(&mut self, now: BootTime) -> (Running, Option<LogWrite>) {
+        let acks = self.flushing.acks;
+        let mut running = Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false };
+        if let (Some(file), Some(last)) = (&self.log.active, self.log.segments.back()) {
+            let (number, first, used) = (last.number, last.first, last.used);
+            let file = Arc::clone(file);
+            let mut bytes = Vec::new();
+            self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
+            let upto = self.put_records(&mut bytes, number, SEGMENT_SIZE - used);
+            let room = bytes.len() as u64 + MAX_PADDING as u64 <= SEGMENT_SIZE - used;
+            if room && (upto > self.on_disk || self.oldest_unflushed().is_none()) {
+                frame::pad(&mut bytes, Salt::of(number));
+                running.bytes = bytes.len() as u64;
+                running.segment = Some((number, first, used + running.bytes));
+                running.upto = upto;
+                return (running, Some(LogWrite { target: Target::Active(file), offset: used, bytes }));
+            }
+        }
+        let Some(source) = self.source_of_segment() else {
+            if !std::mem::replace(&mut self.flushing.full, true) {
+                self.warn(Warning::LogFull { max_bytes: self.settings.max_bytes });
+            }
+            self.retry_later(now);
+            return (running, None);
+        };
+        self.flushing.full = false;
+        self.log.active = None;
+        let number = self.log.next_number;
+        self.log.next_number += 1;
+        let mut bytes = Vec::new();
+        FileHeader::put(&mut bytes, frame::SEGMENT, number, self.identity);
+        self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
+        running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
+        frame::pad(&mut bytes, Salt::of(number));
+        running.bytes = bytes.len() as u64;
+        running.segment = Some((number, self.on_disk, running.bytes));
+        running.created = matches!(source, Source::New);
+        let path = self.settings.dir.join(segment::name(number));
+        (running, Some(LogWrite { target: Target::Next(path, source), offset: 0, bytes }))
+    }
+
+    /// Appends what is not on disk and still waited for, as far as `room` allows, padding included; gives the
+    /// position up to which nothing is left to write.
+    fn put_records(&mut self, bytes: &mut Vec<u8>, number: u64, room: u64) -> Seq {
+        let salt = Salt::of(number);
+        let file = (Place::Segment, number);
+        for frame in self.memory.frames_from(self.on_disk) {
+            let seqs = frame.seqs();
+            if seqs.end > self.committed {
+                break;
+            }
+            if self.cursors.all_acked(&seqs) {
+                continue;
+            }
+            let (run, descriptor) = (frame.head.run, frame.descriptor());
+            let missing = self.dictionary.missing(file, run, descriptor);
+            let after = bytes.len() + missing + frame.bytes.len() + MAX_PADDING;
+            if after as u64 > room {
+                return seqs.start;
+            }
+            self.dictionary.write_missing(bytes, file, run, descriptor);
+            frame::copy(bytes, salt, frame.bytes);
+        }
+        self.committed
+    }
+
+    /// Where the next segment comes from; at the limit the oldest segment without a record in flight is dropped.
+    fn source_of_segment(&mut self) -> Option<Source> {
+        let max_bytes = self.settings.max_bytes;
+        if let Some(source) = self.log.source(self.done(), max_bytes) {
+            return Some(source);
+        }
+        let index = self.log.segments.iter().position(|segment| !self.cursors.in_flight(segment.first..segment.end))?;
+        self.drop_segment(index);
+        self.log.recycle(index)
+    }
+
+    /// Gives up a segment's records for good, and counts them.
+    fn drop_segment(&mut self, index: usize) {
+        let segment = self.log.segments[index].clone();
+        let mut from = segment.first;
+        while let Some(entry) = self.next_on_disk(index, from) {
+            from = entry.seqs().end;
+            self.count_drop(DropReason::DiskFull, &entry.seqs(), entry.sensor());
+        }
+        self.give_up(segment.first..segment.end);
+    }
+
+    /// Nobody waits for these positions any more.
+    pub(super) fn give_up(&mut self, seqs: Range<Seq>) {
+        self.cursors.give_up(seqs);
+        self.flushing.acks += 1;
+    }
+
+    fn retry_later(&mut self, now: BootTime) {
+        let pause = self.flushing.retry.map_or(MIN_RETRY, |(_, pause)| (pause * 2).min(MAX_RETRY));
+        self.flushing.retry = Some((now.after(pause), pause));
+    }
+
+    /// Takes up what became of a flush.
+    pub fn finish_flush(&mut self, done: FlushDone, now: BootTime) {
+        let Some(running) = self.flushing.running.take() else { return };
+        match done.log {
+            Some(Ok(file)) => self.log_written(&running, file),
+            // The kernel may have thrown away what could not be written and take the next sync for a success. So
+            // this segment is not written again; everything since its last success is still in memory.
+            Some(Err(error)) => {
+                self.log.active = None;
+                self.stats.write_errors += 1;
+                self.retry_later(now);
+                if !std::mem::replace(&mut self.flushing.failing, true) {
+                    self.warn(Warning::DiskFailed { path: self.settings.dir.clone(), error });
+                }
+            }
+            None => {
+                if self.log.segments.is_empty() {
+                    self.flushing.acks_written = running.acks;
+                }
+            }
+        }
+        match (running.state, done.state) {
+            (Some(generation), Some(Ok(()))) => {
+                self.state.written(generation);
+                self.flushing.state_soon = false;
+                self.flushing.state_failing = false;
+            }
+            (_, Some(Err(error))) => {
+                self.stats.write_errors += 1;
+                self.retry_later(now);
+                if !std::mem::replace(&mut self.flushing.state_failing, true) {
+                    self.warn(Warning::StateFailed { path: self.settings.dir.clone(), error });
+                }
+            }
+            _ => {}
+        }
+        self.flushing.acks_since = None;
+        self.flushing.state_since = None;
+        self.note_waiting(now);
+        self.release();
+    }
+
+    fn log_written(&mut self, running: &Running, file: Arc<dyn StoredFile>) {
+        self.flushing.retry = None;
+        if std::mem::take(&mut self.flushing.failing) {
+            self.warn(Warning::DiskWorks);
+        }
+        self.flushing.acks_written = running.acks;
+        self.stats.flushes += 1;
+        self.stats.flushed_bytes += running.bytes;
+        self.stats.segments_created += u64::from(running.created);
+        let Some((number, first, used)) = running.segment else { return };
+        let end = running.upto.max(first);
+        match self.log.segments.back_mut() {
+            Some(last) if last.number == number => {
+                last.used = used;
+                last.end = last.end.max(end);
+            }
+            _ => {
+                let damaged = false;
+                self.log.segments.push_back(segment::Segment { number, first, end, used, damaged, failed_reads: 0 });
+            }
+        }
+        self.log.active = Some(file);
+        self.on_disk = self.on_disk.max(running.upto);
+        self.tail_flushed = false;
+    }
+
+    /// Does the disk take writes, as far as is known?
+    pub(super) fn disk_works(&self) -> bool {
+        !self.flushing.failing
+    }
+}
+
+/// Name of the slot of the state for a generation: two take turns.
+pub(super) fn state_name(generation: u64) -> String {
+    format!("state-{}", generation % 2)
+}

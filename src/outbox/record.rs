@@ -1,0 +1,215 @@
+//! The stored form of records: postcard's wire format, read without copying what is not kept.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use postcard::ser_flavors::Flavor;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{Body, Entry, Raw, Seq};
+use crate::clock::{BootId, BootTime, WallTime};
+use crate::reading::{Descriptor, Finite, Value};
+
+/// The largest record in its stored form, in bytes. A larger one is refused and counted.
+pub const MAX_RECORD: usize = 256 * 1024;
+
+/// The largest descriptor in its stored form, in bytes.
+pub(super) const MAX_DESCRIPTOR: usize = 64 * 1024;
+
+/// What every record begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    /// Position of the first message.
+    pub(super) seq: Seq,
+    /// Number of positions.
+    pub(super) count: u32,
+    /// The run that took it.
+    pub(super) run: u32,
+    /// When it was measured.
+    pub(super) at: BootTime,
+    /// The same on the wall clock, if that was set.
+    pub(super) time: Option<WallTime>,
+}
+
+impl Head {
+    /// The positions; `None`: no record of ours has such.
+    pub(super) fn seqs(&self) -> Option<Range<Seq>> {
+        let end = self.seq.checked_add(u64::from(self.count))?;
+        (self.count > 0 && end < MAX_SEQ).then_some(self.seq..end)
+    }
+}
+
+/// Positions stay below it, so that sums of a position and a length cannot overflow.
+const MAX_SEQ: Seq = 1 << 62;
+
+/// [`Value`] without its allocations; the same bytes in postcard.
+#[derive(Serialize, Deserialize)]
+enum StoredValue<'a> {
+    Number(Finite),
+    Switch(bool),
+    Text(&'a str),
+    Bytes(#[serde(serialize_with = "at_once")] &'a [u8]),
+}
+
+/// Serde would hand over a slice of bytes one by one. Postcard writes the same either way.
+fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+/// [`Raw`] without its allocations.
+#[derive(Serialize, Deserialize)]
+struct StoredRaw<'a> {
+    topic: &'a str,
+    retain: bool,
+    #[serde(serialize_with = "at_once")]
+    payload: &'a [u8],
+}
+
+/// All of a cursor, in [`Kind::Cursors`](super::frame::Kind::Cursors).
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredCursor {
+    /// Its uplink's name; empty for what nobody's cursor needs any more.
+    pub(super) name: Box<str>,
+    /// Its low-water mark.
+    pub(super) low: Seq,
+    /// Acknowledged ranges above it.
+    pub(super) above: Vec<Range<Seq>>,
+}
+
+/// The payload of [`Kind::Cursors`](super::frame::Kind::Cursors).
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredCursors {
+    /// No record after this in the file has a position below it.
+    pub(super) first: Seq,
+    /// The cursors.
+    pub(super) cursors: Vec<StoredCursor>,
+}
+
+/// The payload of [`Kind::Acks`](super::frame::Kind::Acks).
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredAcks {
+    /// Whose.
+    pub(super) name: Box<str>,
+    /// Which.
+    pub(super) ranges: Vec<Range<Seq>>,
+}
+
+/// The payload of [`Kind::Run`](super::frame::Kind::Run).
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredRun {
+    /// The run.
+    pub(super) run: u32,
+    /// The boot in which it ran.
+    pub(super) boot: BootId,
+}
+
+/// Lets postcard write to the end of a vector.
+struct Sink<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Sink<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends a value in postcard's form.
+pub(super) fn write<T: Serialize>(buffer: &mut Vec<u8>, value: &T) {
+    postcard::serialize_with_flavor(value, Sink(buffer)).expect("these types have lengths, and memory does not fail");
+}
+
+/// Appends the payload of a reading, which refers to its descriptor by number.
+pub(super) fn write_reading(buffer: &mut Vec<u8>, head: &Head, descriptor: u32, values: &[(u16, Value)]) {
+    write(buffer, head);
+    write(buffer, &descriptor);
+    for (quantity, value) in values {
+        let value = match value {
+            Value::Number(number) => StoredValue::Number(*number),
+            Value::Switch(on) => StoredValue::Switch(*on),
+            Value::Text(text) => StoredValue::Text(text),
+            Value::Bytes(bytes) => StoredValue::Bytes(bytes),
+        };
+        write(buffer, &(quantity, value));
+    }
+}
+
+/// Appends the payload of a raw message.
+pub(super) fn write_raw(buffer: &mut Vec<u8>, head: &Head, raw: &Raw) {
+    write(buffer, head);
+    write(buffer, &StoredRaw { topic: &raw.topic, retain: raw.retain, payload: &raw.payload });
+}
+
+/// A record's head, and what follows it.
+pub(super) fn head(payload: &[u8]) -> Option<(Head, Range<Seq>, &[u8])> {
+    let (head, rest) = postcard::take_from_bytes::<Head>(payload).ok()?;
+    let seqs = head.seqs()?;
+    Some((head, seqs, rest))
+}
+
+/// The number of a reading's descriptor, and what follows it.
+pub(super) fn descriptor_number(rest: &[u8]) -> Option<(u32, &[u8])> {
+    postcard::take_from_bytes(rest).ok()
+}
+
+/// A reading's values; `None`: damaged, or not of this descriptor.
+fn values(count: u32, mut rest: &[u8], descriptor: &Descriptor) -> Option<Vec<(u16, Value)>> {
+    let count = count as usize;
+    // A value takes three bytes at the least, so a made-up count cannot ask for more memory than the record did.
+    if count > rest.len() {
+        return None;
+    }
+    let mut values = Vec::with_capacity(count);
+    for _ in 0..count {
+        let ((quantity, value), more) = postcard::take_from_bytes::<(u16, StoredValue<'_>)>(rest).ok()?;
+        if usize::from(quantity) >= descriptor.quantities.len() {
+            return None;
+        }
+        let value = match value {
+            StoredValue::Number(number) => Value::Number(number),
+            StoredValue::Switch(on) => Value::Switch(on),
+            StoredValue::Text(text) => Value::Text(text.into()),
+            StoredValue::Bytes(bytes) => Value::Bytes(bytes.into()),
+        };
+        values.push((quantity, value));
+        rest = more;
+    }
+    Some(values)
+}
+
+/// Where a record's references lead.
+pub(super) trait Lookup {
+    /// The descriptor of that number.
+    fn descriptor(&self, number: u32) -> Option<&Arc<Descriptor>>;
+    /// The boot in which that run ran.
+    fn boot(&self, run: u32) -> Option<BootId>;
+}
+
+/// The entry of a reading, from what follows its head; `None`: damaged, or it refers to what is not known.
+pub(super) fn reading(head: &Head, rest: &[u8], lookup: &impl Lookup) -> Option<Entry> {
+    let (number, rest) = descriptor_number(rest)?;
+    let descriptor = lookup.descriptor(number)?;
+    let values = values(head.count, rest, descriptor)?;
+    entry(head, Body::Reading { descriptor: Arc::clone(descriptor), values }, lookup)
+}
+
+/// The entry of a raw message, from what follows its head; `None`: damaged.
+pub(super) fn raw(head: &Head, rest: &[u8], lookup: &impl Lookup) -> Option<Entry> {
+    let stored: StoredRaw<'_> = postcard::from_bytes(rest).ok()?;
+    let raw = Raw { topic: stored.topic.into(), payload: stored.payload.into(), retain: stored.retain };
+    (head.count == 1).then(|| entry(head, Body::Raw(raw), lookup)).flatten()
+}
+
+fn entry(head: &Head, body: Body, lookup: &impl Lookup) -> Option<Entry> {
+    Some(Entry { seq: head.seq, run: head.run, boot: lookup.boot(head.run)?, at: head.at, time: head.time, body })
+}

@@ -1,0 +1,239 @@
+//! What the outbox tells about itself: counts, drops, warnings, and what it found when it was opened.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::Seq;
+
+/// Counts since the outbox was opened, and how full it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Positions that were taken.
+    pub taken: u64,
+    /// Positions that were acknowledged, summed over the cursors.
+    pub acknowledged: u64,
+    /// Positions that were dropped on purpose.
+    pub dropped: u64,
+    /// Positions whose records could not be read back because of damage, summed over the cursors.
+    pub lost: u64,
+    /// Acknowledgements for which there was no room: these messages may be sent again after a restart.
+    pub forgotten: u64,
+    /// Positions that the slowest cursor has still to acknowledge.
+    pub waiting: u64,
+    /// Bytes of records in memory.
+    pub memory_bytes: usize,
+    /// Bytes of segments on disk, spare ones included.
+    pub disk_bytes: u64,
+    /// Bytes of the tail.
+    pub tail_bytes: u64,
+    /// Flushes that wrote to disk.
+    pub flushes: u64,
+    /// Bytes that these wrote: pages, not counting the zeros of new segments.
+    pub flushed_bytes: u64,
+    /// Segments that were created (and filled with zeros), not recycled.
+    pub segments_created: u64,
+    /// Writes or syncs that failed.
+    pub write_errors: u64,
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Places where stored bytes were not what was written.
+    pub damage: u64,
+    /// Does the tail take writes? If not, records go to disk at once.
+    pub tail_works: bool,
+    /// Does the disk take writes? If not, records wait in memory.
+    pub disk_works: bool,
+}
+
+/// Why records were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// The log had reached its limit: the oldest went.
+    DiskFull,
+    /// Memory had reached its limit, because the disk does not take writes fast enough or at all: the oldest went.
+    MemoryFull,
+    /// Memory had reached its limit and everything in it was in flight: the newest went.
+    AllInFlight,
+    /// The record, or the description of its sensor, is larger than the outbox takes.
+    TooLarge,
+    /// Records wait that refer to too many different descriptions of sensors.
+    TooManyDescriptors,
+}
+
+impl DropReason {
+    /// The reason as published.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DiskFull => "disk-full",
+            Self::MemoryFull => "memory-full",
+            Self::AllInFlight => "all-in-flight",
+            Self::TooLarge => "too-large",
+            Self::TooManyDescriptors => "too-many-descriptors",
+        }
+    }
+}
+
+/// Records of a sensor that were dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Why.
+    pub reason: DropReason,
+    /// Whose; `None`: raw messages of LAN clients, or sensors beyond those that are counted apart.
+    pub sensor: Option<Box<str>>,
+    /// How many positions.
+    pub count: u64,
+    /// From the first to the last of them; others lie between. Empty for records that never got a position.
+    pub span: Range<Seq>,
+}
+
+/// Sensors and reasons that are counted apart between two calls of `take_drops`.
+const MAX_DROP_KINDS: usize = 256;
+
+/// Drops that were not yet reported.
+#[derive(Debug, Default)]
+pub(super) struct Drops(BTreeMap<(DropReason, Option<Box<str>>), Dropped>);
+
+impl Drops {
+    pub(super) fn add(&mut self, reason: DropReason, sensor: Option<&str>, count: u64, span: Range<Seq>) {
+        let mut key = (reason, sensor.map(Box::from));
+        if self.0.len() >= MAX_DROP_KINDS && !self.0.contains_key(&key) {
+            key.1 = None;
+        }
+        let fresh = Dropped { reason, sensor: key.1.clone(), count: 0, span: span.clone() };
+        let dropped = self.0.entry(key).or_insert(fresh);
+        dropped.count += count;
+        dropped.span = dropped.span.start.min(span.start)..dropped.span.end.max(span.end);
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Dropped> {
+        std::mem::take(&mut self.0).into_values().collect()
+    }
+}
+
+/// Something that an operator should know. It is given when it begins and when it ends, not in between.
+#[derive(Debug, thiserror::Error)]
+pub enum Warning {
+    /// The tail takes no writes.
+    #[error(
+        "the tail {path} cannot be written ({error}): readings go to disk at once, and those of the last moment are \
+         lost if the agent is killed; it is tried again every 10 s"
+    )]
+    TailFailed {
+        /// The tail's folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The tail takes writes again.
+    #[error("the tail can be written again")]
+    TailWorks,
+    /// The disk takes no writes.
+    #[error(
+        "the outbox in {path} cannot be written ({error}): readings wait in memory, and the oldest are dropped when \
+         it is full; it is tried again every minute at the least"
+    )]
+    DiskFailed {
+        /// The outbox's folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The disk takes writes again.
+    #[error("the outbox on disk can be written again")]
+    DiskWorks,
+    /// The state takes no writes.
+    #[error(
+        "the state in {path} cannot be written ({error}): counter totals and the like would be lost with a power cut"
+    )]
+    StateFailed {
+        /// The outbox's folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The log is at its limit and everything in it is in flight.
+    #[error("the outbox is at its limit of {max_bytes} bytes and all of it is in flight: readings wait in memory")]
+    LogFull {
+        /// `max_bytes`
+        max_bytes: u64,
+    },
+    /// A segment cannot be read, or not all of it.
+    #[error("{path} is damaged: what can be read of it is used, and the file will be kept in {folder}")]
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Where it goes when its records are done with.
+        folder: PathBuf,
+    },
+    /// A segment cannot be read at the moment.
+    #[error("{path} cannot be read ({error}): it is tried again, and after three times its records count as lost")]
+    ReadFailed {
+        /// The segment.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A value of the state is too large.
+    #[error("{0}")]
+    State(String),
+}
+
+/// Warnings that are kept until they are asked for.
+pub(super) const MAX_WARNINGS: usize = 64;
+
+/// What was found when the outbox was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Positions that some cursor has still to acknowledge.
+    pub waiting: u64,
+    /// Records that only the tail had.
+    pub from_tail: u64,
+    /// Segments on disk.
+    pub segments: usize,
+    /// Did the tail end in the middle of a write?
+    pub tail_torn: bool,
+    /// Was there an outbox, but no readable state (run counter, counter totals)?
+    pub state_lost: bool,
+    /// Is the run's number counted and on disk? If not, it is random and at least 2^31.
+    pub run_counted: bool,
+    /// Files that were damaged or belong to another outbox, and where they lie now.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// Why the outbox cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the outbox in {folder} is in use by another process: stop that one first, or give this one another `path` in [outbox]"
+    )]
+    Locked {
+        /// The outbox's folder.
+        folder: PathBuf,
+    },
+    /// A newer version of vigie wrote it.
+    #[error(
+        "{file} is in format {version}, and this version of vigie knows formats up to {known}: install the newer \
+         version again, or let it empty its outbox first (nothing was changed)"
+    )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        version: u32,
+        /// The newest format that this version knows.
+        known: u32,
+    },
+    /// The system refuses.
+    #[error("cannot {action} {path}: {error}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}

@@ -1,0 +1,130 @@
+//! Sensors that are asked: a thread makes the calls, a task keeps the schedule and the deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::{BACK_OFF_MOST, BackOff, Context, Sampler, count, guarded, stopped};
+use crate::clock::{BootTime, Clock};
+use crate::drivers::{Open, Poller};
+use crate::hardware::Hardware;
+use crate::reading::{Fault, FaultCode, Observation, Sample};
+
+/// A driver needs little; 64 sensors shall not need the memory of 64 usual stacks.
+const STACK: usize = 256 * 1024;
+
+type Answer = (BootTime, Result<Vec<Sample>, Fault>);
+
+/// The thread that may block. It ends when its task is gone and its call has returned.
+struct Worker {
+    ask: std::sync::mpsc::SyncSender<()>,
+    answers: mpsc::Receiver<Answer>,
+}
+
+impl Worker {
+    fn start(
+        name: &str,
+        open: Arc<dyn Open>,
+        hardware: Arc<dyn Hardware>,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<Self> {
+        let (ask, asked) = std::sync::mpsc::sync_channel(1);
+        let (answer, answers) = mpsc::channel(1);
+        std::thread::Builder::new().name(format!("s:{name}")).stack_size(STACK).spawn(move || {
+            let mut device: Option<Box<dyn Poller>> = None;
+            while asked.recv().is_ok() {
+                let at = clock.boot();
+                let outcome = guarded(|| {
+                    let opened = match &mut device {
+                        Some(opened) => opened,
+                        none => none.insert(open.open(&*hardware)?),
+                    };
+                    opened.sample()
+                });
+                if outcome.is_err() {
+                    // A device that failed is opened anew: its settings may be gone, or another one be in its place.
+                    device = None;
+                }
+                if answer.blocking_send((at, outcome)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { ask, answers })
+    }
+}
+
+pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Context) {
+    let mut worker = match Worker::start(&sampler.name, open, context.hardware.clone(), context.clock.clone()) {
+        Ok(worker) => worker,
+        Err(error) => {
+            let fault = Fault::new(FaultCode::Io, format!("no thread can be started for this sensor: {error}"));
+            let _ = context.out.send(context.observe_fault(sampler.index, fault)).await;
+            return;
+        }
+    };
+    let mut back_off = BackOff::default();
+    let mut due = Instant::now();
+    loop {
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = stopped(&mut context.stop) => return,
+        }
+        if worker.ask.try_send(()).is_err() {
+            return;
+        }
+        let Some((at, outcome)) = answer(sampler, &mut worker, &mut context).await else { return };
+        let pause = match &outcome {
+            Ok(_) => {
+                back_off.success();
+                sampler.every
+            }
+            Err(fault) => {
+                debug!(fault = fault.code.as_str(), "{fault}");
+                back_off.failure(sampler.every.max(BACK_OFF_MOST)).max(sampler.every)
+            }
+        };
+        due = next_due(due, pause, &context);
+        let batch = vec![Observation { sensor: sampler.index, at, outcome }];
+        match context.out.try_send(batch) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => count(&context.counts.queue_full),
+            Err(mpsc::error::TrySendError::Closed(_)) => return,
+        }
+    }
+}
+
+/// Waits for the sample. Past the deadline the sensor is reported as stuck, once, and the wait goes on: the call
+/// cannot be cancelled, and a second thread would only get stuck as well.
+async fn answer(sampler: &Sampler, worker: &mut Worker, context: &mut Context) -> Option<Answer> {
+    match timeout(sampler.deadline, worker.answers.recv()).await {
+        Ok(answer) => return answer,
+        Err(_elapsed) => {
+            let detail = format!(
+                "no answer within {}: the call to the device is still running",
+                humantime::format_duration(sampler.deadline)
+            );
+            let batch = context.observe_fault(sampler.index, Fault::new(FaultCode::Stuck, detail));
+            context.out.send(batch).await.ok()?;
+        }
+    }
+    tokio::select! {
+        answer = worker.answers.recv() => answer,
+        () = stopped(&mut context.stop) => None,
+    }
+}
+
+/// The next time on the grid of `pause`; times that have passed meanwhile are skipped and counted.
+fn next_due(due: Instant, pause: Duration, context: &Context) -> Instant {
+    let mut next = due + pause;
+    let now = Instant::now();
+    if next < now {
+        count(&context.counts.overrun);
+        let missed = (now - next).as_nanos() / pause.as_nanos().max(1) + 1;
+        next += pause.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+    }
+    next
+}

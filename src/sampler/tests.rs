@@ -1,0 +1,206 @@
+//! What a broken sensor must not do: harm others, lie, or end the agent.
+
+use std::path::Path;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::clock::{SystemClock, Trust};
+use crate::drivers::{ByteDecoder, Decoded, Open, Poller};
+use crate::hardware::{Backend, SerialSettings};
+use crate::reading::{Sample, Value};
+
+/// Generous: only a hang makes a test wait for it.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A device whose n-th call does what the script says.
+struct Scripted {
+    calls: AtomicUsize,
+    script: fn(usize, &Gate) -> Result<Vec<Sample>, Fault>,
+    gate: Arc<Gate>,
+}
+
+/// Holds a call up until the test lets it go.
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn wait(&self) {
+        let open = self.0.lock().expect("not poisoned");
+        drop(self.1.wait_while(open, |open| !*open).expect("not poisoned"));
+    }
+
+    fn open(&self) {
+        *self.0.lock().expect("not poisoned") = true;
+        self.1.notify_all();
+    }
+}
+
+struct Device(Arc<Scripted>);
+
+impl Open for Device {
+    fn open(&self, _hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        Ok(Box::new(Device(self.0.clone())))
+    }
+}
+
+impl Poller for Device {
+    fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
+        let call = self.0.calls.fetch_add(1, Ordering::SeqCst);
+        (self.0.script)(call, &self.0.gate)
+    }
+}
+
+fn good() -> Result<Vec<Sample>, Fault> {
+    Ok(vec![Sample::new("value", Value::Switch(true))])
+}
+
+struct Running {
+    observations: mpsc::Receiver<Batch>,
+    gate: Arc<Gate>,
+    counts: Arc<Counts>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(source: impl FnOnce(Arc<Gate>) -> Source, queue: usize) -> Self {
+        let clock = Arc::new(SystemClock::new(Trust::Always));
+        let (out, observations) = mpsc::channel(queue);
+        let (stop, stopped) = watch::channel(false);
+        let (gate, counts): (Arc<Gate>, Arc<Counts>) = Default::default();
+        let hardware = Backend::Sim.start(clock.clone());
+        let context = Context { hardware, clock, out, stop: stopped, counts: counts.clone() };
+        let sampler = Sampler {
+            index: SensorIndex(0),
+            name: "test".to_owned(),
+            source: source(gate.clone()),
+            every: Duration::from_millis(20),
+            deadline: Duration::from_millis(100),
+        };
+        let task = tokio::task::spawn_local(run(sampler, context));
+        Self { observations, gate, counts, stop, task }
+    }
+
+    fn poller(script: fn(usize, &Gate) -> Result<Vec<Sample>, Fault>, queue: usize) -> Self {
+        let device = |gate| Device(Arc::new(Scripted { calls: AtomicUsize::new(0), script, gate }));
+        Self::start(|gate| Source::Poller(Arc::new(device(gate))), queue)
+    }
+
+    async fn next(&mut self) -> Result<Vec<Sample>, FaultCode> {
+        let batch = tokio::time::timeout(DEADLINE, self.observations.recv()).await.expect("in time").expect("running");
+        assert_eq!(batch.len(), 1);
+        batch[0].outcome.clone().map_err(|fault| fault.code)
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(DEADLINE, self.task).await.expect("in time").expect("no panic");
+    }
+}
+
+fn local<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+    runtime.shutdown_background();
+}
+
+#[test]
+fn a_stuck_call_is_told_once_and_the_sensor_comes_back_with_it() {
+    local(async {
+        let mut running = Running::poller(
+            |call, gate| {
+                if call == 1 {
+                    gate.wait();
+                }
+                good()
+            },
+            8,
+        );
+        assert!(running.next().await.is_ok());
+        assert_eq!(running.next().await, Err(FaultCode::Stuck));
+        running.gate.open();
+        assert!(running.next().await.is_ok(), "the late answer is an answer");
+        assert!(running.next().await.is_ok());
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_stuck_call_does_not_hold_the_end_up() {
+    local(async {
+        let mut running = Running::poller(
+            |_, gate| {
+                gate.wait();
+                good()
+            },
+            8,
+        );
+        assert_eq!(running.next().await, Err(FaultCode::Stuck));
+        let gate = running.gate.clone();
+        running.end().await;
+        gate.open();
+    });
+}
+
+#[test]
+fn a_panic_is_a_fault_of_this_sensor_and_it_goes_on() {
+    local(async {
+        let mut running = Running::poller(|call, _| if call == 0 { panic!("a bug") } else { good() }, 8);
+        assert_eq!(running.next().await, Err(FaultCode::Panic));
+        assert!(running.next().await.is_ok());
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_full_queue_skips_and_counts() {
+    local(async {
+        let running = Running::poller(|_, _| good(), 1);
+        let counted = async {
+            while running.counts.queue_full.load(Ordering::Relaxed) < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, counted).await.expect("in time");
+        running.end().await;
+    });
+}
+
+/// Gives each byte as a sample; panics on `!`.
+struct Bytes;
+
+impl ByteDecoder for Bytes {
+    fn feed(&mut self, bytes: &[u8], at: crate::clock::BootTime, out: &mut Vec<Decoded>) {
+        assert!(!bytes.contains(&b'!'), "a bug");
+        out.push((at, good()));
+    }
+}
+
+#[test]
+fn a_missing_port_is_a_fault_and_is_looked_for_again() {
+    local(async {
+        let source = |_| Source::Serial {
+            settings: SerialSettings { port: Path::new("/dev/not-there").to_owned(), baud: 9600 },
+            decoder: Box::new(|| Box::new(Bytes)),
+        };
+        let mut running = Running::start(source, 8);
+        assert_eq!(running.next().await, Err(FaultCode::Missing));
+        assert_eq!(running.next().await, Err(FaultCode::Missing));
+        running.end().await;
+    });
+}
+
+#[test]
+fn the_pause_grows_up_to_its_ceiling_and_starts_anew_after_a_success() {
+    let mut back_off = BackOff::default();
+    let most = Duration::from_secs(5);
+    let pauses: Vec<u64> = (0..5).map(|_| back_off.failure(most).as_secs()).collect();
+    assert_eq!(pauses, [1, 2, 4, 5, 5]);
+    back_off.success();
+    assert_eq!(back_off.failure(most).as_secs(), 1);
+    for _ in 0..100 {
+        back_off.failure(most);
+    }
+}

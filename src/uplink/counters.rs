@@ -1,0 +1,40 @@
+//! What an uplink has done since the start.
+
+use std::cell::Cell;
+
+/// Counts of one uplink, in messages unless said otherwise. They only grow.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Readings sent for the first time.
+    pub sent: Count,
+    /// Readings that the broker acknowledged; at QoS 0: that were written.
+    pub acknowledged: Count,
+    /// Readings sent again after a lost connection.
+    pub replayed: Count,
+    /// Readings that the broker may have twice, because it had lost the session when they were in flight.
+    pub possible_duplicates: Count,
+    /// Readings that cannot be sent to this broker: too large, or a topic that no broker accepts.
+    pub refused: Count,
+    /// Acknowledgements that nothing waited for.
+    pub unexpected: Count,
+    /// Connections that the broker accepted.
+    pub connects: Count,
+    /// Attempts to connect, and connections, that failed.
+    pub failures: Count,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(Cell<u64>);
+
+impl Count {
+    /// Now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+
+    pub(super) fn add(&self, by: u64) {
+        self.0.set(self.0.get().saturating_add(by));
+    }
+}

@@ -1,0 +1,228 @@
+use super::*;
+use crate::clock::{BootId, BootTime, WallTime};
+use crate::reading::Location;
+
+/// 2026-11-21T10:15:30.123Z
+const TIME: Date = Date::Wall(WallTime(1_795_256_130_123_000_000));
+
+fn finite(number: f64) -> Finite {
+    Finite::new(number).expect("finite")
+}
+
+fn quantity(name: &str, unit: Option<&str>, kind: Kind) -> Quantity {
+    Quantity { name: name.into(), unit: unit.map(Into::into), kind, topic: None }
+}
+
+fn descriptor() -> Descriptor {
+    Descriptor {
+        gateway: "atelier".into(),
+        site: Some("maison".into()),
+        room: Some("salon".into()),
+        room_label: None,
+        sensor: "meteo".into(),
+        label: None,
+        location: Some(Location { latitude: finite(47.5921), longitude: finite(0.9117), altitude: Some(finite(85.0)) }),
+        tags: vec![],
+        quantities: vec![
+            quantity("temperature", Some("°C"), Kind::Number),
+            quantity("humidity", Some("%"), Kind::Number),
+            quantity("bouton", None, Kind::Event),
+            quantity("image", None, Kind::Bytes),
+        ],
+    }
+}
+
+fn entry(descriptor: Descriptor, values: Vec<(u16, Value)>) -> Entry {
+    Entry {
+        seq: 1042,
+        run: 17,
+        boot: BootId([0xab; 16]),
+        at: BootTime(83_004_567_891),
+        time: None,
+        body: Body::Reading { descriptor: Arc::new(descriptor), values },
+    }
+}
+
+fn encoder(shape: PayloadShape) -> Encoder {
+    let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
+    Encoder::new(Settings { template, shape, retain: true })
+}
+
+/// Topic, retained?, payload of the message at this value.
+fn quantity_message(entry: &Entry, place: u64, date: Date) -> (String, bool, String) {
+    let mut encoder = encoder(PayloadShape::Quantity);
+    let start = entry.seq + place;
+    let message = encoder.message(entry, &(start..start + 1), PayloadShape::Quantity, date).expect("a message");
+    shown(&message)
+}
+
+fn sensor_message(entry: &Entry, date: Date) -> (String, bool, String) {
+    let mut encoder = encoder(PayloadShape::Sensor);
+    assert_eq!(encoder.shape(entry), PayloadShape::Sensor);
+    let message = encoder.message(entry, &entry.seqs(), PayloadShape::Sensor, date).expect("a message");
+    shown(&message)
+}
+
+fn shown(message: &Message<'_>) -> (String, bool, String) {
+    let mut out = BytesMut::new();
+    message.write(&mut out);
+    (message.topic.to_owned(), message.retain, String::from_utf8(out.to_vec()).expect("UTF-8"))
+}
+
+fn number(number: f64) -> Value {
+    Value::Number(finite(number))
+}
+
+#[test]
+fn a_quantity_has_a_message_of_its_own() {
+    let entry = entry(descriptor(), vec![(0, number(21.53)), (1, number(40.0))]);
+    assert_eq!(
+        quantity_message(&entry, 0, TIME),
+        (
+            "maison/salon/temperature".to_owned(),
+            true,
+            concat!(
+                r#"{"id":"17-1042","time":"2026-11-21T10:15:30.123Z","site":"maison","room":"salon","sensor":"meteo","#,
+                r#""quantity":"temperature","value":21.53,"unit":"°C","clock":"set","#,
+                r#""location":{"latitude":47.5921,"longitude":0.9117,"altitude":85}}"#
+            )
+            .to_owned()
+        )
+    );
+    let (topic, _, payload) = quantity_message(&entry, 1, TIME);
+    assert_eq!(topic, "maison/salon/humidity");
+    assert!(payload.starts_with(r#"{"id":"17-1043","time""#), "{payload}");
+    assert!(payload.contains(r#""quantity":"humidity","value":40,"unit":"%","clock""#), "{payload}");
+}
+
+#[test]
+fn a_sensor_has_one_message() {
+    let entry = entry(descriptor(), vec![(0, number(21.53)), (1, number(40.1))]);
+    assert_eq!(
+        sensor_message(&entry, TIME),
+        (
+            "maison/salon/meteo".to_owned(),
+            true,
+            concat!(
+                r#"{"id":"17-1042","time":"2026-11-21T10:15:30.123Z","site":"maison","room":"salon","sensor":"meteo","#,
+                r#""values":{"temperature":21.53,"humidity":40.1},"units":{"temperature":"°C","humidity":"%"},"#,
+                r#""clock":"set","location":{"latitude":47.5921,"longitude":0.9117,"altitude":85}}"#
+            )
+            .to_owned()
+        )
+    );
+}
+
+#[test]
+fn everything_that_can_be_said_has_its_place() {
+    let mut full = descriptor();
+    full.room_label = Some("Salon d'été".into());
+    full.label = Some("Météo \"du\" salon".into());
+    full.tags = vec![("floor".into(), "2".into()), ("wall".into(), "nord".into())];
+    full.location = Some(Location { latitude: finite(-1.5), longitude: finite(-0.0), altitude: None });
+    let (_, _, payload) = quantity_message(&entry(full, vec![(0, Value::Switch(true))]), 0, TIME);
+    assert_eq!(
+        payload,
+        concat!(
+            r#"{"id":"17-1042","time":"2026-11-21T10:15:30.123Z","site":"maison","room":"salon","#,
+            r#""room_label":"Salon d'été","sensor":"meteo","label":"Météo \"du\" salon","quantity":"temperature","#,
+            r#""value":true,"unit":"°C","clock":"set","location":{"latitude":-1.5,"longitude":0},"#,
+            r#""tags":{"floor":"2","wall":"nord"}}"#
+        )
+    );
+}
+
+#[test]
+fn what_is_not_known_is_left_out() {
+    let bare = Descriptor { site: None, room: None, location: None, ..descriptor() };
+    let entry = entry(bare, vec![(2, Value::Text("pressé\n".into()))]);
+    let head = r#"{"id":"17-1042","time":"2026-11-21T10:15:30.123Z","sensor":"meteo","#;
+    let (topic, retain, payload) = quantity_message(&entry, 0, TIME);
+    assert_eq!(payload, format!(r#"{head}"quantity":"bouton","value":"pressé\n","clock":"set"}}"#));
+    assert_eq!((topic.as_str(), retain), ("bouton", false), "an event is not retained");
+    let (_, retain, payload) = sensor_message(&entry, TIME);
+    assert_eq!(payload, format!(r#"{head}"values":{{"bouton":"pressé\n"}},"clock":"set"}}"#));
+    assert!(!retain);
+}
+
+#[test]
+fn without_a_date_the_boot_and_its_uptime_are_said() {
+    let entry = entry(Descriptor { location: None, ..descriptor() }, vec![(0, number(1.0))]);
+    let (_, _, payload) = quantity_message(&entry, 0, Date::Uptime(entry.boot, entry.at));
+    assert_eq!(
+        payload,
+        concat!(
+            r#"{"id":"17-1042","site":"maison","room":"salon","sensor":"meteo","quantity":"temperature","value":1,"#,
+            r#""unit":"°C","clock":"unset","boot":"abababababababababababababababab","uptime":83.004}"#
+        )
+    );
+}
+
+#[test]
+fn numbers_have_their_shortest_form() {
+    for (given, expected) in [
+        (0.1 + 0.2, "0.30000000000000004"),
+        (-0.0, "0"),
+        (1_013.25, "1013.25"),
+        (4_294_967_296.0, "4294967296"),
+        (-40.0, "-40"),
+        (1e300, "1e+300"),
+        (100.0, "100"),
+        (1.5e-9, "1.5e-9"),
+    ] {
+        let mut out = BytesMut::new();
+        put_number(&mut out, finite(given));
+        assert_eq!(out, expected.as_bytes());
+        assert_eq!(serde_json::from_slice::<f64>(&out).expect("JSON").to_bits(), (given + 0.0).to_bits());
+    }
+}
+
+#[test]
+fn raw_messages_and_bytes_go_out_as_they_are() {
+    let mut with_image = entry(descriptor(), vec![(3, Value::Bytes([0xff, 0x00].into())), (0, number(1.0))]);
+    let mut encoder = encoder(PayloadShape::Sensor);
+    assert_eq!(encoder.shape(&with_image), PayloadShape::Quantity, "bytes are no JSON");
+    let message =
+        encoder.message(&with_image, &(1042..1043), PayloadShape::Quantity, TIME).expect("a message of bytes");
+    let mut out = BytesMut::new();
+    message.write(&mut out);
+    assert_eq!((message.topic, out.as_ref()), ("maison/salon/image", [0xff, 0x00].as_slice()));
+
+    with_image.body = Body::Raw(Raw { topic: "z2m/lampe".into(), payload: b"\xfe{}".as_slice().into(), retain: false });
+    let message = encoder.message(&with_image, &(1042..1043), PayloadShape::Quantity, TIME).expect("a raw message");
+    out.clear();
+    message.write(&mut out);
+    assert_eq!((message.topic, message.retain, out.as_ref()), ("z2m/lampe", false, b"\xfe{}".as_slice()));
+}
+
+#[test]
+fn no_topic_leaves_that_a_broker_would_end_the_connection_for() {
+    let mut odd = descriptor();
+    odd.quantities[0].name = "a+b#\u{7}".into();
+    let odd = entry(odd, vec![(0, number(1.0))]);
+    assert_eq!(quantity_message(&odd, 0, TIME).0, "maison/salon/a_b__");
+
+    let mut encoder = encoder(PayloadShape::Quantity);
+    for topic in ["", "a/#", "a\u{0}b", &"x".repeat(70_000)] {
+        let raw = Body::Raw(Raw { topic: topic.into(), payload: Box::default(), retain: false });
+        let entry = Entry { body: raw, ..odd.clone() };
+        assert!(encoder.message(&entry, &(1042..1043), PayloadShape::Quantity, TIME).is_none());
+    }
+    // Positions and indices that the record does not hold give no message, and no panic.
+    assert!(encoder.message(&odd, &(1..2), PayloadShape::Quantity, TIME).is_none());
+    assert!(encoder.message(&odd, &(1050..1051), PayloadShape::Quantity, TIME).is_none());
+    let unknown = entry(descriptor(), vec![(9, number(1.0))]);
+    assert!(encoder.message(&unknown, &(1042..1043), PayloadShape::Quantity, TIME).is_none());
+}
+
+#[test]
+fn the_cache_is_bounded_and_never_mixes_sensors_up() {
+    let mut encoder = encoder(PayloadShape::Quantity);
+    for sensor in 0..MAX_CACHED + 10 {
+        let name = format!("s{sensor}");
+        let entry = entry(Descriptor { room: Some(name.clone().into()), ..descriptor() }, vec![(0, number(1.0))]);
+        let message = encoder.message(&entry, &(1042..1043), PayloadShape::Quantity, TIME).expect("a message");
+        assert_eq!(message.topic, format!("maison/{name}/temperature"));
+        assert!(encoder.cache.len() <= MAX_CACHED);
+    }
+}

@@ -1,0 +1,291 @@
+//! One connection: bytes in and out, and what is due when.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+use crate::clock::BootTime;
+
+use super::feed::{Feed, Fill, Output};
+use super::keepalive::{Due, KeepAlive};
+use super::packet::{self, ConnectSettings, Incoming, Verdict};
+use super::{Failure, Hub, status, tls};
+
+/// Bytes for which there is room at each read.
+const READ_SIZE: usize = 8 * 1_024;
+
+/// Nothing is read while so many bytes wait to be written. Only a broker that floods us with messages gets there.
+const READ_PAUSE: usize = 1_024 * 1_024;
+
+/// How long the last packet of a connection may take to leave.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A stream with its buffers.
+#[derive(Debug)]
+pub struct Link<S> {
+    stream: S,
+    /// TLS may hold back what was written until it is flushed.
+    unflushed: bool,
+    input: BytesMut,
+    output: Output,
+    /// For messages about TLS.
+    host: String,
+    max_packet: u32,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// Takes over a connected stream. `max_packet` is the largest packet that is accepted.
+    pub fn new(stream: S, host: &str, max_packet: u32) -> Self {
+        let (input, output) = (BytesMut::new(), Output::default());
+        Self { stream, unflushed: false, input, output, host: host.to_owned(), max_packet }
+    }
+
+    /// Sends CONNECT and waits for the answer: does the broker still have the session?
+    ///
+    /// # Errors
+    /// The broker refuses, says something else, or the connection is lost.
+    pub async fn connect(&mut self, settings: &ConnectSettings<'_>) -> Result<bool, Failure> {
+        packet::put_connect(&mut self.output.buffer, settings).map_err(Failure::Settings)?;
+        loop {
+            match packet::read(&mut self.input, self.max_packet)? {
+                None => {}
+                Some(Incoming::ConnAck { session_present, verdict: Verdict::Accepted }) => return Ok(session_present),
+                Some(Incoming::ConnAck { verdict, .. }) => {
+                    return Err(Failure::Refused {
+                        verdict,
+                        client_id: settings.client_id.to_owned(),
+                        username: settings.username.unwrap_or("(none)").to_owned(),
+                    });
+                }
+                Some(_) => return Err(Failure::OutOfPlace),
+            }
+            let (_, wrote) = poll_fn(|context| self.poll_transfer(context)).await?;
+            self.output.wrote(wrote);
+        }
+    }
+
+    /// Ends the connection in order: the broker discards the will.
+    pub async fn disconnect(mut self) {
+        packet::put_disconnect(&mut self.output.buffer);
+        // Whatever happens now, the connection is at its end.
+        let _ = tokio::time::timeout(GOODBYE, async {
+            self.stream.write_all(&self.output.buffer).await?;
+            self.stream.shutdown().await
+        })
+        .await;
+    }
+
+    /// Writes and reads what is possible without waiting. Ready with the bytes read and written if there were any; the written
+    /// ones are still in the buffer.
+    fn poll_transfer(&mut self, context: &mut Context<'_>) -> Poll<Result<(usize, usize), Failure>> {
+        let (mut wrote, mut failed) = (0, None);
+        while wrote < self.output.buffer.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &self.output.buffer[wrote..]) {
+                Poll::Ready(Ok(0)) => failed = Some(Failure::Closed),
+                Poll::Ready(Ok(bytes)) => {
+                    wrote += bytes;
+                    self.unflushed = true;
+                    continue;
+                }
+                Poll::Ready(Err(error)) => failed = Some(Failure::io(&error, &self.host)),
+                Poll::Pending => {}
+            }
+            break;
+        }
+        if self.unflushed && failed.is_none() {
+            match Pin::new(&mut self.stream).poll_flush(context) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => failed = Some(Failure::io(&error, &self.host)),
+                Poll::Pending => {}
+            }
+        }
+        // What the broker still said before it closed is read first: each acknowledgement spares a duplicate.
+        let mut read = 0;
+        if self.output.buffer.len() < READ_PAUSE {
+            self.input.reserve(READ_SIZE);
+            match pin!(self.stream.read_buf(&mut self.input)).poll(context) {
+                Poll::Ready(Ok(0)) => failed = failed.or(Some(Failure::Closed)),
+                Poll::Ready(Ok(bytes)) => read = bytes,
+                Poll::Ready(Err(error)) => failed = failed.or_else(|| Some(Failure::io(&error, &self.host))),
+                Poll::Pending => {}
+            }
+        }
+        if let Some(failure) = failed.filter(|_| read == 0) {
+            return Poll::Ready(Err(failure));
+        }
+        if read + wrote > 0 { Poll::Ready(Ok((read, wrote))) } else { Poll::Pending }
+    }
+}
+
+/// What an established connection has to observe.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    /// Interval of the keep-alive; zero: none.
+    pub keep_alive: Duration,
+    /// How long readings without a date are held back.
+    pub clock_wait: Duration,
+    /// Where the farewell is published.
+    pub availability_topic: String,
+}
+
+/// How far an orderly end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Nothing new is sent any more; acknowledgements are waited for until the first time, the farewell's until the
+    /// second.
+    Draining(BootTime, BootTime),
+    /// The farewell is sent; its acknowledgement is waited for until then.
+    Leaving(BootTime),
+}
+
+/// A timer that is only set anew when it must fire earlier, or has fired.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    set_to: Option<BootTime>,
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
+    }
+
+    fn set(&mut self, due: Option<BootTime>, now: BootTime) {
+        if let Some(due) = due
+            && self.set_to.is_none_or(|set_to| due < set_to)
+        {
+            self.sleep.as_mut().reset(Instant::now() + due.since(now));
+            self.set_to = Some(due);
+        }
+    }
+
+    async fn wait(&mut self) {
+        if self.set_to.is_none() {
+            return std::future::pending().await;
+        }
+        self.sleep.as_mut().await;
+        self.set_to = None;
+    }
+}
+
+/// Serves an established connection until it fails or, told by `stop` (a deadline), has ended in order.
+///
+/// # Errors
+/// Why the connection is of no more use.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut link: Link<S>,
+    feed: &mut Feed,
+    hub: &Rc<Hub>,
+    manners: &Manners,
+    stop: &mut watch::Receiver<Option<BootTime>>,
+) -> Result<(), Failure> {
+    let mut work = hub.work.subscribe();
+    let up = hub.clock.boot();
+    let hold_until = up.after(manners.clock_wait);
+    let mut keep_alive = KeepAlive::new(manners.keep_alive, up);
+    let mut timer = Timer::new();
+    let mut phase = Phase::Running;
+    loop {
+        let now = hub.clock.boot();
+        let mut due = match keep_alive.check(now) {
+            Due::Dead => return Err(Failure::Silent(manners.keep_alive + manners.keep_alive / 2)),
+            Due::Ping => {
+                packet::put_pingreq(&mut link.output.buffer);
+                keep_alive.sent(now);
+                Some(now)
+            }
+            Due::Wait(until) => until,
+        };
+        let ack_due = feed.session().ack_due();
+        if ack_due.is_some_and(|deadline| deadline <= now) {
+            return Err(Failure::Hung);
+        }
+        let fill = Fill { now, readings: phase == Phase::Running, hold_until };
+        let again = feed.fill(hub, &mut link.output, fill);
+        phase = advance(phase, *stop.borrow_and_update(), feed, &mut link.output, manners, now);
+        feed.commit(&mut hub.outbox.borrow_mut(), now);
+        if let Phase::Leaving(until) = phase
+            && (now >= until || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
+        {
+            link.disconnect().await;
+            return Ok(());
+        }
+
+        let phase_due = match phase {
+            Phase::Running => None,
+            Phase::Draining(until, _) | Phase::Leaving(until) => Some(until),
+        };
+        due = [due, ack_due, again, phase_due].into_iter().flatten().min();
+        timer.set(due, now);
+        tokio::select! {
+            biased;
+            moved = poll_fn(|context| link.poll_transfer(context)) => {
+                let (read, wrote) = moved?;
+                let now = hub.clock.boot();
+                let outbox = &mut *hub.outbox.borrow_mut();
+                if wrote > 0 {
+                    keep_alive.sent(now);
+                    feed.wrote(outbox, &mut link.output, wrote);
+                }
+                if read > 0 {
+                    keep_alive.received(now);
+                    while let Some(packet) = packet::read(&mut link.input, link.max_packet)? {
+                        feed.received(outbox, &mut link.output, packet, now)?;
+                    }
+                }
+            }
+            // The sender lives in the hub.
+            _ = work.changed(), if phase == Phase::Running && feed.has_room(&link.output) => {}
+            () = timer.wait() => {}
+            told = stop.changed(), if phase == Phase::Running => {
+                // Nobody is left who could set a deadline: then it is now.
+                if told.is_err() {
+                    phase = Phase::Draining(now, now);
+                }
+            }
+        }
+    }
+}
+
+/// The next step of an orderly end, if it is time for it.
+fn advance(
+    phase: Phase,
+    stop: Option<BootTime>,
+    feed: &mut Feed,
+    output: &mut Output,
+    manners: &Manners,
+    now: BootTime,
+) -> Phase {
+    match (phase, stop) {
+        (Phase::Running, Some(deadline)) => {
+            // A quarter of the time is left for the farewell.
+            let left = deadline.since(now);
+            advance(Phase::Draining(now.after(left - left / 4), deadline), stop, feed, output, manners, now)
+        }
+        (Phase::Draining(until, deadline), _) if now >= until || !feed.session().is_waiting() => {
+            feed.farewell(&manners.availability_topic, status::SHUTDOWN, output, now);
+            Phase::Leaving(deadline)
+        }
+        _ => phase,
+    }
+}
+
+impl Failure {
+    fn io(error: &std::io::Error, host: &str) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        if let Some(explained) = tls::explain(error, host) {
+            return Self::Tls(tls::TlsError::Handshake(explained));
+        }
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Self::Closed,
+            _ => Self::Lost(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What is, as opposed to what was measured: availability and information about the gateway.
+//!
+//! State is no record. Only the latest of each topic counts; it is kept in memory and sent, retained, at each
+//! connect before the readings, and then whenever it changes.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::reading::{Descriptor, Fault};
+use crate::topic::Template;
+
+/// How often the board has changed; each connection remembers how far it has sent.
+pub type Version = u64;
+
+/// The will, published by the broker when the connection is lost.
+pub const LOST: &str = r#"{"state":"offline","reason":"connection lost"}"#;
+/// Published at an orderly end.
+pub const SHUTDOWN: &str = r#"{"state":"offline","reason":"shutdown"}"#;
+/// Published at each connect: the birth message.
+pub const ONLINE: &str = r#"{"state":"online"}"#;
+
+/// `<site>/<gateway>/<leaf>`; without a site `<gateway>/<leaf>`.
+#[must_use]
+pub fn gateway_topic(site: Option<&str>, gateway: &str, leaf: &str) -> String {
+    match site {
+        Some(site) => format!("{site}/{gateway}/{leaf}"),
+        None => format!("{gateway}/{leaf}"),
+    }
+}
+
+/// Where a sensor's availability is published.
+#[must_use]
+pub fn sensor_availability_topic(template: &Template, descriptor: &Descriptor) -> String {
+    format!("{}/availability", template.sensor_topic(descriptor))
+}
+
+/// A sensor's availability: `{"state":"online"}`, or the fault with its code for machines and its sentence for people.
+#[must_use]
+pub fn sensor_availability(state: Result<(), &Fault>) -> String {
+    #[derive(Serialize)]
+    struct Faulty<'a> {
+        state: &'static str,
+        reason: &'static str,
+        detail: &'a str,
+    }
+    match state {
+        Ok(()) => ONLINE.to_owned(),
+        Err(fault) => json(&Faulty { state: "fault", reason: fault.code.as_str(), detail: &fault.detail }),
+    }
+}
+
+/// What `…/info` says about the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Info {
+    /// Version of vigie.
+    pub version: &'static str,
+    /// The gateway's name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What the board calls itself (`/proc/device-tree/model`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
+    /// CRC-32 of the configuration's files.
+    pub configuration: String,
+    /// The run counter, as in the `id` of readings.
+    pub run: u32,
+    /// By uplink: when the next of its certificates expires (RFC 3339), and whose it is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<String, CertificateInfo>,
+}
+
+/// The certificate of an uplink that expires first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateInfo {
+    /// Whose: `server`, `client` or `ca`.
+    pub whose: &'static str,
+    /// RFC 3339, UTC.
+    pub expires: String,
+}
+
+impl Info {
+    /// The payload.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json(self)
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers with string keys are always JSON")
+}
+
+/// The latest payload of each state topic. All of them are retained.
+#[derive(Debug, Default)]
+pub struct Board {
+    version: Version,
+    /// A handful of topics a sensor, bounded by the configuration.
+    topics: BTreeMap<Rc<str>, (Version, Bytes)>,
+    by_version: BTreeMap<Version, Rc<str>>,
+}
+
+impl Board {
+    /// Sets a topic's payload; an empty one removes what the broker retains. Says whether that is news.
+    pub fn set(&mut self, topic: &str, payload: impl Into<Bytes>) -> bool {
+        let payload = payload.into();
+        if self.topics.get(topic).is_some_and(|(_, current)| *current == payload) {
+            return false;
+        }
+        self.version += 1;
+        let key: Rc<str> = topic.into();
+        if let Some((old, _)) = self.topics.insert(key.clone(), (self.version, payload)) {
+            self.by_version.remove(&old);
+        }
+        self.by_version.insert(self.version, key);
+        true
+    }
+
+    /// The next change after that version: its own version, topic and payload.
+    #[must_use]
+    pub fn next_after(&self, version: Version) -> Option<(Version, &str, &Bytes)> {
+        let (version, topic) = self.by_version.range(version + 1..).next()?;
+        let (_, payload) = self.topics.get(topic)?;
+        Some((*version, topic, payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::FaultCode;
+
+    fn changes(board: &Board, mut after: Version) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        while let Some((version, topic, payload)) = board.next_after(after) {
+            found.push((topic.to_owned(), String::from_utf8_lossy(payload).into_owned()));
+            after = version;
+        }
+        found
+    }
+
+    #[test]
+    fn only_the_latest_of_each_topic_is_sent() {
+        let mut board = Board::default();
+        assert!(board.set("a", "1"));
+        assert!(board.set("b", "2"));
+        assert!(!board.set("b", "2"), "no news");
+        let seen = board.version;
+        assert!(board.set("a", "3"));
+        assert!(board.set("a", "4"));
+        let pair = |topic: &str, payload: &str| (topic.to_owned(), payload.to_owned());
+        assert_eq!(changes(&board, 0), [pair("b", "2"), pair("a", "4")]);
+        assert_eq!(changes(&board, seen), [pair("a", "4")]);
+    }
+
+    #[test]
+    fn state_is_put_in_words() {
+        let fault = Fault::new(FaultCode::Crc, "bad \"scratchpad\"");
+        assert_eq!(
+            sensor_availability(Err(&fault)),
+            r#"{"state":"fault","reason":"crc","detail":"bad \"scratchpad\""}"#
+        );
+        assert_eq!(sensor_availability(Ok(())), r#"{"state":"online"}"#);
+        assert_eq!(gateway_topic(Some("maison"), "atelier", "info"), "maison/atelier/info");
+        assert_eq!(gateway_topic(None, "atelier", "availability"), "atelier/availability");
+    }
+
+    #[test]
+    fn info_says_what_runs() {
+        let mut info = Info { version: "0.1.0", configuration: "9ab3".to_owned(), run: 17, ..Info::default() };
+        assert_eq!(info.to_json(), r#"{"version":"0.1.0","configuration":"9ab3","run":17}"#);
+        let expires = CertificateInfo { whose: "client", expires: "2027-01-01T00:00:00Z".to_owned() };
+        info.certificates.insert("home".to_owned(), expires);
+        assert!(
+            info.to_json().ends_with(r#""certificates":{"home":{"whose":"client","expires":"2027-01-01T00:00:00Z"}}}"#)
+        );
+    }
+}
