@@ -113,6 +113,7 @@ pub(super) fn open(
         warnings: Vec::new(),
         _lock: lock,
     };
+    recovery.tail_found = found.as_ref().is_some_and(|found| found.end >= log_end);
     recovery.tail_torn = found.is_some_and(|found| found.torn);
     if let Some((path, number)) = tail_path.filter(|_| tail_holds_more) {
         recovery.from_tail = outbox.take_back(&path, number);

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::clock::BootTime;
+use crate::outbox::Outbox;
 
 use super::feed::{Feed, Fill, Output};
 use super::keepalive::{Due, KeepAlive};
@@ -80,6 +81,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             self.stream.shutdown().await
         })
         .await;
+    }
+
+    /// Hands every whole packet that has come to the feed.
+    fn take_packets(&mut self, feed: &mut Feed, outbox: &mut Outbox, now: BootTime) -> Result<(), Failure> {
+        while let Some(packet) = packet::read(&mut self.input, self.max_packet)? {
+            feed.received(outbox, &mut self.output, packet, now)?;
+        }
+        Ok(())
     }
 
     /// Writes and reads what is possible without waiting. Ready with the bytes read and written if there were any; the written
@@ -192,6 +201,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut keep_alive = KeepAlive::new(manners.keep_alive, up);
     let mut timer = Timer::new();
     let mut phase = Phase::Running;
+    // What came together with CONNACK.
+    link.take_packets(feed, &mut hub.outbox.borrow_mut(), up)?;
     loop {
         let now = hub.clock.boot();
         let mut due = match keep_alive.check(now) {
@@ -236,9 +247,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 if read > 0 {
                     keep_alive.received(now);
-                    while let Some(packet) = packet::read(&mut link.input, link.max_packet)? {
-                        feed.received(outbox, &mut link.output, packet, now)?;
-                    }
+                    link.take_packets(feed, outbox, now)?;
                 }
             }
             // The sender lives in the hub.

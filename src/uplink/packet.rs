@@ -113,6 +113,13 @@ pub fn read(buffer: &mut BytesMut, max: u32) -> Result<Option<Incoming>, Malform
             _ => Incoming::PubComp(id),
         }));
     }
+    // Flags that no broker may set tell at once that this is something else, such as HTTP (MQTT 3.1.1, 2.2.2).
+    if let Some(first) = buffer.first()
+        && !matches!(first, 0x30..=0x3f | 0x62)
+        && first & 0x0f != 0
+    {
+        return Err(Malformed::NotMqtt(format!("a packet that begins with {first:#04x}")));
+    }
     let limit = usize::try_from(max).unwrap_or(usize::MAX);
     match check(buffer.iter(), limit) {
         Ok(_) => {}

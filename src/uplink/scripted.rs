@@ -169,7 +169,7 @@ impl Setup {
     ) -> Result<(), Failure> {
         let (ours, theirs) = tokio::io::duplex(pipe);
         let broker = async {
-            let mut peer = Peer { stream: theirs, buffer: BytesMut::new() };
+            let mut peer = Peer::new(theirs);
             script(&mut peer).await;
         };
         let client = async {
@@ -210,18 +210,25 @@ pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
 pub(super) struct Peer<S> {
     stream: S,
     buffer: BytesMut,
+    /// Messages about the gateway's state that have come.
+    states: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), states: 0 }
     }
 
     /// The next packet; `None` when the agent has closed the connection.
     pub(super) async fn next(&mut self) -> Option<Packet> {
         loop {
             match Packet::read(&mut self.buffer, 1_000_000) {
-                Ok(packet) => return Some(packet),
+                Ok(packet) => {
+                    self.states += usize::from(
+                        matches!(&packet, Packet::Publish(message) if message.topic.starts_with("maison/atelier/")),
+                    );
+                    return Some(packet);
+                }
                 Err(Error::InsufficientBytes(_)) => {}
                 Err(error) => panic!("the agent sent nonsense: {error}"),
             }
@@ -300,12 +307,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         found
     }
 
-    /// Makes sure that the agent has taken everything that was sent to it: it answers this message.
+    /// Makes sure that the agent has taken everything that was sent to it, and has sent its state: it answers this
+    /// message.
     pub(super) async fn sync(&mut self) {
         self.send(&[0x32, 6, 0, 1, b's', 0, 9, b'!']).await;
-        loop {
+        let mut answered = false;
+        while !answered || self.states < 2 {
             match self.next().await {
-                Some(Packet::PubAck(ack)) if ack.pkid == 9 => return,
+                Some(Packet::PubAck(ack)) if ack.pkid == 9 => answered = true,
                 Some(Packet::Publish(message)) if is_reading(&message) => {}
                 Some(Packet::Publish(state)) => self.ack(state.pkid).await,
                 other => panic!("{other:?}"),
