@@ -1,4 +1,16 @@
-//! Everything that is tested from the outside, in one program.
+//! The integration tests: one binary, so that the crate is linked once.
 
-#[path = "it/config.rs"]
-mod config;
+/// One file a subject; `harness` holds what they share.
+mod it {
+    mod cli;
+    mod config;
+    #[cfg(feature = "broker")]
+    mod demo;
+    mod harness;
+    mod main_path;
+    mod replay;
+    mod restart;
+    mod shutdown;
+    mod tidy;
+    mod tls;
+}

@@ -1,0 +1,183 @@
+//! Prevents: readings lost, doubled, out of order or re-dated when the broker goes away and the agent is killed.
+//!
+//! An Arduino (a pseudo-terminal of ours) writes numbered lines; Mosquitto is stopped and started in the middle, and
+//! the agent is killed with SIGKILL in the middle, both while the broker is away and while readings flow. What the
+//! subscriber's persistent session receives is compared with the feeder's own list.
+//!
+//! **What counts as taken.** A line that the kernel still held when the agent died was never read, and is lost with
+//! the port. So "taken" is asked of the outbox itself, in its own terms ("taken: the record is in the tail") but from
+//! outside: right after the kill, the marks that lie in the tail and log are found by their bytes. All of those must
+//! arrive, and since lines are read in order, everything from the first line that a run took up to the last must
+//! arrive without a hole. Before the kill that happens while the broker is away, the feeder pauses until its last line
+//! is there, so that the list of what must arrive is known to the last line.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use super::harness::{Exit, Gateway, Mosquitto, Port, Subscriber, mark_number, wait_until};
+
+/// Messages that may wait for their acknowledgement.
+const WINDOW: usize = 20;
+
+/// Times that the connection is lost in [`survives`]: Mosquitto stopped, and the agent killed twice, of which once
+/// without a connection.
+const LOSSES: usize = 3;
+
+fn configure(gateway: &Gateway, broker: &Mosquitto, port: &Port, qos: u8) {
+    gateway.configure(&format!(
+        "[uplink.home]\nurl = \"mqtt://localhost:{}\"\nqos = {qos}\ninflight = {WINDOW}\n\n\
+         [[sensor]]\nname = \"arduino\"\nroom = \"salle\"\ndriver = \"serial-json\"\nport = \"{}\"\n",
+        broker.port(),
+        port.path().display()
+    ));
+}
+
+/// A mark as it arrived.
+#[derive(Debug)]
+struct Arrival {
+    id: String,
+    mark: u32,
+    time: SystemTime,
+}
+
+fn arrivals(subscriber: &Subscriber, topic: &str, value: impl Fn(&serde_json::Value) -> Option<u32>) -> Vec<Arrival> {
+    let arrival = |json: serde_json::Value| Arrival {
+        id: json["id"].as_str().expect("an id").to_owned(),
+        mark: value(&json["value"]).unwrap_or_else(|| panic!("a value of ours: {json}")),
+        time: humantime::parse_rfc3339(json["time"].as_str().expect("a time")).expect("a time"),
+    };
+    subscriber.on(topic).iter().map(|message| arrival(message.json())).collect()
+}
+
+fn marks(subscriber: &Subscriber) -> Vec<Arrival> {
+    arrivals(subscriber, "maison/salle/mark", |value| mark_number(value.as_str()?.as_bytes()))
+}
+
+/// The second quantity of the same lines, on a topic of its own: the number and a half.
+fn levels(subscriber: &Subscriber) -> Vec<Arrival> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers of ours")]
+    arrivals(subscriber, "maison/salle/level", |value| Some((value.as_f64()? - 0.5) as u32))
+}
+
+/// Splits into the first arrivals of each id, in order of arrival, and the number of doubled ones.
+fn first_arrivals(arrivals: Vec<Arrival>) -> (Vec<Arrival>, usize) {
+    let mut seen = BTreeMap::new();
+    let total = arrivals.len();
+    let first: Vec<Arrival> =
+        arrivals.into_iter().filter(|arrival| seen.insert(arrival.id.clone(), arrival.mark).is_none()).collect();
+    let doubled = total - first.len();
+    (first, doubled)
+}
+
+/// What a run must have delivered: everything from `first` to `last`.
+struct Run {
+    first: u32,
+    last: u32,
+}
+
+#[track_caller]
+fn check(what: &str, arrivals: Vec<Arrival>, runs: &[Run], port: &Port, most_doubled: usize) -> Vec<Arrival> {
+    let (first, doubled) = first_arrivals(arrivals);
+    assert!(doubled <= most_doubled, "{what}: {doubled} doubled, {most_doubled} allowed");
+    let order: Vec<u32> = first.iter().map(|arrival| arrival.mark).collect();
+    assert!(order.is_sorted(), "{what}: out of order: {order:?}");
+    for run in runs {
+        let missing: Vec<u32> = (run.first..=run.last).filter(|mark| order.binary_search(mark).is_err()).collect();
+        assert!(missing.is_empty(), "{what}: taken but not delivered: {missing:?}");
+    }
+    for arrival in &first {
+        // The payload's time has milliseconds, rounded down.
+        let sent = port.sent_at(arrival.mark) - Duration::from_millis(1);
+        assert!(arrival.time >= sent, "{what}: measured before it was written: {arrival:?}, written at {sent:?}");
+    }
+    first
+}
+
+fn survives(qos: u8, most_doubled: usize) {
+    let mut broker = Mosquitto::start();
+    let subscriber = Subscriber::start(&broker, "server", qos);
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    configure(&gateway, &broker, &port, qos);
+
+    // Everything is well.
+    let mut agent = gateway.run();
+    agent.wait_log("connected");
+    let first = port.send_until_taken(&gateway);
+    port.send(200);
+    let last_online = port.next() - 1;
+    wait_until("readings to arrive", || marks(&subscriber).iter().any(|arrival| arrival.mark == last_online));
+
+    // The broker goes away while readings flow, and comes back to the same agent.
+    port.send(50);
+    broker.stop();
+    port.send(100);
+    port.wait_all_taken(&gateway);
+    let before_first_return = SystemTime::now();
+    broker.start_again();
+    let last = port.next() - 1;
+    wait_until("the backlog to arrive", || marks(&subscriber).iter().any(|arrival| arrival.mark == last));
+
+    // The agent is killed in the middle of readings flowing to a connected broker.
+    port.send(300);
+    let held = || gateway.marks_held().last().copied().unwrap_or_default();
+    wait_until("some of them to be taken", || held() > last + 50);
+    agent.kill();
+    let first_run = Run { first, last: held() };
+    assert!(first_run.last > last + 50);
+
+    // The next run takes over; the broker goes away again, and the agent is killed while it is away.
+    let mut agent = gateway.run();
+    let second = port.send_until_taken(&gateway);
+    broker.stop();
+    port.send(150);
+    port.wait_all_taken(&gateway);
+    agent.kill();
+    let second_run = Run { first: second, last: held() };
+    assert_eq!(second_run.last, port.next() - 1, "the feeder paused until its last line was taken");
+
+    // The third run finds the broker still away, takes readings all the same, and delivers everything.
+    let mut agent = gateway.run();
+    let third = port.send_until_taken(&gateway);
+    port.send(50);
+    port.wait_all_taken(&gateway);
+    let before_second_return = SystemTime::now();
+    broker.start_again();
+    agent.wait_log("connected");
+    port.send(50);
+    let end = port.next() - 1;
+    let third_run = Run { first: third, last: end };
+    wait_until("the last mark", || marks(&subscriber).iter().any(|arrival| arrival.mark == end));
+    wait_until("the last level", || levels(&subscriber).iter().any(|arrival| arrival.mark == end));
+    assert_eq!(agent.terminate(), Exit::Code(0), "log:\n{}", agent.log.text());
+
+    let runs = [first_run, second_run, third_run];
+    let arrived = check("mark", marks(&subscriber), &runs, &port, most_doubled);
+    check("level", levels(&subscriber), &runs, &port, most_doubled);
+
+    // Each run has its own number, and what was measured while the broker was away carries a time from before its
+    // return, not that of the replay.
+    let run_of = |mark: u32| {
+        let arrival = arrived.iter().find(|arrival| arrival.mark == mark).expect("it was delivered");
+        arrival.id.split_once('-').expect("run and sequence").0.parse::<u32>().expect("a number")
+    };
+    let numbers: Vec<u32> = runs.iter().map(|run| run_of(run.last)).collect();
+    assert!(numbers[0] < numbers[1] && numbers[1] < numbers[2], "{numbers:?}");
+    for (from, to, returned) in
+        [(last - 99, last, before_first_return), (runs[1].first, runs[1].last, before_second_return)]
+    {
+        for arrival in arrived.iter().filter(|arrival| (from..=to).contains(&arrival.mark)) {
+            assert!(arrival.time <= returned, "re-dated: {arrival:?}, the broker came back at {returned:?}");
+        }
+    }
+}
+
+#[test]
+fn at_qos_1_nothing_is_lost_and_at_most_the_window_doubled() {
+    survives(1, WINDOW * LOSSES);
+}
+
+#[test]
+fn at_qos_2_nothing_is_lost_and_nothing_doubled() {
+    survives(2, 0);
+}
