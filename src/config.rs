@@ -135,7 +135,9 @@ fn read_root(
     }
     // A table that could not be parsed may be the one that something else refers to.
     if !root.problems().is_partial() {
-        if root.raw("uplink").is_none() && root.raw("broker").is_none() {
+        let no_uplink =
+            root.raw("uplink").is_none_or(|table| table.get_ref().as_table().is_some_and(toml::de::DeTable::is_empty));
+        if no_uplink && root.raw("broker").is_none() {
             root.problems().push(
                 Problem::new(0..0, "the configuration has neither an uplink nor a broker: nothing would be published")
                     .help("add [uplink.NAME] with url = \"mqtt://HOST\", or [broker] for the broker that is built in"),

@@ -157,6 +157,10 @@ impl FromToml for f64 {
         };
         if number.is_finite() { Ok(number) } else { Err(Some("must be a finite number".to_owned())) }
     }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl FromToml for i64 {
@@ -187,11 +191,16 @@ impl FromToml for Duration {
     const EXPECTED: &'static str = "a duration in quotes, such as \"500ms\", \"10s\", \"5m\" or \"1h\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Option<String>> {
-        humantime::parse_duration(value.as_str().ok_or(None)?).map_err(|error| Some(error.to_string()))
+        humantime::parse_duration(value.as_str().ok_or(None)?).map_err(|_| Some("this is not a duration".to_owned()))
     }
 
     fn show(&self) -> String {
-        format!("\"{}\"", humantime::format_duration(*self))
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+        let millis = self.as_millis();
+        match units.iter().find(|(factor, _)| millis >= *factor && millis.is_multiple_of(*factor)) {
+            Some((factor, unit)) => format!("\"{}{unit}\"", millis / factor),
+            None => format!("\"{}\"", humantime::format_duration(*self)),
+        }
     }
 }
 
@@ -381,12 +390,13 @@ impl<'a> Options<'a> {
     pub fn finish(&self) {
         let known = self.asked();
         for key in self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
-            let mut problem = Problem::new(key.span(), format!("{} has no key `{}`", self.what, key.get_ref()));
-            problem = match did_you_mean(key.get_ref(), &known) {
-                Some(word) => problem.help(format!("did you mean `{word}`?")),
-                None => problem.help(format!("known keys: {}", known.join(", "))),
-            };
-            self.problems.push(problem);
+            let problem = Problem::new(key.span(), format!("{} has no key `{}`", self.what, key.get_ref()));
+            match did_you_mean(key.get_ref(), &known) {
+                Some(word) => self.problems.push(problem.help(format!("did you mean `{word}`?"))),
+                // It may belong to a table whose header could not be parsed.
+                None if self.problems.is_partial() => {}
+                None => self.problems.push(problem.help(format!("known keys: {}", known.join(", ")))),
+            }
         }
     }
 }

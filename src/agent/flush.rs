@@ -20,10 +20,7 @@ pub(super) async fn run(hub: Rc<Hub>, committed: Rc<Notify>, mut stop: watch::Re
     let mut drops = Drops::default();
     loop {
         let due = hub.outbox.borrow().flush_due();
-        let wait = match due {
-            Some(BootTime(due)) => Some(Duration::from_nanos(due.saturating_sub(hub.clock.boot().0))),
-            None => None,
-        };
+        let wait = due.map(|due| due.since(hub.clock.boot()));
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             // What is acknowledged meanwhile need not be written: so the time is looked at again afterwards.

@@ -186,7 +186,11 @@ impl Collision<'_> {
             None => format!("sensor `{}`", placed.sensor.name),
         };
         let (first, second) = (name(self.first), name(self.second));
-        let more = if self.more > 0 { format!(" (and {} more topics)", self.more) } else { String::new() };
+        let more = match self.more {
+            0 => String::new(),
+            1 => " (and 1 more topic)".to_owned(),
+            more => format!(" (and {more} more topics)"),
+        };
         let message = format!("{first} and {second} share the topic `{}`{more}", self.topic);
         let problem = Problem::new(self.second.0.at.clone(), message).help(self.remedy(gateway));
         if std::ptr::eq(self.first.0, self.second.0) {

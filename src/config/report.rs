@@ -61,6 +61,7 @@ fn summary(report: &Report) -> String {
     let files: Vec<&str> = report.files.iter().map(|file| file.path.as_str()).collect();
     match files.as_slice() {
         [main] => text.push_str(&format!(" in {}", clean(main))),
+        [main, _] => text.push_str(&format!(" in {} and 1 fragment", clean(main))),
         [main, rest @ ..] => text.push_str(&format!(" in {} and {} fragments", clean(main), rest.len())),
         [] => {}
     }

@@ -302,7 +302,11 @@ fn change(
         if let Some(driver) = driver
             && let Some(problem) = unknown_quantity(name, key.span(), options.what(), &published(driver, quantities))
         {
-            options.problems().push(problem);
+            let renamed = quantities.get(name).and_then(|quantity| quantity.rename.as_deref());
+            options.problems().push(match renamed {
+                Some(now) => problem.help(format!("`{name}` is published as `{now}`: write that here")),
+                None => problem,
+            });
         }
         let event = quantities.iter().any(|(given, quantity)| {
             quantity.kind == Some(Kind::Event) && quantity.rename.as_deref().unwrap_or(given) == name

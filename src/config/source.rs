@@ -146,10 +146,15 @@ impl Files {
             let (table, errors) = DeTable::parse_recoverable(&file.text);
             for error in errors {
                 let span = error.span().unwrap_or(0..0);
-                problems.push(Problem::new(
+                let problem = Problem::new(
                     span.start + file.base..span.end + file.base,
                     format!("not valid TOML: {}", error.message()),
-                ));
+                );
+                problems.push(if error.message().contains("escaped value") {
+                    problem.help("for a backslash write \\\\, or put the text into single quotes")
+                } else {
+                    problem
+                });
             }
             merge(&mut merged, shift_table(table.into_inner(), file.base), problems);
         }
