@@ -300,7 +300,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn nothing_taken_is_lost_and_nothing_acknowledged_comes_back(steps in prop::collection::vec(step(), 1..80)) {

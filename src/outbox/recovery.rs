@@ -452,7 +452,7 @@ impl Files {
             if last {
                 segment.end = end;
                 segment.used = scanner.offset();
-                // The last flush may be torn in the middle of a page: then what follows would not be found again.
+                // The last flush may be torn in the middle of a page: to write there again could tear what is good.
                 if segment.used % PAGE as u64 == 0 && !segment.damaged && segment.used < SEGMENT_SIZE {
                     active = self.storage.create(&segment.path(&self.dir)).ok();
                 }

@@ -370,6 +370,85 @@ fn a_failed_sync_is_never_taken_for_done() {
 }
 
 #[test]
+fn a_segment_that_takes_no_writes_is_left() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    rig.append(&mut outbox, 0..10);
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    // A bad block: this file fails for ever, others do not.
+    let below = Path::new(DISK).join(segment::name(1));
+    rig.disk.fail(Some(Fault { below, after: 0, times: u64::MAX, kind: io::ErrorKind::Other }));
+    rig.append(&mut outbox, 10..20);
+    for _ in 0..3 {
+        rig.wait(2 * SECOND);
+        rig.flush(&mut outbox);
+    }
+    assert_eq!((outbox.stats().write_errors, outbox.oldest_unflushed()), (1, None));
+    drop(outbox);
+    rig.disk.power_cut(|| false);
+    let (mut outbox, _) = rig.open();
+    let home = outbox.cursor("home");
+    assert_eq!(all(&mut outbox, home), numbers(0..20));
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_not_trusted() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    rig.append(&mut outbox, 0..10);
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    rig.append(&mut outbox, 10..20);
+    rig.wait(SECOND);
+    rig.disk.fail(Some(Fault { below: DISK.into(), after: 1, times: 1, kind: io::ErrorKind::Other }));
+    rig.flush(&mut outbox);
+    assert_eq!(outbox.stats().write_errors, 1);
+    drop(outbox);
+
+    // The frames are there to be read, and yet they are not on disk.
+    let (mut outbox, _) = rig.open();
+    let home = outbox.cursor("home");
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    rig.disk.edit(&Path::new(DISK).join(segment::name(1)), |bytes| bytes[4096..].fill(0));
+    while outbox.memory.pop_front_until(outbox.on_disk) {}
+    assert_eq!(outbox.memory.first(), None);
+    assert_eq!(all(&mut outbox, home), numbers(0..20));
+    assert_eq!(outbox.stats().damage, 0);
+}
+
+#[test]
+fn a_torn_flush_is_not_written_over() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    for round in 0..2 {
+        rig.append(&mut outbox, round * 10..(round + 1) * 10);
+        rig.wait(SECOND);
+        rig.flush(&mut outbox);
+    }
+    drop(outbox);
+    rig.disk.files(Path::new(TMPFS)).iter().for_each(|path| rig.disk.delete(path));
+    let path = Path::new(DISK).join(segment::name(1));
+    rig.disk.edit(&path, |bytes| bytes[4096 + 200..].fill(0));
+    let torn = rig.disk.contents(&path);
+    let (mut outbox, recovery) = rig.open();
+    let home = outbox.cursor("home");
+    let kept = all(&mut outbox, home);
+    assert!(kept.len() > 10 && kept.len() < 20, "{kept:?}");
+    assert_eq!(recovery.waiting, kept.len() as u64);
+    rig.append(&mut outbox, 20..30);
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    assert_eq!(rig.segments().len(), 2);
+    assert_eq!(rig.disk.contents(&path), torn);
+    assert_eq!(outbox.stats().damage, 0, "a torn end is no damage");
+}
+
+#[test]
 fn without_a_tail_it_goes_on_and_flushes_at_once() {
     let mut rig = Rig::new();
     let (mut outbox, _) = rig.open();
