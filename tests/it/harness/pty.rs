@@ -31,6 +31,8 @@ impl Port {
         let mut settings = tcgetattr(&master).expect("the pty has settings");
         settings.make_raw();
         tcsetattr(&master, OptionalActions::Now, &settings).expect("the pty can be raw");
+        // A pty whose other end was never open does not report that it is closed: see `is_open`.
+        drop(File::open(&path).expect("the other end opens"));
         Self { master: File::from(master), path, sent: Vec::new() }
     }
 
