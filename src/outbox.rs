@@ -19,9 +19,12 @@ use crate::clock::{BootId, BootTime, WallTime};
 use crate::reading::{Descriptor, Value};
 use crate::state::State;
 
+mod append;
+mod commit;
 mod cursors;
 mod dictionary;
 mod flush;
+mod found;
 mod frame;
 mod log;
 mod memory;
@@ -41,7 +44,7 @@ mod tail;
 mod tests;
 
 use cursors::Cursors;
-use dictionary::{Dictionary, Place, Refused};
+use dictionary::Dictionary;
 use flush::Flushing;
 use frame::{Kind, Salt};
 use log::Log;
@@ -151,13 +154,6 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CursorId(usize);
 
-/// Times of commits that are remembered to tell when a record was taken. When there are more, the later records
-/// count as taken earlier than they were.
-const MAX_MARKS: usize = 256;
-
-/// Commits that lie closer together than this part of `flush` count as one for the time of the flush.
-const MARKS_PER_FLUSH: u32 = 64;
-
 /// The outbox.
 #[derive(Debug)]
 pub struct Outbox {
@@ -221,227 +217,6 @@ impl Outbox {
         if self.cursors.retain(names) {
             self.flushing.acks += 1;
         }
-    }
-
-    /// Buffers a record and gives its positions; nothing counts as taken before `commit`. A record that is refused
-    /// has no positions and is counted as dropped.
-    pub fn append(&mut self, at: BootTime, time: Option<WallTime>, body: Body) -> Range<Seq> {
-        let refused = self.next..self.next;
-        let Ok(count) = u32::try_from(body.len()) else { return self.refuse(DropReason::TooLarge, &body) };
-        if count == 0 {
-            return refused;
-        }
-        let seqs = self.next..self.next + u64::from(count);
-        let head = record::Head { seq: seqs.start, count, run: self.run, at, time };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let encoded = self.encode(&mut scratch, &head, &seqs, &body);
-        let result = match encoded {
-            Ok(descriptor) if self.make_room(scratch.len()) => {
-                self.take(&scratch, &seqs, descriptor);
-                seqs
-            }
-            Ok(_) => self.refuse(DropReason::AllInFlight, &body),
-            Err(reason) => self.refuse(reason, &body),
-        };
-        // One large record should not keep its memory for ever.
-        scratch.shrink_to(MAX_RECORD / 16);
-        self.scratch = scratch;
-        result
-    }
-
-    /// Writes a record's frame; gives the number of its descriptor.
-    fn encode(
-        &mut self,
-        buffer: &mut Vec<u8>,
-        head: &record::Head,
-        seqs: &Range<Seq>,
-        body: &Body,
-    ) -> Result<Option<u32>, DropReason> {
-        let descriptor = match body {
-            Body::Reading { descriptor, values } => {
-                let kept_from = self.memory.first().unwrap_or(self.next);
-                let number =
-                    self.dictionary.number(descriptor, seqs.end, kept_from).map_err(|refused| match refused {
-                        Refused::TooLarge => DropReason::TooLarge,
-                        Refused::TooMany => DropReason::TooManyDescriptors,
-                    })?;
-                frame::put(buffer, Salt::NONE, Kind::Reading, |buffer| {
-                    record::write_reading(buffer, head, number, values);
-                });
-                Some(number)
-            }
-            Body::Raw(raw) => {
-                frame::put(buffer, Salt::NONE, Kind::Raw, |buffer| record::write_raw(buffer, head, raw));
-                None
-            }
-        };
-        if buffer.len() > MAX_RECORD { Err(DropReason::TooLarge) } else { Ok(descriptor) }
-    }
-
-    fn take(&mut self, frame: &[u8], seqs: &Range<Seq>, descriptor: Option<u32>) {
-        self.memory.push(frame, seqs);
-        self.dictionary.use_run(self.run, seqs.end);
-        self.next = seqs.end;
-        if self.tail.works() {
-            let (salt, number) = (self.tail.salt(), self.tail.number());
-            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), self.run, descriptor);
-            frame::copy(&mut self.tail.buffer, salt, frame);
-        }
-    }
-
-    fn refuse(&mut self, reason: DropReason, body: &Body) -> Range<Seq> {
-        let nowhere = self.next..self.next;
-        self.stats.dropped += body.len();
-        self.drops.add(reason, body.sensor(), body.len(), nowhere.clone());
-        nowhere
-    }
-
-    /// Sees to it that a record of that length fits into memory, if need be by dropping the oldest ones; `false`:
-    /// all of them are in flight.
-    fn make_room(&mut self, length: usize) -> bool {
-        while self.memory.bytes() + self.memory.growth(length) > self.settings.memory_bytes {
-            self.settle();
-            if self.memory.pop_front_until(self.on_disk) {
-                continue;
-            }
-            let chunk = self
-                .memory
-                .chunks()
-                .find(|chunk| chunk.end <= self.committed && !self.cursors.in_flight(chunk.first..chunk.end));
-            let Some((first, end)) = chunk.map(|chunk| (chunk.first, chunk.end)) else { return false };
-            self.drop_chunk(first, end);
-        }
-        true
-    }
-
-    fn drop_chunk(&mut self, first: Seq, end: Seq) {
-        let mut dropped = Vec::new();
-        for frame in self.memory.frames_from(first).take_while(|frame| frame.seqs().end <= end) {
-            let sensor = frame.descriptor().and_then(|number| {
-                record::Lookup::descriptor(&self.dictionary, number).map(|descriptor| Arc::clone(descriptor))
-            });
-            dropped.push((frame.seqs(), sensor));
-        }
-        for (seqs, descriptor) in dropped {
-            self.count_drop(DropReason::MemoryFull, &seqs, descriptor.as_ref().map(|it| &*it.sensor));
-        }
-        self.memory.remove_at(first);
-        self.give_up(first..end);
-    }
-
-    /// Counts what is dropped of a record.
-    fn count_drop(&mut self, reason: DropReason, seqs: &Range<Seq>, sensor: Option<&str>) {
-        let count = self.cursors.needed(seqs);
-        if count > 0 {
-            self.stats.dropped += count;
-            self.drops.add(reason, sensor, count, seqs.clone());
-        }
-    }
-
-    /// One write to the tail for everything buffered: records, acknowledgements, state. After it they are taken.
-    ///
-    /// If the tail cannot be written they are taken all the same and go to disk with the next flush, which is due at
-    /// once; [`take_warnings`](Self::take_warnings) says so.
-    pub fn commit(&mut self, now: BootTime) {
-        if self.next > self.committed {
-            self.stats.taken += self.next - self.committed;
-            let close = self.settings.flush / MARKS_PER_FLUSH;
-            let near = self.marks.back().is_some_and(|(_, last)| now.since(*last) < close);
-            if !near && self.marks.len() < MAX_MARKS || self.marks.is_empty() {
-                self.marks.push_back((self.committed, now));
-            }
-            self.committed = self.next;
-        }
-        if self.tail.works() {
-            self.put_changes();
-            if !self.tail.buffer.is_empty()
-                && let Err(error) = self.tail.commit(now)
-            {
-                self.tail_failed(error);
-            }
-        }
-        if self.tail.wants_writing_anew(now) {
-            self.write_tail_anew(now);
-        }
-        self.settle();
-        while self.marks.get(1).is_some_and(|(seq, _)| *seq <= self.on_disk) {
-            self.marks.pop_front();
-        }
-        if self.on_disk >= self.committed {
-            self.marks.clear();
-        }
-        self.note_waiting(now);
-        self.release();
-    }
-
-    /// Puts into the tail's buffer what changed besides records.
-    fn put_changes(&mut self) {
-        let salt = self.tail.salt();
-        let buffer = &mut self.tail.buffer;
-        for acks in self.cursors.take_acks() {
-            frame::put(buffer, salt, Kind::Acks, |buffer| record::write(buffer, &acks));
-        }
-        if std::mem::take(&mut self.cursors.changed) {
-            let stored = self.cursors.stored(0);
-            frame::put(buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &stored));
-        }
-        for change in self.state.take_changes() {
-            frame::put(buffer, salt, Kind::Change, |buffer| record::write(buffer, &change));
-        }
-        if !std::mem::replace(&mut self.tail_flushed, true) {
-            let on_disk = self.on_disk;
-            frame::put(buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
-        }
-    }
-
-    /// Writes a new tail with what is still needed.
-    fn write_tail_anew(&mut self, now: BootTime) {
-        let worked = self.tail.works();
-        let first = self.memory.first().unwrap_or(self.committed);
-        self.dictionary.forget_descriptors(first);
-        self.dictionary.forget_runs(first);
-        self.dictionary.add_run(self.run, self.boot);
-        let (cursors, state) = (self.cursors.stored(self.on_disk), self.state.stored(self.committed));
-        let (memory, dictionary) = (&self.memory, &mut self.dictionary);
-        let (all_cursors, on_disk) = (&self.cursors, self.on_disk);
-        let result = self.tail.write_anew(now, |fresh| {
-            let number = fresh.number();
-            let salt = Salt::of(number);
-            frame::put(&mut fresh.buffer, salt, Kind::State, |buffer| record::write(buffer, state));
-            frame::put(&mut fresh.buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &cursors));
-            frame::put(&mut fresh.buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
-            for frame in memory.frames_from(on_disk) {
-                if all_cursors.all_acked(&frame.seqs()) {
-                    continue;
-                }
-                let file = (Place::Tail, number);
-                dictionary.write_missing(&mut fresh.buffer, file, frame.head.run, frame.descriptor());
-                frame::copy(&mut fresh.buffer, salt, frame.bytes);
-                fresh.write_if_large()?;
-            }
-            Ok(())
-        });
-        match result {
-            Ok(()) => {
-                self.cursors.take_acks().for_each(drop);
-                self.state.take_changes().for_each(drop);
-                self.cursors.changed = false;
-                self.tail_flushed = true;
-                if !worked {
-                    self.stats.tail_works = true;
-                    self.warn(Warning::TailWorks);
-                }
-            }
-            Err(error) if worked || self.stats.tail_works => self.tail_failed(error),
-            Err(_) => self.stats.write_errors += 1,
-        }
-    }
-
-    fn tail_failed(&mut self, error: io::Error) {
-        self.stats.write_errors += 1;
-        self.stats.tail_works = false;
-        self.warn(Warning::TailFailed { path: self.tail.folder().to_owned(), error });
     }
 
     /// Moves on over what is acknowledged by all: it need not go to disk any more.

@@ -64,7 +64,8 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// How often it is looked whether a certificate expires soon, on a connection that lasts.
 const EXPIRY_CHECK: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// So many different causes of failure are remembered, so that each is logged once until a connection succeeds.
+/// So many different causes of failure are remembered, so that each is logged once until a connection
+/// has been stable.
 const MAX_CAUSES: usize = 16;
 
 /// What the tasks of the core thread share. Nobody holds a borrow across an await.
@@ -187,7 +188,7 @@ struct Uplink {
     config: UplinkConfig,
     hub: Rc<Hub>,
     certificates: Certificates,
-    /// What has failed since the last success.
+    /// What has failed since the last stable connection.
     causes: Vec<String>,
 }
 
@@ -207,7 +208,11 @@ impl Uplink {
                     let up = self.hub.clock.boot();
                     let ended = self.serve(link, feed, stop).await;
                     feed.disconnected();
-                    backoff.was_up(self.hub.clock.boot().since(up));
+                    let lasted = self.hub.clock.boot().since(up);
+                    backoff.was_up(lasted);
+                    if lasted >= backoff::STABLE {
+                        self.causes.clear();
+                    }
                     match ended {
                         Ok(()) => return,
                         Err(failure) => failure,
@@ -238,7 +243,6 @@ impl Uplink {
             feed.broker_forgot();
             (link, session_present) = self.connect(false).await?;
         }
-        self.causes.clear();
         tracing::info!(uplink = self.config.name, broker = %self.config.url, session_present, "connected");
         feed.connected(session_present, self.hub.clock.boot());
         Ok(link)
@@ -280,7 +284,7 @@ impl Uplink {
         }
     }
 
-    /// Logs a cause once, until a connection succeeds again.
+    /// Logs a cause once, until a connection has been stable.
     fn failed(&mut self, failure: &Failure, wait: Duration) {
         self.hub.counters(&self.config.name).failures.add(1);
         let (uplink, broker) = (&self.config.name, &self.config.url);
@@ -289,7 +293,7 @@ impl Uplink {
             tracing::debug!(uplink, %broker, "{cause}; next attempt in {} ms", wait.as_millis());
             return;
         }
-        tracing::warn!(uplink, %broker, "{cause}; readings wait in the outbox, it is tried again");
+        tracing::warn!(uplink, %broker, "{cause} (readings wait in the outbox, and it is tried again)");
         if self.causes.len() == MAX_CAUSES {
             self.causes.remove(0);
         }

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, so that the crate is linked once.
 
+#![expect(clippy::print_stderr, reason = "a failed test shows the log of the program that it ran")]
+
 /// One file a subject; `harness` holds what they share.
 mod it {
     mod cli;

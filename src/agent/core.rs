@@ -20,6 +20,9 @@ use crate::uplink::status::{sensor_availability, sensor_availability_topic};
 /// A sensor's rejected samples are logged this often at most; a loose cable garbles hundreds of lines a minute.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
+/// Between two looks whether the disk has caught up.
+const CONGESTED_PAUSE: Duration = Duration::from_millis(20);
+
 pub(super) struct Core {
     pub(super) pipeline: Pipeline,
     pub(super) hub: Rc<Hub>,
@@ -45,7 +48,11 @@ impl Core {
     /// Works until every sender of observations is gone and the last batch is taken.
     pub(super) async fn run(mut self, mut observations: mpsc::Receiver<Batch>) {
         let mut batches = Vec::new();
-        while observations.recv_many(&mut batches, QUEUE).await > 0 {
+        loop {
+            self.decongest().await;
+            if observations.recv_many(&mut batches, QUEUE).await == 0 {
+                return;
+            }
             for observation in batches.drain(..).flatten() {
                 self.observe(observation);
             }
@@ -56,6 +63,17 @@ impl Core {
             self.committed.notify_one();
             self.hub.appended();
             self.rounds.send_modify(|rounds| *rounds += 1);
+        }
+    }
+
+    /// Takes nothing more while the disk cannot keep up: then the samplers' queue fills, polled sensors skip, and links
+    /// are not read. Without this pause the oldest records would have to be dropped.
+    async fn decongest(&self) {
+        while self.hub.outbox.borrow().congested() {
+            super::flush::flush_now(&self.hub).await;
+            // Paused on purpose is alive.
+            self.rounds.send_modify(|rounds| *rounds += 1);
+            tokio::time::sleep(CONGESTED_PAUSE).await;
         }
     }
 

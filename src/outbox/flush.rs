@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ impl FlushJob {
         result
     }
 
-    fn write_next(&self, path: &PathBuf, source: &Source, bytes: &[u8]) -> io::Result<Arc<dyn StoredFile>> {
+    fn write_next(&self, path: &Path, source: &Source, bytes: &[u8]) -> io::Result<Arc<dyn StoredFile>> {
         let recycled = match source {
             Source::Recycled(from) => self.storage.rename(from, path).is_ok(),
             Source::New => false,
@@ -210,9 +210,8 @@ impl Outbox {
 
     /// Notes at a commit what waits for a flush from now on.
     pub(super) fn note_waiting(&mut self, now: BootTime) {
-        let done = self.done();
         let acks = self.flushing.acks != self.flushing.acks_written && !self.log.segments.is_empty();
-        if !acks && !self.log.has_done(done) {
+        if !acks && !self.log.has_done(self.done(), self.on_disk) {
             self.flushing.acks_since = None;
         } else if self.flushing.acks_since.is_none() {
             self.flushing.acks_since = Some(now);
@@ -242,7 +241,7 @@ impl Outbox {
         self.settle();
         let acks = self.flushing.acks;
         let records = self.oldest_unflushed().is_some();
-        let disposals = self.log.take_done(self.done());
+        let disposals = self.log.take_done(self.done(), self.on_disk);
         let cursors = acks != self.flushing.acks_written && !self.log.segments.is_empty();
         let (mut running, log) = if records || cursors {
             self.compose_log_write(now)
@@ -387,21 +386,20 @@ impl Outbox {
                     self.warn(Warning::DiskFailed { path: self.settings.dir.clone(), error });
                 }
             }
-            None => {
-                if self.log.segments.is_empty() {
-                    self.flushing.acks_written = running.acks;
-                }
-            }
+            None => {}
         }
         match (running.state, done.state) {
             (Some(generation), Some(Ok(()))) => {
                 self.state.written(generation);
+                self.flushing.state_since = None;
                 self.flushing.state_soon = false;
                 self.flushing.state_failing = false;
             }
+            // It is tried again after `persist`, and does not hold up the records until then.
             (_, Some(Err(error))) => {
+                self.flushing.state_since = Some(now);
+                self.flushing.state_soon = false;
                 self.stats.write_errors += 1;
-                self.retry_later(now);
                 if !std::mem::replace(&mut self.flushing.state_failing, true) {
                     self.warn(Warning::StateFailed { path: self.settings.dir.clone(), error });
                 }
@@ -409,7 +407,6 @@ impl Outbox {
             _ => {}
         }
         self.flushing.acks_since = None;
-        self.flushing.state_since = None;
         self.note_waiting(now);
         self.release();
     }

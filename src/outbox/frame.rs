@@ -284,7 +284,9 @@ impl Scanner {
             }
             let seen = self.window_at..self.window_at + self.window.len() as u64;
             if offset < seen.start || offset + needed as u64 > seen.end {
-                let wanted = (needed.max(WINDOW) as u64).min(self.limit - offset);
+                // The first look at a file may be the only one: opening an outbox looks at every segment.
+                let usual = if self.window.is_empty() { PAGE } else { WINDOW };
+                let wanted = (needed.max(usual) as u64).min(self.limit - offset);
                 self.window.resize(usize::try_from(wanted).expect("at most MAX_FRAME"), 0);
                 self.window_at = offset;
                 let count = self.file.read_at(&mut self.window, offset)?;

@@ -28,6 +28,8 @@ pub(super) struct Log {
     folder: PathBuf,
     /// From the oldest to the newest.
     pub(super) segments: VecDeque<Segment>,
+    /// Segments that do not count any more, as soon as what they hold up to their `end` is elsewhere on disk.
+    pub(super) superseded: Vec<Segment>,
     /// The newest segment, if further flushes may go into it.
     pub(super) active: Option<Arc<dyn StoredFile>>,
     pub(super) next_number: u64,
@@ -70,6 +72,7 @@ impl Log {
             storage,
             folder,
             segments: VecDeque::new(),
+            superseded: Vec::new(),
             active: None,
             next_number: 1,
             spare: Vec::new(),
@@ -80,7 +83,7 @@ impl Log {
 
     /// Bytes of all segments.
     pub(super) fn disk_bytes(&self) -> u64 {
-        (self.segments.len() + self.spare.len()) as u64 * SEGMENT_SIZE
+        (self.segments.len() + self.superseded.len() + self.spare.len()) as u64 * SEGMENT_SIZE
     }
 
     /// The segment that has the records from `seq` on, if that is on disk at all.
@@ -160,18 +163,38 @@ impl Log {
         Some(segment)
     }
 
-    /// Are there segments whose records are all acknowledged? The active one never counts: to go on with it costs
-    /// less than another one.
-    pub(super) fn has_done(&self, done: Seq) -> bool {
+    /// Ends the log at `end`, because what lies behind it may not be on disk in truth. It stays in place until it is
+    /// written again, because in truth it may be.
+    pub(super) fn cut(&mut self, end: Seq) {
+        self.active = None;
+        while let Some(last) = self.segments.pop_back_if(|last| last.first >= end && last.end > end) {
+            self.superseded.push(last);
+        }
+        if let Some(last) = self.segments.back_mut() {
+            last.end = last.end.min(end);
+        }
+    }
+
+    /// Are there segments whose records are all acknowledged (below `done`), or on disk once more (below `on_disk`)?
+    /// The active one never counts: to go on with it costs less than another one.
+    pub(super) fn has_done(&self, done: Seq, on_disk: Seq) -> bool {
+        self.front_is_done(done) || self.superseded.iter().any(|segment| segment.end <= on_disk)
+    }
+
+    fn front_is_done(&self, done: Seq) -> bool {
         self.segments.front().is_some_and(|front| front.end <= done)
             && (self.segments.len() > 1 || self.active.is_none())
     }
 
-    /// Gives up the segments whose records are all acknowledged.
-    pub(super) fn take_done(&mut self, done: Seq) -> Vec<Disposal> {
+    /// Gives up the segments that [`has_done`](Self::has_done) speaks of.
+    pub(super) fn take_done(&mut self, done: Seq, on_disk: Seq) -> Vec<Disposal> {
         let mut disposals = Vec::new();
-        while self.has_done(done) {
+        while self.front_is_done(done) {
             let Some(segment) = self.take(0) else { break };
+            disposals.push(self.disposal(&segment));
+        }
+        while let Some(at) = self.superseded.iter().position(|segment| segment.end <= on_disk) {
+            let segment = self.superseded.swap_remove(at);
             disposals.push(self.disposal(&segment));
         }
         disposals

@@ -56,10 +56,10 @@ fn step() -> impl Strategy<Value = Step> {
 fn record(number: u32) -> Body {
     let sensor = descriptor(["meteo", "cave"][number as usize % 2]);
     let mut values = vec![(0, Value::number(f64::from(number)).expect("finite"))];
-    if number % 7 == 0 {
+    if number.is_multiple_of(7) {
         values.push((1, Value::Text("x".repeat(number as usize % 5000).into())));
     }
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         values.push((1, Value::Switch(true)));
     }
     Body::Reading { descriptor: sensor, values }
@@ -87,6 +87,8 @@ struct Model {
     state_committed: BTreeMap<u8, Option<u8>>,
     /// The tail failed since the last crash: only what was flushed is promised.
     tail_failed: bool,
+    /// A sync may have failed: without a tail nobody knows after a crash that what can be read is not on disk.
+    disk_failed: bool,
 }
 
 struct Run {
@@ -118,8 +120,12 @@ impl Run {
 
     fn open(&mut self) {
         self.done = None;
-        let disk = Arc::new(self.disk.clone());
-        let (mut outbox, _) = recovery::open(disk, roomy(), BootId([1; 16]), self.now).expect("opens");
+        let open = || recovery::open(Arc::new(self.disk.clone()), roomy(), BootId([1; 16]), self.now);
+        let (mut outbox, _) = open().unwrap_or_else(|error| {
+            assert!(matches!(error, OpenError::Io { .. }), "{error}");
+            self.disk.fail(None);
+            open().expect("opens when nothing fails")
+        });
         self.cursors = NAMES.map(|name| outbox.cursor(name));
         outbox.commit(self.now);
         assert!(self.runs.insert(outbox.run()), "run {} was there before", outbox.run());
@@ -216,13 +222,13 @@ impl Run {
                 let below = if tail { "/run" } else { "/disk" }.into();
                 self.disk.fail(Some(Fault { below, after, times, kind: io::ErrorKind::Other }));
                 self.model.tail_failed |= tail;
+                self.model.disk_failed |= !tail;
             }
         }
     }
 
     fn kill(&mut self) {
         self.outbox = None;
-        self.disk.fail(None);
         self.open();
         if self.model.tail_failed {
             return self.check_flushed();
@@ -231,15 +237,15 @@ impl Run {
         for (key, value) in &state {
             assert_eq!(self.outbox().state(&key.to_string()), value.map(|value| vec![value]).as_deref());
         }
-        for cursor in 0..NAMES.len() {
+        for (cursor, name) in NAMES.iter().enumerate() {
             let read = self.read(cursor);
             let model = &self.model;
             for (seq, number) in &model.taken {
                 let read = read.get(seq);
                 if model.acked_committed[cursor].contains(seq) {
-                    assert_eq!(read, None, "{seq} of {} came back", NAMES[cursor]);
+                    assert_eq!(read, None, "{seq} of {name} came back");
                 } else if !model.acked[cursor].contains(seq) {
-                    assert_eq!(read, Some(number), "{seq} of {} is lost", NAMES[cursor]);
+                    assert_eq!(read, Some(number), "{seq} of {name} is lost");
                 }
             }
             let foreign: Vec<_> = read.keys().filter(|seq| !model.taken.contains_key(seq)).collect();
@@ -256,20 +262,22 @@ impl Run {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            random % 4 != 0
+            !random.is_multiple_of(4)
         });
+        self.model.disk_failed = false;
         self.open();
         self.check_flushed();
+        self.model.flushed = self.outbox().on_disk;
     }
 
     /// What was flushed and not acknowledged is there, and nothing that never was.
     fn check_flushed(&mut self) {
-        for cursor in 0..NAMES.len() {
+        for (cursor, name) in NAMES.iter().enumerate() {
             let read = self.read(cursor);
             let model = &self.model;
             for (seq, number) in model.taken.range(..model.flushed) {
                 if !model.acked[cursor].contains(seq) {
-                    assert_eq!(read.get(seq), Some(number), "{seq} of {} is lost", NAMES[cursor]);
+                    assert_eq!(read.get(seq), Some(number), "{seq} of {name} is lost");
                 }
             }
             for (seq, number) in &read {
@@ -283,7 +291,11 @@ impl Run {
     /// The model goes on from what was found.
     fn start_over(&mut self, state: BTreeMap<u8, Option<u8>>) {
         let read = [self.read(0), self.read(1)];
+        let on_disk = self.outbox().on_disk;
         let model = &mut self.model;
+        if !(model.tail_failed && model.disk_failed) {
+            model.flushed = model.flushed.max(on_disk);
+        }
         model.tail_failed = false;
         model.buffered.clear();
         model.taken.clear();
@@ -295,7 +307,6 @@ impl Run {
         }
         model.acked_committed = model.acked.clone();
         (model.state, model.state_committed) = (state.clone(), state);
-        self.model.flushed = self.outbox().on_disk;
     }
 }
 

@@ -129,7 +129,7 @@ impl Storage for Disk {
 }
 
 /// Reads a whole file, but never more than `limit` bytes of it.
-pub(super) fn read_up_to(storage: &dyn Storage, path: &PathBuf, limit: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_up_to(storage: &dyn Storage, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     const STEP: usize = 64 * 1024;
     let file = storage.open(path)?;
     let mut bytes = Vec::new();

@@ -11,7 +11,7 @@ use crate::clock::BootTime;
 
 /// The tail is written anew, without what is no longer needed, when it has grown by this many bytes beyond twice what
 /// was needed the last time. So it takes at most this and twice the memory of records.
-const SLACK: u64 = 4 * 1024 * 1024;
+const SLACK: u64 = 1024 * 1024;
 
 /// Between two attempts to write a tail that could not be written.
 const RETRY: Duration = Duration::from_secs(10);

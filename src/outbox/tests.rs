@@ -370,6 +370,85 @@ fn a_failed_sync_is_never_taken_for_done() {
 }
 
 #[test]
+fn a_segment_that_takes_no_writes_is_left() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    rig.append(&mut outbox, 0..10);
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    // A bad block: this file fails for ever, others do not.
+    let below = Path::new(DISK).join(segment::name(1));
+    rig.disk.fail(Some(Fault { below, after: 0, times: u64::MAX, kind: io::ErrorKind::Other }));
+    rig.append(&mut outbox, 10..20);
+    for _ in 0..3 {
+        rig.wait(2 * SECOND);
+        rig.flush(&mut outbox);
+    }
+    assert_eq!((outbox.stats().write_errors, outbox.oldest_unflushed()), (1, None));
+    drop(outbox);
+    rig.disk.power_cut(|| false);
+    let (mut outbox, _) = rig.open();
+    let home = outbox.cursor("home");
+    assert_eq!(all(&mut outbox, home), numbers(0..20));
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_not_trusted() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    rig.append(&mut outbox, 0..10);
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    rig.append(&mut outbox, 10..20);
+    rig.wait(SECOND);
+    rig.disk.fail(Some(Fault { below: DISK.into(), after: 1, times: 1, kind: io::ErrorKind::Other }));
+    rig.flush(&mut outbox);
+    assert_eq!(outbox.stats().write_errors, 1);
+    drop(outbox);
+
+    // The frames are there to be read, and yet they are not on disk.
+    let (mut outbox, _) = rig.open();
+    let home = outbox.cursor("home");
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    rig.disk.edit(&Path::new(DISK).join(segment::name(1)), |bytes| bytes[4096..].fill(0));
+    while outbox.memory.pop_front_until(outbox.on_disk) {}
+    assert_eq!(outbox.memory.first(), None);
+    assert_eq!(all(&mut outbox, home), numbers(0..20));
+    assert_eq!(outbox.stats().damage, 0);
+}
+
+#[test]
+fn a_torn_flush_is_not_written_over() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    for round in 0..2 {
+        rig.append(&mut outbox, round * 10..(round + 1) * 10);
+        rig.wait(SECOND);
+        rig.flush(&mut outbox);
+    }
+    drop(outbox);
+    rig.disk.files(Path::new(TMPFS)).iter().for_each(|path| rig.disk.delete(path));
+    let path = Path::new(DISK).join(segment::name(1));
+    rig.disk.edit(&path, |bytes| bytes[4096 + 200..].fill(0));
+    let torn = rig.disk.contents(&path);
+    let (mut outbox, recovery) = rig.open();
+    let home = outbox.cursor("home");
+    let kept = all(&mut outbox, home);
+    assert!(kept.len() > 10 && kept.len() < 20, "{kept:?}");
+    assert_eq!(recovery.waiting, kept.len() as u64);
+    rig.append(&mut outbox, 20..30);
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    assert_eq!(rig.segments().len(), 2);
+    assert_eq!(rig.disk.contents(&path), torn);
+    assert_eq!(outbox.stats().damage, 0, "a torn end is no damage");
+}
+
+#[test]
 fn without_a_tail_it_goes_on_and_flushes_at_once() {
     let mut rig = Rig::new();
     let (mut outbox, _) = rig.open();
@@ -413,7 +492,7 @@ fn the_tail_stays_small_and_heals() {
         outbox.commit(rig.now);
         longest = longest.max(outbox.stats().tail_bytes);
     }
-    assert!((3 << 20..5 << 20).contains(&longest), "{longest}");
+    assert!((1 << 20..2 << 20).contains(&longest), "{longest}");
     assert!(rig.disk.written().0 < 1 << 20, "the tail is not on disk");
     assert_eq!(rig.disk.files(Path::new(TMPFS)).len(), 1);
     rig.disk.fail(Some(Fault { below: TMPFS.into(), after: 0, times: 3, kind: io::ErrorKind::Other }));
@@ -493,6 +572,84 @@ fn state_is_in_the_tail_at_the_commit_and_on_disk_in_time() {
     rig.disk.power_cut(|| false);
     let (outbox, _) = rig.open();
     assert_eq!(outbox.state("total"), Some(&[3][..]), "opening wrote it together with the run");
+}
+
+#[test]
+fn the_state_is_not_put_off_by_flushes_nor_they_by_it() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    let below = Path::new(DISK).join(flush::state_name(0));
+    rig.disk.fail(Some(Fault { below, after: 0, times: 1, kind: io::ErrorKind::Other }));
+    outbox.put_state("total", Some(vec![1]));
+    for second in 0..700 {
+        rig.append(&mut outbox, second..second + 1);
+        rig.wait(SECOND);
+        rig.flush(&mut outbox);
+        assert_eq!(outbox.oldest_unflushed(), None, "after {second} s");
+        assert_eq!(outbox.state.is_dirty(), second + 1 < 600, "after {second} s");
+    }
+    assert!(matches!(outbox.take_warnings()[..], [Warning::StateFailed { .. }]));
+}
+
+#[test]
+fn a_segment_that_was_superseded_displaces_nothing() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    rig.append(&mut outbox, 0..10);
+    rig.wait(SECOND);
+    rig.flush(&mut outbox);
+    rig.append(&mut outbox, 10..20);
+    rig.wait(SECOND);
+    // The next segment's number is taken by what the writer could not remove.
+    outbox.log.active = None;
+    outbox.log.next_number = 3;
+    rig.flush(&mut outbox);
+    outbox.commit(rig.now);
+    let mut stale = Vec::new();
+    frame::FileHeader::put(&mut stale, frame::SEGMENT, 2, outbox.identity);
+    drop(outbox);
+    let stored = record::StoredCursors { first: 15, cursors: Vec::new() };
+    frame::put(&mut stale, Salt::of(2), Kind::Cursors, |bytes| record::write(bytes, &stored));
+    rig.disk.edit(&Path::new(DISK).join(segment::name(2)), |bytes| *bytes = stale);
+    let (mut outbox, _) = rig.open();
+    let home = outbox.cursor("home");
+    assert_eq!(all(&mut outbox, home), numbers(0..20));
+    outbox.commit(rig.now);
+    rig.wait(20 * SECOND);
+    rig.flush(&mut outbox);
+    assert_eq!(rig.segments().len(), 2, "it is gone");
+}
+
+#[test]
+fn a_flush_survives_a_kill_and_a_power_cut_right_after_each_other() {
+    let mut rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    rig.append(&mut outbox, 0..10);
+    rig.wait(SECOND);
+    // The tail is not told of this flush any more.
+    rig.flush(&mut outbox);
+    drop(outbox);
+    drop(rig.open());
+    rig.disk.power_cut(|| false);
+    let (mut outbox, _) = rig.open();
+    let home = outbox.cursor("home");
+    assert_eq!(all(&mut outbox, home), numbers(0..10));
+}
+
+#[test]
+fn a_tail_with_a_damaged_header_is_read() {
+    let rig = Rig::new();
+    let (mut outbox, _) = rig.open();
+    outbox.cursor("home");
+    rig.append(&mut outbox, 0..10);
+    drop(outbox);
+    rig.disk.edit(&rig.tail(), |bytes| bytes[20] ^= 1);
+    let (mut outbox, _) = rig.open();
+    let home = outbox.cursor("home");
+    assert_eq!(all(&mut outbox, home), numbers(0..10));
 }
 
 #[test]

@@ -28,6 +28,11 @@ pub const OUTPUT_LIMIT: usize = 64 * 1_024;
 /// Records that are taken from the outbox at a time.
 const READ_CHUNK: usize = 64;
 
+/// At QoS 2 no more messages than this are in flight, whatever `inflight` says. In MQTT 3.1.1 a broker cannot tell how
+/// many it takes, and some close the connection over one more, each time anew: Mosquitto by default over 20
+/// (`max_inflight_messages`), rmqtt over 16.
+pub const QOS_2_WINDOW: u16 = 16;
+
 /// When records wait that cannot be read from disk at the moment, it is tried again so much later.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -108,11 +113,15 @@ impl Feed {
         let peer = saved::peer(&config.url.to_string(), &config.client_id);
         let origin = Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = format!("session/{}", config.name);
+        let window = match config.qos {
+            Qos::ExactlyOnce => config.inflight.min(QOS_2_WINDOW),
+            Qos::AtMostOnce | Qos::AtLeastOnce => config.inflight,
+        };
         let (session, known) = outbox
             .state(&state_key)
-            .and_then(|stored| Saved::restore(stored, config.inflight))
+            .and_then(|stored| Saved::restore(stored, window))
             .filter(|saved| saved.is_current(&origin, hub.tail_found))
-            .map_or_else(|| (Session::new(config.inflight), false), |saved| (saved.session, saved.known));
+            .map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
         let mut restored: Vec<Range<Seq>> = session.readings_in_flight().collect();
         restored.sort_by_key(|seqs| seqs.start);
         let settings = Settings { template: hub.gateway.topic.clone(), shape: config.payload, retain: config.retain };

@@ -116,6 +116,20 @@ fn a_broker_that_never_acknowledges_gets_a_window_and_is_left() {
 }
 
 #[test]
+fn at_qos_2_no_more_is_in_flight_than_brokers_take() {
+    let mut setup = Setup::new(config(Qos::ExactlyOnce, 1_000));
+    setup.take_numbers(100);
+    let window = usize::from(super::feed::QOS_2_WINDOW);
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        assert_eq!(texts(&broker.readings(window).await), numbers(window));
+        broker.sync().await;
+    }))
+    .expect_err("closed by the script");
+    assert_eq!((setup.backlog(), setup.hub.counters("home").sent.get()), (100, u64::from(super::feed::QOS_2_WINDOW)));
+}
+
+#[test]
 fn a_connection_closed_in_the_middle_of_a_packet_is_taken_up_again() {
     let mut setup = Setup::new(config(Qos::AtLeastOnce, 7));
     setup.take_numbers(10);

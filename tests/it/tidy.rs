@@ -94,13 +94,16 @@ fn texts(folder: &str) -> Vec<(String, String)> {
     found.iter().filter_map(|path| Some((name(path), fs::read_to_string(path).ok()?))).collect()
 }
 
-/// The sources with their module, without comments and without unit tests, which may know more than their module.
-fn sources() -> Vec<(String, String, Vec<(usize, String)>)> {
+/// A source file: its name, its module, and its lines with their numbers.
+type Source = (String, String, Vec<(usize, String)>);
+
+/// The sources without comments and without unit tests, which may know more than their module.
+fn sources() -> Vec<Source> {
     let mut sources = Vec::new();
     for (name, text) in texts("src") {
         let path = name.strip_prefix("src/").expect("below src");
         let module = path.split(['/', '.']).next().expect("a first part").to_owned();
-        if is_test_file(path, &text) {
+        if is_test_file(path) {
             continue;
         }
         let tests = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
@@ -113,7 +116,7 @@ fn sources() -> Vec<(String, String, Vec<(usize, String)>)> {
 }
 
 /// A file that its parent declares under `#[cfg(test)]`.
-fn is_test_file(path: &str, _text: &str) -> bool {
+fn is_test_file(path: &str) -> bool {
     let Some((parent, file)) = path.rsplit_once('/') else { return false };
     let stem = file.trim_end_matches(".rs");
     let parent = fs::read_to_string(root().join(format!("src/{parent}.rs"))).unwrap_or_default();

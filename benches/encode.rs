@@ -1,0 +1,141 @@
+//! Encoding a record into the output buffer, and what the codec of rumqttc would take for the same.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use divan::{Bencher, black_box, counter::ItemsCount};
+use rumqttc::mqttbytes::{QoS, v4::Publish};
+use vigie::clock::{BootId, BootTime, WallTime};
+use vigie::config::{PayloadShape, Qos};
+use vigie::outbox::{Body, Entry};
+use vigie::reading::{Descriptor, Finite, Kind, Location, Quantity, Value};
+use vigie::topic::Template;
+use vigie::uplink::dating::Date;
+use vigie::uplink::encode::{Encoder, Settings};
+use vigie::uplink::packet::{self, Head, Incoming};
+use vigie::uplink::saved::{self, Origin};
+use vigie::uplink::session::Session;
+
+fn main() {
+    divan::main();
+}
+
+const DATE: Date = Date::Wall(WallTime(1_795_256_130_123_000_000));
+/// Messages of one turn.
+const TURN: usize = 100;
+
+fn finite(number: f64) -> Finite {
+    Finite::new(number).expect("finite")
+}
+
+fn entry() -> Entry {
+    let quantity = |name: &str, unit: &str| Quantity {
+        name: name.into(),
+        unit: Some(unit.into()),
+        kind: Kind::Number,
+        topic: None,
+    };
+    let descriptor = Descriptor {
+        gateway: "atelier".into(),
+        site: Some("maison".into()),
+        room: Some("salon".into()),
+        room_label: None,
+        sensor: "meteo".into(),
+        label: None,
+        location: Some(Location { latitude: finite(47.5921), longitude: finite(0.9117), altitude: Some(finite(85.0)) }),
+        tags: vec![],
+        quantities: vec![quantity("temperature", "°C"), quantity("humidity", "%"), quantity("pressure", "hPa")],
+    };
+    let values =
+        vec![(0, Value::Number(finite(21.53))), (1, Value::Number(finite(40.1))), (2, Value::Number(finite(1_013.25)))];
+    let body = Body::Reading { descriptor: Arc::new(descriptor), values };
+    Entry { seq: 1_042, run: 17, boot: BootId([1; 16]), at: BootTime(83_004_567_891), time: None, body }
+}
+
+fn encoder(shape: PayloadShape) -> Encoder {
+    let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
+    Encoder::new(Settings { template, shape, retain: true })
+}
+
+fn publish(bencher: Bencher, shape: PayloadShape) {
+    let (mut encoder, entry) = (encoder(shape), entry());
+    let seqs = if shape == PayloadShape::Sensor { entry.seqs() } else { 1_042..1_043 };
+    let mut out = BytesMut::with_capacity(64 * 1_024);
+    bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
+        out.clear();
+        let message = encoder.message(black_box(&entry), &seqs, shape, DATE).expect("a message");
+        let head = Head { topic: message.topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: 7 };
+        packet::put_publish(&mut out, &head, 10_000, |out| message.write(out)).expect("small enough");
+        black_box(out.len())
+    });
+}
+
+/// A whole PUBLISH with the JSON of one value.
+#[divan::bench]
+fn quantity(bencher: Bencher) {
+    publish(bencher, PayloadShape::Quantity);
+}
+
+/// A whole PUBLISH with the JSON of three values.
+#[divan::bench]
+fn sensor(bencher: Bencher) {
+    publish(bencher, PayloadShape::Sensor);
+}
+
+/// The same message as `quantity` by way of the codec's own type.
+#[divan::bench]
+fn quantity_by_the_codec(bencher: Bencher) {
+    let (mut encoder, entry) = (encoder(PayloadShape::Quantity), entry());
+    let mut out = BytesMut::with_capacity(64 * 1_024);
+    bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
+        out.clear();
+        let message =
+            encoder.message(black_box(&entry), &(1_042..1_043), PayloadShape::Quantity, DATE).expect("a message");
+        let mut payload = BytesMut::with_capacity(256);
+        message.write(&mut payload);
+        let mut publish = Publish::from_bytes(message.topic, QoS::AtLeastOnce, Bytes::from(payload));
+        (publish.retain, publish.pkid) = (true, 7);
+        publish.write(&mut out).expect("small enough");
+        black_box(out.len())
+    });
+}
+
+/// Send, save, acknowledge: what the session costs a turn of 100 messages at a window of 1000.
+#[divan::bench]
+fn session_turn(bencher: Bencher) {
+    let now = BootTime(0);
+    let origin = Origin { peer: 1, boot: BootId([1; 16]), run: 1 };
+    let mut session = Session::new(1_000);
+    let mut seq = 0;
+    let mut acked = 1_u16;
+    bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
+        while session.free() > 0 {
+            session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::AtLeastOnce, now);
+            seq += 1;
+        }
+        black_box(saved::save(&session, origin, true, false));
+        for _ in 0..TURN {
+            black_box(session.handle(Incoming::PubAck(acked), now));
+            acked = if acked == u16::MAX { 1 } else { acked + 1 };
+        }
+    });
+}
+
+/// Reading acknowledgements that came in one chunk.
+#[divan::bench]
+fn read_acknowledgements(bencher: Bencher) {
+    let chunk: Vec<u8> = (1..=100_u16)
+        .flat_map(|id| {
+            let [high, low] = id.to_be_bytes();
+            [0x40, 2, high, low]
+        })
+        .collect();
+    let mut buffer = BytesMut::with_capacity(8 * 1_024);
+    bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
+        buffer.reserve(8 * 1_024);
+        buffer.extend_from_slice(&chunk);
+        while let Some(packet) = packet::read(&mut buffer, 10_000).expect("MQTT") {
+            black_box(packet);
+        }
+    });
+}
