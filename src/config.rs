@@ -201,7 +201,7 @@ impl Config {
 pub struct Gateway {
     /// Topic-safe name; default: the host's name.
     pub name: String,
-    /// Identity of the board; default: its serial number, else the machine id.
+    /// Identity of the board; default: its serial number, else a hash of the machine id.
     pub id: String,
     /// Name for people.
     pub label: Option<String>,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Machine {
     /// The host's name.
     pub hostname: String,
-    /// The board's serial number, else the machine id, else the host's name.
+    /// The board's serial number, else a hash of the machine id, else the host's name.
     pub id: String,
     /// Folder for what must survive a restart.
     pub state_dir: PathBuf,
@@ -42,12 +42,22 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// What the machine id is hashed for. Never changes: the identity of every gateway without a serial number hangs on it.
+const ID_PURPOSE: &[u8] = b"vigie gateway id";
+
+/// The board's serial number; else a hash of the machine id, which is a secret of the machine and is to be shown to
+/// others in that form only (machine-id(5)).
 fn id_below(root: &Path) -> Option<String> {
-    ["proc/device-tree/serial-number", "etc/machine-id"].iter().find_map(|path| {
+    let read = |path: &str| {
         let text = std::fs::read_to_string(root.join(path)).ok()?;
         // The device tree ends its texts with a NUL.
         let id = text.trim_matches(|character: char| character.is_whitespace() || character == '\0');
         (!id.is_empty()).then(|| id.to_owned())
+    };
+    read("proc/device-tree/serial-number").or_else(|| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, read("etc/machine-id")?.as_bytes());
+        let hash = ring::hmac::sign(&key, ID_PURPOSE);
+        Some(hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
     })
 }
 
@@ -78,7 +88,10 @@ mod tests {
         assert_eq!(id_below(root.path()), None);
         std::fs::create_dir_all(root.path().join("etc")).expect("a folder");
         std::fs::write(root.path().join("etc/machine-id"), "0123abcd\n").expect("a file");
-        assert_eq!(id_below(root.path()).as_deref(), Some("0123abcd"));
+        let hashed = id_below(root.path()).expect("an id");
+        assert_eq!(hashed.len(), 32);
+        assert!(!hashed.contains("0123abcd"), "the machine id is not shown");
+        assert_eq!(id_below(root.path()), Some(hashed), "it stays the same");
         std::fs::create_dir_all(root.path().join("proc/device-tree")).expect("a folder");
         std::fs::write(root.path().join("proc/device-tree/serial-number"), "10000000abcdef01\0").expect("a file");
         assert_eq!(id_below(root.path()).as_deref(), Some("10000000abcdef01"));
