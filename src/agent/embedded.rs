@@ -85,7 +85,7 @@ mod without_broker {
         }
 
         pub(in super::super) async fn watch(&mut self) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
 
         #[expect(clippy::unused_async, reason = "the same face as with the broker")]

@@ -32,7 +32,12 @@ static GATEWAY: Section = Section {
     intro: "Who and where this gateway is, and on which topics it publishes.",
     keys: &[
         key("name", "name", Some("the host's name"), "Its level in topics."),
-        key("id", "text", Some("the board's serial number, else a hash of the machine id"), "Identity that survives renaming."),
+        key(
+            "id",
+            "text",
+            Some("the board's serial number, else a hash of the machine id"),
+            "Identity that survives renaming.",
+        ),
         key("label", "text", Some("none"), "Name for people."),
         key("site", "name", Some("none"), "First level of the default topics."),
         key(

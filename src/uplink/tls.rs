@@ -120,7 +120,7 @@ pub fn prepare(settings: &TlsConfig, now: SystemTime) -> Result<Prepared, TlsErr
     let config = match &settings.client {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let chain = certificates(certificate, "our certificate (`tls.certificate`)")?;
+            let chain = certificates(certificate, "our certificate (`tls.cert`)")?;
             expiries.extend(chain.first().and_then(|own| Expiry::of(Whose::Client, own)));
             builder.with_client_auth_cert(chain, private_key(key)?).map_err(|error| TlsError::Pair {
                 certificate: certificate.clone(),
@@ -239,28 +239,26 @@ fn explain_certificate(reason: &CertificateError, host: &str) -> String {
 
 fn explain_alert(alert: AlertDescription) -> String {
     match alert {
-        AlertDescription::CertificateRequired => "the broker wants a certificate of ours: set `tls.certificate` and \
+        AlertDescription::CertificateRequired => "the broker wants a certificate of ours: set `tls.cert` and \
                                                   `tls.key`"
             .to_owned(),
-        AlertDescription::CertificateExpired => "the broker says that our certificate (`tls.certificate`) has \
+        AlertDescription::CertificateExpired => "the broker says that our certificate (`tls.cert`) has \
                                                  expired: renew it"
             .to_owned(),
-        AlertDescription::CertificateRevoked => {
-            "the broker says that our certificate (`tls.certificate`) was revoked: \
+        AlertDescription::CertificateRevoked => "the broker says that our certificate (`tls.cert`) was revoked: \
                                                  get a new one"
-                .to_owned()
-        }
+            .to_owned(),
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => format!(
-            "the broker does not accept our certificate (alert {alert:?}): check that `tls.certificate` was signed by \
+            "the broker does not accept our certificate (alert {alert:?}): check that `tls.cert` was signed by \
              the authority that the broker trusts"
         ),
         AlertDescription::HandshakeFailure => "the broker broke off the handshake: it may want a certificate of ours \
-                                               (`tls.certificate`, `tls.key`), or share no cipher with us"
+                                               (`tls.cert`, `tls.key`), or share no cipher with us"
             .to_owned(),
         AlertDescription::ProtocolVersion => {
             "the broker speaks neither TLS 1.2 nor 1.3: bring it up to date".to_owned()

@@ -15,6 +15,7 @@ mod door;
 mod lines;
 mod mosquitto;
 mod pty;
+mod receiver;
 mod subscriber;
 
 pub(crate) use agent::{Agent, Exit, command};
@@ -23,6 +24,7 @@ pub(crate) use door::Door;
 pub(crate) use lines::Lines;
 pub(crate) use mosquitto::Mosquitto;
 pub(crate) use pty::Port;
+pub(crate) use receiver::Receiver;
 pub(crate) use subscriber::{Message, Subscriber};
 
 /// What a test waits for at most. Far above what anything takes on a loaded machine.

@@ -2,7 +2,7 @@
 //!
 //! An Arduino (a pseudo-terminal of ours) writes numbered lines; Mosquitto is stopped and started in the middle, and
 //! the agent is killed with SIGKILL in the middle, both while the broker is away and while readings flow. What the
-//! subscriber's persistent session receives is compared with the feeder's own list.
+//! receiver's persistent session gets is compared with the feeder's own list.
 //!
 //! **What counts as taken.** A line that the kernel still held when the agent died was never read, and is lost with
 //! the port. So "taken" is asked of the outbox itself, in its own terms ("taken: the record is in the tail") but from
@@ -11,10 +11,10 @@
 //! arrive without a hole. Before the kill that happens while the broker is away, the feeder pauses until its last line
 //! is there, so that the list of what must arrive is known to the last line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use super::harness::{Exit, Gateway, Mosquitto, Port, Subscriber, mark_number, wait_until};
+use super::harness::{Exit, Gateway, Mosquitto, Port, Receiver, mark_number, wait_until};
 
 /// Messages that may wait for their acknowledgement.
 const WINDOW: usize = 20;
@@ -25,8 +25,10 @@ const LOSSES: usize = 3;
 
 fn configure(gateway: &Gateway, broker: &Mosquitto, port: &Port, qos: u8) {
     gateway.configure(&format!(
-        "[uplink.home]\nurl = \"mqtt://localhost:{}\"\nqos = {qos}\ninflight = {WINDOW}\n\n\
-         [[sensor]]\nname = \"arduino\"\nroom = \"salle\"\ndriver = \"serial-json\"\nport = \"{}\"\n",
+        "[hardware]\nbackend = \"sim\"\n\n\
+         [uplink.home]\nurl = \"mqtt://localhost:{}\"\nqos = {qos}\ninflight = {WINDOW}\n\n\
+         [[sensor]]\nname = \"arduino\"\nroom = \"salle\"\ndriver = \"serial-json\"\nport = \"{}\"\n\n\
+         [[sensor]]\nname = \"meteo\"\nroom = \"salle\"\ndriver = \"bme280\"\nevery = \"50ms\"\n",
         broker.port(),
         port.path().display()
     ));
@@ -40,26 +42,42 @@ struct Arrival {
     time: SystemTime,
 }
 
-fn arrivals(subscriber: &Subscriber, topic: &str, value: impl Fn(&serde_json::Value) -> Option<u32>) -> Vec<Arrival> {
+fn arrivals(subscriber: &Receiver, topic: &str, value: impl Fn(&serde_json::Value) -> Option<u32>) -> Vec<Arrival> {
     let arrival = |json: serde_json::Value| Arrival {
         id: json["id"].as_str().expect("an id").to_owned(),
         mark: value(&json["value"]).unwrap_or_else(|| panic!("a value of ours: {json}")),
         time: humantime::parse_rfc3339(json["time"].as_str().expect("a time")).expect("a time"),
     };
-    // mosquitto_sub subscribes anew after each loss of its own connection, and is given the retained message of each
-    // topic once more: that is the broker's doing, and told apart by the flag.
+    // What the broker had retained before the subscription is not a delivery.
     let delivered = |message: &super::harness::Message| !message.retained;
     subscriber.on(topic).into_iter().filter(delivered).map(|message| arrival(message.json())).collect()
 }
 
-fn marks(subscriber: &Subscriber) -> Vec<Arrival> {
+fn marks(subscriber: &Receiver) -> Vec<Arrival> {
     arrivals(subscriber, "maison/salle/mark", |value| mark_number(value.as_str()?.as_bytes()))
 }
 
 /// The second quantity of the same lines, on a topic of its own: the number and a half.
-fn levels(subscriber: &Subscriber) -> Vec<Arrival> {
+fn levels(subscriber: &Receiver) -> Vec<Arrival> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers of ours")]
     arrivals(subscriber, "maison/salle/level", |value| Some((value.as_f64()? - 0.5) as u32))
+}
+
+/// Checks the readings of the simulated bus, of which nobody keeps a list: in order, none doubled beyond what is
+/// allowed, and some from each run.
+#[track_caller]
+fn check_bus(subscriber: &Receiver, runs: usize, most_doubled: usize) {
+    let id = |arrival: &Arrival| {
+        let (run, seq) = arrival.id.split_once('-').expect("run and sequence");
+        (run.parse::<u32>().expect("a number"), seq.parse::<u64>().expect("a number"))
+    };
+    let (first, doubled) = first_arrivals(arrivals(subscriber, "maison/salle/temperature", |_| Some(0)));
+    assert!(doubled <= most_doubled, "temperature: {doubled} doubled, {most_doubled} allowed");
+    let ids: Vec<(u32, u64)> = first.iter().map(id).collect();
+    assert!(ids.is_sorted(), "temperature: out of order: {ids:?}");
+    let found: BTreeSet<u32> = ids.iter().map(|(run, _)| *run).collect();
+    assert_eq!(found.len(), runs, "runs with temperatures: {found:?}");
+    assert!(first.is_sorted_by_key(|arrival| arrival.time), "temperature: times go back");
 }
 
 /// Splits into the first arrivals of each id, in order of arrival, and the number of doubled ones.
@@ -98,7 +116,7 @@ fn check(what: &str, arrivals: Vec<Arrival>, runs: &[Run], port: &Port, most_dou
 
 fn survives(qos: u8, most_doubled: usize) {
     let mut broker = Mosquitto::start();
-    let subscriber = Subscriber::start(&broker, "server", qos);
+    let subscriber = Receiver::start(&broker);
     let mut port = Port::open();
     let gateway = Gateway::new();
     configure(&gateway, &broker, &port, qos);
@@ -157,6 +175,7 @@ fn survives(qos: u8, most_doubled: usize) {
     let runs = [first_run, second_run, third_run];
     let arrived = check("mark", marks(&subscriber), &runs, &port, most_doubled);
     check("level", levels(&subscriber), &runs, &port, most_doubled);
+    check_bus(&subscriber, runs.len(), most_doubled);
 
     // Each run has its own number, and what was measured while the broker was away carries a time from before its
     // return, not that of the replay.

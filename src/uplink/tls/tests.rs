@@ -159,7 +159,7 @@ fn what_is_wrong_with_us_is_said_in_words() {
     wanting(Some(client)).expect("our certificate is accepted");
     for (pair, expected) in [
         (None, "the broker wants a certificate of ours"),
-        (Some(old), "our certificate (`tls.certificate`) has expired"),
+        (Some(old), "our certificate (`tls.cert`) has expired"),
         (Some(foreign), "does not accept our certificate"),
     ] {
         let error = wanting(pair).expect_err(expected);
