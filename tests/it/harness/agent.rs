@@ -11,6 +11,7 @@ use super::{DEADLINE, Lines, wait_for};
 /// A running `vigie`. Killed when dropped.
 pub(crate) struct Agent {
     child: Child,
+    #[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "the demonstration's tests read it"))]
     pub(crate) out: Lines,
     pub(crate) log: Lines,
 }

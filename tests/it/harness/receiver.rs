@@ -76,7 +76,7 @@ fn receive(port: u16, shared: &Shared, held: &mut BTreeSet<u16>) -> std::io::Res
     let mut connect = Connect::new("server");
     (connect.clean_session, connect.keep_alive) = (false, 0);
     let mut output = BytesMut::new();
-    put(Packet::Connect(connect), &mut output);
+    put(&Packet::Connect(connect), &mut output);
     let (mut input, mut chunk) = (BytesMut::new(), [0; 8192]);
     loop {
         stream.write_all(&output)?;
@@ -103,7 +103,7 @@ fn take(packet: Packet, shared: &Shared, held: &mut BTreeSet<u16>, output: &mut 
             held.clear();
             let mut subscribe = Subscribe::new("#", QoS::ExactlyOnce);
             subscribe.pkid = 1;
-            put(Packet::Subscribe(subscribe), output);
+            put(&Packet::Subscribe(subscribe), output);
         }
         Packet::SubAck(_) => shared.subscribed.store(true, Ordering::Relaxed),
         Packet::Publish(publish) => {
@@ -114,18 +114,18 @@ fn take(packet: Packet, shared: &Shared, held: &mut BTreeSet<u16>, output: &mut 
             }
             match publish.qos {
                 QoS::AtMostOnce => {}
-                QoS::AtLeastOnce => put(Packet::PubAck(PubAck::new(publish.pkid)), output),
-                QoS::ExactlyOnce => put(Packet::PubRec(PubRec::new(publish.pkid)), output),
+                QoS::AtLeastOnce => put(&Packet::PubAck(PubAck::new(publish.pkid)), output),
+                QoS::ExactlyOnce => put(&Packet::PubRec(PubRec::new(publish.pkid)), output),
             }
         }
         Packet::PubRel(release) => {
             held.remove(&release.pkid);
-            put(Packet::PubComp(PubComp::new(release.pkid)), output);
+            put(&Packet::PubComp(PubComp::new(release.pkid)), output);
         }
         _ => {}
     }
 }
 
-fn put(packet: Packet, output: &mut BytesMut) {
+fn put(packet: &Packet, output: &mut BytesMut) {
     packet.write(output, MAX_PACKET).expect("a packet of ours fits");
 }
