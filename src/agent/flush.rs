@@ -14,19 +14,29 @@ use crate::uplink::Hub;
 /// Drops are logged this often at most.
 const DROPS_EVERY: Duration = Duration::from_secs(60);
 
+/// It is looked this often at least whether something is due: an uplink's commits wake nobody.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 /// Flushes whenever something is due, until `stop`; a flush that runs is finished first. `committed` is notified
 /// after each commit of the core stage.
 pub(super) async fn run(hub: Rc<Hub>, committed: Rc<Notify>, mut stop: watch::Receiver<bool>) {
     let mut drops = Drops::default();
     loop {
+        if *stop.borrow() {
+            return;
+        }
         let due = hub.outbox.borrow().flush_due();
-        let wait = due.map(|due| due.since(hub.clock.boot()));
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            // What is acknowledged meanwhile need not be written: so the time is looked at again afterwards.
-            () = tokio::time::sleep(wait.unwrap_or(DROPS_EVERY)), if wait.is_none_or(|wait| !wait.is_zero()) => {}
-            () = committed.notified(), if wait.is_none() => {}
-            () = std::future::ready(()), if wait.is_some_and(|wait| wait.is_zero()) => flush_now(&hub).await,
+        let wait = due.map_or(LOOK_EVERY, |due| due.since(hub.clock.boot()).min(LOOK_EVERY));
+        if wait.is_zero() {
+            flush_now(&hub).await;
+        } else {
+            tokio::select! {
+                _ = stop.changed() => return,
+                // What is acknowledged meanwhile need not be written: so the time is looked at again afterwards.
+                () = tokio::time::sleep(wait) => {}
+                // What waits already may have minutes, such as a counter's total; a new record has not.
+                () = committed.notified() => {}
+            }
         }
         drops.report(&hub);
     }

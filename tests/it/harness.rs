@@ -110,9 +110,18 @@ impl Gateway {
     /// This is the outbox's own promise ("taken: the record is in the tail"), looked at from outside: texts are stored
     /// as they are, so that a mark is found by its bytes.
     pub(crate) fn marks_held(&self) -> Vec<u32> {
+        self.marks_in(&["tail", "outbox"])
+    }
+
+    /// The marks in the log alone: what was flushed.
+    pub(crate) fn marks_on_disk(&self) -> Vec<u32> {
+        self.marks_in(&["outbox"])
+    }
+
+    fn marks_in(&self, folders: &[&str]) -> Vec<u32> {
         let mut marks = Vec::new();
-        for folder in [self.path().join("tail"), self.path().join("outbox")] {
-            collect_marks(&folder, &mut marks);
+        for folder in folders {
+            collect_marks(&self.path().join(folder), &mut marks);
         }
         marks.sort_unstable();
         marks.dedup();
