@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{FAILED, FINE, WRONG, complain, load};
+use super::{FAILED, FINE, WRONG, load};
 use crate::agent;
 
 pub(super) fn run(path: &Path) -> u8 {
@@ -10,8 +10,8 @@ pub(super) fn run(path: &Path) -> u8 {
     match agent::run(config, agent::Extras::default()) {
         Ok(()) => FINE,
         Err(error) => {
+            // To the journal or to standard error, as the rest of the log.
             tracing::error!("{error:#}");
-            complain(&format!("{error:#}"));
             FAILED
         }
     }

@@ -1,10 +1,11 @@
 //! Columns for people.
 
-/// A table: its columns are as wide as what is in them.
+/// A table: its columns are as wide as what is in them. The last cell of a row may be longer: nothing follows it.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+        let inner = rows.iter().filter(|row| column + 1 < row.len()).filter_map(|row| row.get(column));
+        inner.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
@@ -29,5 +30,12 @@ mod tests {
     fn columns_align_by_characters_not_bytes() {
         let rows = [vec!["été".to_owned(), "a".to_owned()], vec!["x".to_owned(), "b".to_owned()]];
         assert_eq!(table(&rows), "été  a\nx    b\n");
+    }
+
+    #[test]
+    fn a_long_last_cell_does_not_widen_its_column() {
+        let row = |cells: &[&str]| cells.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let rows = [row(&["a", "b", "c"]), row(&["a", "FAULT: a long story"])];
+        assert_eq!(table(&rows), "a  b  c\na  FAULT: a long story\n");
     }
 }
