@@ -296,9 +296,10 @@ impl Outbox {
         self.cursors.get(cursor).map_or(0, |cursor| cursor.acked.missing_below(self.committed))
     }
 
-    /// Everything in this range that is unacknowledged is in flight: it is never dropped. Empty range: nothing is.
-    pub fn set_in_flight(&mut self, cursor: CursorId, seqs: Range<Seq>) {
-        self.cursors.set_in_flight(cursor, seqs);
+    /// Everything in these ranges that is unacknowledged is in flight: it is never dropped. They replace what was said
+    /// before; a few are meant, one for each stream of an uplink.
+    pub fn set_in_flight(&mut self, cursor: CursorId, ranges: &[Range<Seq>]) {
+        self.cursors.set_in_flight(cursor, ranges);
     }
 
     /// A small value that survives.

@@ -20,13 +20,13 @@ pub(super) struct Cursor {
     pub(super) acked: Acked,
     /// Acknowledged since the last commit.
     to_tail: Vec<Range<Seq>>,
-    in_flight: Range<Seq>,
+    in_flight: Vec<Range<Seq>>,
     pub(super) hint: Hint,
 }
 
 impl Cursor {
     fn new(name: &str, acked: Acked) -> Self {
-        Self { name: name.into(), acked, to_tail: Vec::new(), in_flight: 0..0, hint: Hint::default() }
+        Self { name: name.into(), acked, to_tail: Vec::new(), in_flight: Vec::new(), hint: Hint::default() }
     }
 
     /// Acknowledges a range; `false`: there was no room for it.
@@ -138,17 +138,20 @@ impl Cursors {
         self.each().map(|cursor| cursor.acked.end()).chain([self.floor.end()]).max().unwrap_or(0)
     }
 
-    pub(super) fn set_in_flight(&mut self, id: CursorId, seqs: Range<Seq>) {
+    pub(super) fn set_in_flight(&mut self, id: CursorId, ranges: &[Range<Seq>]) {
         if let Some(cursor) = self.get_mut(id) {
-            cursor.in_flight = seqs;
+            cursor.in_flight.clear();
+            cursor.in_flight.extend_from_slice(ranges);
         }
     }
 
     /// Is any of these in flight?
     pub(super) fn in_flight(&self, seqs: Range<Seq>) -> bool {
         self.each().any(|cursor| {
-            let start = seqs.start.max(cursor.in_flight.start);
-            cursor.acked.next_missing(start) < seqs.end.min(cursor.in_flight.end)
+            cursor.in_flight.iter().any(|range| {
+                let start = seqs.start.max(range.start);
+                cursor.acked.next_missing(start) < seqs.end.min(range.end)
+            })
         })
     }
 

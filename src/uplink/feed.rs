@@ -479,7 +479,7 @@ impl Feed {
         self.tell_acked(outbox);
         if self.session.take_changed() || self.dirty {
             outbox.put_state(&self.state_key, Some(saved::save(&self.session, self.origin, self.known, self.closed)));
-            outbox.set_in_flight(self.cursor, self.session.span());
+            outbox.set_in_flight(self.cursor, &[self.session.span()]);
             outbox.commit(now);
             self.dirty = false;
         }
