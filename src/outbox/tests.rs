@@ -288,7 +288,7 @@ fn at_the_limit_the_oldest_goes_but_never_what_is_in_flight() {
     rig.settings.max_bytes = 3 * SEGMENT_SIZE;
     let (mut outbox, _) = rig.open();
     let home = outbox.cursor("home");
-    outbox.set_in_flight(home, &[5..15]);
+    outbox.set_in_flight(home, &[5..9, 9..15]);
     for round in 0..60 {
         rig.append(&mut outbox, round * 2000..(round + 1) * 2000);
         rig.wait(SECOND);
