@@ -26,6 +26,8 @@ mod dictionary;
 mod flush;
 mod found;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod log;
 mod memory;
 #[cfg(test)]
