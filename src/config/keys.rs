@@ -115,7 +115,20 @@ static OUTBOX: Section = Section {
             "max_bytes",
             "size, `\"4MiB\"` to `\"1024GiB\"`",
             Some("`\"256MiB\"`"),
-            "How much the log may take on disk; beyond it the oldest readings are dropped, and counted.",
+            "How much the log may take on disk; beyond it readings are dropped, and counted.",
+        ),
+        key(
+            "free_share",
+            "per cent, 1 to 100",
+            Some("50"),
+            "Nor does the log take more than this share of what it has and what is free on its disk: when another program \
+             fills the disk, it stops growing.",
+        ),
+        key(
+            "full",
+            "`\"drop-oldest\"` or `\"drop-newest\"`",
+            Some("`\"drop-oldest\"`"),
+            "What is dropped at that limit. A reading that is in flight to a broker never is.",
         ),
     ],
 };
