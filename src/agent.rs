@@ -26,6 +26,7 @@ use crate::uplink::{self, Hub};
 mod core;
 mod embedded;
 mod flush;
+mod gaps;
 mod places;
 mod watchdog;
 

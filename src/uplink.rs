@@ -10,7 +10,7 @@
 //! that is what makes QoS 2 exactly once across a crash. One turn of the loop takes everything that can be read,
 //! makes one write to the outbox's tail and one to the socket.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
@@ -141,6 +141,12 @@ impl Hub {
             info.to_json()
         };
         self.set_state(&self.topic("info"), payload);
+    }
+
+    /// What dates a reading that was taken while the clock was not set.
+    #[must_use]
+    pub fn dating(&self) -> Ref<'_, Dating> {
+        self.dating.borrow()
     }
 
     /// The counters of an uplink.
