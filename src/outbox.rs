@@ -31,6 +31,8 @@ mod found;
 mod frame;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod holes;
 mod log;
 mod memory;
 #[cfg(test)]

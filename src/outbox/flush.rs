@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dictionary::Place;
 use super::frame::{self, FileHeader, Kind, MAX_PADDING, PAGE, Salt};
 use super::log::{Disposal, Source};
-use super::segment::{self, SEGMENT_SIZE};
+use super::segment::{self, SEGMENT_SIZE, Segment};
 use super::stats::Warning;
 use super::storage::{Storage, StoredFile};
 use super::{CursorId, DropReason, Full, Outbox, Seq, Settings, record};
@@ -33,6 +33,8 @@ pub(super) struct Flushing {
     failing: bool,
     /// After a failure: when to try again, and the pause before that.
     retry: Option<(BootTime, Duration)>,
+    /// A file was removed under our hands, perhaps the folder with it.
+    vanished: bool,
     /// The log is at its limit and takes nothing; said once.
     pub(super) full: bool,
     /// Others leave so little of the disk that the log's limit is not `max_bytes`; said once.
@@ -83,7 +85,7 @@ struct LogWrite {
 
 #[derive(Debug)]
 enum Target {
-    Active(Arc<dyn StoredFile>),
+    Active(PathBuf, Arc<dyn StoredFile>),
     Next(PathBuf, Source),
 }
 
@@ -109,6 +111,8 @@ impl FlushJob {
     pub fn run(self) -> FlushDone {
         let log = self.log.as_ref().map(|log| self.write_log(log));
         let state = self.state.as_ref().map(|(path, bytes)| {
+            // The folder may have been removed while we ran.
+            self.storage.create_folder(&self.folder)?;
             let file = self.storage.create(path)?;
             file.write_at(bytes, 0)?;
             file.sync()?;
@@ -138,9 +142,13 @@ impl FlushJob {
 
     fn write_log(&self, log: &LogWrite) -> io::Result<Arc<dyn StoredFile>> {
         let (path, source) = match &log.target {
-            Target::Active(file) => {
+            Target::Active(path, file) => {
                 file.write_at(&log.bytes, log.offset)?;
                 file.sync()?;
+                // What is written to a file that was removed works, and is lost.
+                if !file.is_at(path) {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} was removed", path.display())));
+                }
                 return Ok(Arc::clone(file));
             }
             Target::Next(path, source) => (path, source),
@@ -279,8 +287,12 @@ impl Outbox {
         let mut running = Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false };
         if let (Some(file), Some(last)) = (&self.log.active, self.log.segments.back()) {
             let (number, first, used) = (last.number, last.first, last.used);
+            let path = last.path(&self.settings.dir);
             let file = Arc::clone(file);
             let mut bytes = Vec::new();
+            if self.log.part_is_full(used) {
+                self.log.begin_part(&mut bytes, Salt::of(number), used);
+            }
             self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
             let upto = self.put_records(&mut bytes, number, SEGMENT_SIZE - used);
             let room = bytes.len() as u64 + MAX_PADDING as u64 <= SEGMENT_SIZE - used;
@@ -289,9 +301,10 @@ impl Outbox {
                 running.bytes = bytes.len() as u64;
                 running.segment = Some((number, first, used + running.bytes));
                 running.upto = upto;
-                return (running, Some(LogWrite { target: Target::Active(file), offset: used, bytes }));
+                return (running, Some(LogWrite { target: Target::Active(path, file), offset: used, bytes }));
             }
         }
+        self.log.abandon_part();
         let Some(source) = self.source_of_segment() else {
             if !std::mem::replace(&mut self.flushing.full, true) {
                 self.warn(match self.settings.full {
@@ -309,6 +322,7 @@ impl Outbox {
         self.log.next_number += 1;
         let mut bytes = Vec::new();
         FileHeader::put(&mut bytes, frame::SEGMENT, number, self.identity);
+        self.log.begin_part(&mut bytes, Salt::of(number), 0);
         self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
         running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
         frame::pad(&mut bytes, Salt::of(number));
@@ -323,7 +337,7 @@ impl Outbox {
     /// position up to which nothing is left to write.
     fn put_records(&mut self, bytes: &mut Vec<u8>, number: u64, room: u64) -> Seq {
         let salt = Salt::of(number);
-        let file = (Place::Segment, number);
+        let start = SEGMENT_SIZE - room;
         for frame in self.memory.frames_from(self.on_disk) {
             let seqs = frame.seqs();
             if seqs.end > self.committed {
@@ -333,12 +347,19 @@ impl Outbox {
                 continue;
             }
             let (run, descriptor) = (frame.head.run, frame.descriptor());
-            let missing = self.dictionary.missing(file, run, descriptor);
-            let after = bytes.len() + missing + frame.bytes.len() + MAX_PADDING;
+            let full = self.log.part_is_full(start + bytes.len() as u64);
+            let part = self.log.part() + u64::from(full);
+            let padding = if full { MAX_PADDING + frame::FRAME_HEADER } else { 0 };
+            let missing = self.dictionary.missing((Place::Part, part), run, descriptor);
+            let after = bytes.len() + padding + missing + frame.bytes.len() + MAX_PADDING;
             if after as u64 > room {
                 return seqs.start;
             }
-            self.dictionary.write_missing(bytes, file, run, descriptor);
+            if full {
+                frame::pad(bytes, salt);
+                self.log.begin_part(bytes, salt, start + bytes.len() as u64);
+            }
+            self.dictionary.write_missing(bytes, (Place::Part, part), salt, run, descriptor);
             frame::copy(bytes, salt, frame.bytes);
         }
         self.committed
@@ -419,6 +440,9 @@ impl Outbox {
                 self.log.active = None;
                 self.stats.write_errors += 1;
                 self.retry_later(now);
+                if error.kind() == io::ErrorKind::NotFound {
+                    self.log_vanished(now);
+                }
                 if !std::mem::replace(&mut self.flushing.failing, true) {
                     self.warn(Warning::DiskFailed { path: self.settings.dir.clone(), error });
                 }
@@ -448,10 +472,37 @@ impl Outbox {
         self.release();
     }
 
+    /// The active segment was removed: what it had and memory still has is to be written again, and so is the state.
+    fn log_vanished(&mut self, now: BootTime) {
+        let Some(from) = self.log.segments.back().map(|last| last.first) else { return };
+        // Memory has everything from its first record on.
+        let from = self.memory.first().unwrap_or(self.committed).max(from);
+        if from < self.on_disk {
+            self.on_disk = from;
+            self.log.cut(from);
+            self.marks.push_front((from, now));
+            // It left out what was on disk.
+            self.write_tail_anew(now);
+        }
+        self.flushing.vanished = true;
+        self.state.not_on_disk();
+        self.flushing.state_soon = true;
+    }
+
+    /// The folder is there again, perhaps another one: it is to be locked like the first.
+    fn lock_anew(&mut self) {
+        if let Ok(Some(lock)) = self.storage.lock(&self.settings.dir) {
+            self._lock = lock;
+        }
+    }
+
     fn log_written(&mut self, running: &Running, file: Arc<dyn StoredFile>) {
         self.flushing.retry = None;
         if std::mem::take(&mut self.flushing.failing) {
             self.warn(Warning::DiskWorks);
+        }
+        if std::mem::take(&mut self.flushing.vanished) {
+            self.lock_anew();
         }
         self.flushing.acks_written = running.acks;
         self.stats.flushes += 1;
@@ -465,8 +516,9 @@ impl Outbox {
                 last.end = last.end.max(end);
             }
             _ => {
-                let damaged = false;
-                self.log.segments.push_back(segment::Segment { number, first, end, used, damaged, failed_reads: 0 });
+                let (current, damaged) = (true, false);
+                let fresh = Segment { number, first, end, used, current, damaged, failed_reads: 0 };
+                self.log.segments.push_back(fresh);
             }
         }
         self.log.active = Some(file);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub(super) trait StoredFile: fmt::Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// fdatasync(2). After an error nothing is known about what was written since the last success.
     fn sync(&self) -> io::Result<()>;
+    /// Is it still the file of that name?
+    fn is_at(&self, path: &Path) -> bool;
 }
 
 /// Holds a folder's lock while it lives.
@@ -71,6 +73,12 @@ impl StoredFile for fs::File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let (ours, named) = (self.metadata().map(identity), fs::metadata(path).map(identity));
+        matches!((ours, named), (Ok(ours), Ok(named)) if ours == named)
     }
 }
 
