@@ -33,6 +33,7 @@ mod frame;
 mod golden;
 #[cfg(test)]
 mod holes;
+mod job;
 mod log;
 mod memory;
 #[cfg(test)]
@@ -59,7 +60,7 @@ use storage::{Lock, Storage};
 use tail::Tail;
 
 pub use drops::{DropReason, Dropped, Moment};
-pub use flush::{FlushDone, FlushJob};
+pub use job::{FlushDone, FlushJob};
 pub use record::MAX_RECORD;
 pub use stats::{OpenError, Recovery, Stats, Warning};
 
@@ -364,12 +365,16 @@ impl Outbox {
     /// The disk does not take it; the tail is left in place, so that the next run has it.
     pub fn close(mut self, now: BootTime) -> Result<(), io::Error> {
         self.commit(now);
-        let mut with_state = true;
+        let (mut with_state, mut failed) = (true, false);
         while let Some(job) = self.compose_flush(now, with_state) {
             with_state = false;
             let done = job.run();
             if let Some(error) = done.error() {
-                return Err(error);
+                // Another segment may take what this one did not.
+                if std::mem::replace(&mut failed, true) {
+                    return Err(error);
+                }
+                with_state = true;
             }
             self.finish_flush(done, now);
         }

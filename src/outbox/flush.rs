@@ -2,16 +2,16 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::dictionary::Place;
-use super::frame::{self, FileHeader, Kind, MAX_PADDING, PAGE, Salt};
-use super::log::{Disposal, Source};
+use super::frame::{self, FileHeader, Kind, MAX_PADDING, Salt};
+use super::job::{FlushDone, FlushJob, LogWrite, Target};
+use super::log::Source;
 use super::segment::{self, SEGMENT_SIZE, Segment};
 use super::stats::Warning;
-use super::storage::{Storage, StoredFile};
+use super::storage::StoredFile;
 use super::{CursorId, DropReason, Full, Outbox, Seq, Settings, record};
 use crate::clock::BootTime;
 
@@ -64,126 +64,6 @@ struct Running {
     state: Option<u64>,
     bytes: u64,
     created: bool,
-}
-
-/// A flush, to be run on any thread.
-#[derive(Debug)]
-pub struct FlushJob {
-    storage: Arc<dyn Storage>,
-    folder: PathBuf,
-    log: Option<LogWrite>,
-    state: Option<(PathBuf, Vec<u8>)>,
-    disposals: Vec<Disposal>,
-}
-
-#[derive(Debug)]
-struct LogWrite {
-    target: Target,
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug)]
-enum Target {
-    Active(PathBuf, Arc<dyn StoredFile>),
-    Next(PathBuf, Source),
-}
-
-/// What became of a flush; to be handed to [`Outbox::finish_flush`].
-#[derive(Debug)]
-#[must_use = "the outbox waits for it"]
-pub struct FlushDone {
-    log: Option<io::Result<Arc<dyn StoredFile>>>,
-    state: Option<io::Result<()>>,
-}
-
-impl FlushDone {
-    /// What went wrong, if anything did.
-    pub(super) fn error(&self) -> Option<io::Error> {
-        let log = self.log.as_ref().and_then(|log| log.as_ref().err());
-        let state = self.state.as_ref().and_then(|state| state.as_ref().err());
-        log.or(state).map(|error| io::Error::new(error.kind(), error.to_string()))
-    }
-}
-
-impl FlushJob {
-    /// Writes and syncs.
-    pub fn run(self) -> FlushDone {
-        let log = self.log.as_ref().map(|log| self.write_log(log));
-        let state = self.state.as_ref().map(|(path, bytes)| {
-            // The folder may have been removed while we ran.
-            self.storage.create_folder(&self.folder)?;
-            let file = self.storage.create(path)?;
-            file.write_at(bytes, 0)?;
-            file.sync()?;
-            self.storage.sync_folder(&self.folder)
-        });
-        // Only once what replaces them is on disk. What fails here is found again when the outbox is next opened.
-        if !self.disposals.is_empty() && !matches!(log, Some(Err(_))) {
-            for disposal in &self.disposals {
-                let _ = self.dispose(disposal);
-            }
-            let _ = self.storage.sync_folder(&self.folder);
-        }
-        FlushDone { log, state }
-    }
-
-    fn dispose(&self, disposal: &Disposal) -> io::Result<()> {
-        match disposal {
-            Disposal::Delete(path) => self.storage.remove(path),
-            Disposal::Rename(from, to) => {
-                if let Some(folder) = to.parent().filter(|folder| *folder != self.folder) {
-                    self.storage.create_folder(folder)?;
-                }
-                self.storage.rename(from, to)
-            }
-        }
-    }
-
-    fn write_log(&self, log: &LogWrite) -> io::Result<Arc<dyn StoredFile>> {
-        let (path, source) = match &log.target {
-            Target::Active(path, file) => {
-                file.write_at(&log.bytes, log.offset)?;
-                file.sync()?;
-                // What is written to a file that was removed works, and is lost.
-                if !file.is_at(path) {
-                    return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} was removed", path.display())));
-                }
-                return Ok(Arc::clone(file));
-            }
-            Target::Next(path, source) => (path, source),
-        };
-        let result = self.write_next(path, source, &log.bytes);
-        if result.is_err() {
-            // It only takes room, which may be what is lacking.
-            let _ = self.storage.remove(path);
-        }
-        result
-    }
-
-    fn write_next(&self, path: &Path, source: &Source, bytes: &[u8]) -> io::Result<Arc<dyn StoredFile>> {
-        let recycled = match source {
-            Source::Recycled(from) => self.storage.rename(from, path).is_ok(),
-            Source::New => false,
-        };
-        let file = if recycled {
-            self.storage.create(path)?
-        } else {
-            // The folder may have been removed while we ran.
-            self.storage.create_folder(&self.folder)?;
-            let file = self.storage.create(path)?;
-            let zeros = [0; 16 * PAGE];
-            for offset in (0..SEGMENT_SIZE).step_by(zeros.len()) {
-                file.write_at(&zeros, offset)?;
-            }
-            file.sync()?;
-            file
-        };
-        file.write_at(bytes, 0)?;
-        file.sync()?;
-        self.storage.sync_folder(&self.folder)?;
-        Ok(file)
-    }
 }
 
 impl Outbox {
