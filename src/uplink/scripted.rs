@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{BrokerUrl, Gateway, PayloadShape, Qos, UplinkConfig};
+use crate::config::{self, BrokerUrl, Gateway, PayloadShape, Qos, TlsConfig, UplinkConfig};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
@@ -40,7 +40,11 @@ pub(super) struct Setup {
 pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
     UplinkConfig {
         name: "home".to_owned(),
-        url: BrokerUrl { tls: false, host: "127.0.0.1".to_owned(), port: 1883 },
+        urls: vec![BrokerUrl::of(([127, 0, 0, 1], 1883).into())],
+        failback: Duration::from_secs(180),
+        connect: config::Connect::Always,
+        interface: None,
+        proxy: None,
         client_id: "vigie-test".to_owned(),
         username: Some("pi".to_owned()),
         password: None,
@@ -51,7 +55,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
         max_packet: 10_000,
-        tls: None,
+        tls: TlsConfig::default(),
     }
 }
 
@@ -188,10 +192,12 @@ impl Setup {
                 keep_alive: self.config.keep_alive,
                 clock_wait: self.config.clock_wait,
                 availability_topic: self.hub.topic("availability"),
+                awake: None,
             };
-            let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop).await;
+            let leave = std::future::pending();
+            let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop, leave).await;
             self.feed.disconnected();
-            ended
+            ended.map(|_| ())
         };
         let both = async { tokio::join!(client, broker).0 };
         tokio::time::timeout(PATIENCE, both).await.expect("something that was waited for did not happen")

@@ -62,7 +62,7 @@ fn now() -> SystemTime {
 }
 
 fn trusting(authority: &Authority) -> TlsConfig {
-    TlsConfig { ca: Some(authority.path("ca.pem")), client: None }
+    TlsConfig { ca: Some(authority.path("ca.pem")), ..TlsConfig::default() }
 }
 
 fn acceptor((certificate, key): &(PathBuf, PathBuf), clients: Option<&Authority>) -> TlsAcceptor {
@@ -91,6 +91,16 @@ fn acceptor((certificate, key): &(PathBuf, PathBuf), clients: Option<&Authority>
 
 /// What a client of these settings says of a broker; `Ok` holds what the broker read.
 async fn attempt(settings: &TlsConfig, host: &str, acceptor: TlsAcceptor) -> Result<Option<Expiry>, String> {
+    attempt_at(CertificateTime::Exact(now()), settings, host, acceptor).await
+}
+
+/// The same, with what is known of the time.
+async fn attempt_at(
+    time: CertificateTime,
+    settings: &TlsConfig,
+    host: &str,
+    acceptor: TlsAcceptor,
+) -> Result<Option<Expiry>, String> {
     let (ours, theirs) = tokio::io::duplex(4_096);
     let broker = async move {
         let Ok(mut stream) = acceptor.accept(theirs).await else { return };
@@ -101,7 +111,7 @@ async fn attempt(settings: &TlsConfig, host: &str, acceptor: TlsAcceptor) -> Res
         }
     };
     let client = async {
-        let prepared = prepare(settings, now()).map_err(|error| error.to_string())?;
+        let prepared = prepare(settings, time).map_err(|error| error.to_string())?;
         let (mut stream, expiry) = connect(&prepared, host, ours).await.map_err(|error| error.to_string())?;
         let echo = async {
             stream.write_all(b"x").await?;
@@ -176,7 +186,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
     let whole = std::fs::read_to_string(&certificate).expect("readable");
     std::fs::write(authority.path("cut.pem"), &whole[..whole.len() / 2]).expect("written");
     let missing = authority.path("missing.pem");
-    let with = |ca: &Path, client| TlsConfig { ca: Some(ca.to_owned()), client };
+    let with = |ca: &Path, client| TlsConfig { ca: Some(ca.to_owned()), client, ..TlsConfig::default() };
     let ca = authority.path("ca.pem");
     for (settings, expected) in [
         (with(&missing, None), "missing.pem, the file of the authority (`tls.ca`): No such file"),
@@ -186,7 +196,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
         (with(&ca, Some((certificate.clone(), authority.path("locked.key")))), "protected by a passphrase"),
         (with(&ca, Some((certificate.clone(), other_key))), "does not belong to the certificate in"),
     ] {
-        let error = prepare(&settings, now()).expect_err(expected).to_string();
+        let error = prepare(&settings, CertificateTime::Exact(now())).expect_err(expected).to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -211,7 +221,7 @@ fn what_does_not_speak_tls_is_recognised() {
     let authority = Authority::new("home");
     let (ours, mut theirs) = tokio::io::duplex(4_096);
     let client = async {
-        let prepared = prepare(&trusting(&authority), now()).expect("prepared");
+        let prepared = prepare(&trusting(&authority), CertificateTime::Exact(now())).expect("prepared");
         connect(&prepared, "broker.lan", ours).await.map(|_| ()).map_err(|error| error.to_string())
     };
     let plain = async move {
