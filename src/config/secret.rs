@@ -104,10 +104,16 @@ pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Opti
         (_, _, Some(name)) => from_environment(&name, around).map(Place::Environment),
         _ => return None,
     };
-    match found.map(Password).and_then(|password| password.look().map(|_| password)) {
+    let found = found.map(Password).and_then(|password| match password.look() {
+        Ok(_) => Ok(password),
+        Err((message, help)) => {
+            let unit = |name| format!("give the unit the line LoadCredential={name}:/PATH");
+            Err((message, help.or_else(|| credential.map(unit))))
+        }
+    });
+    match found {
         Ok(password) => Some(password),
         Err((message, help)) => {
-            let help = help.or_else(|| Some(format!("give the unit the line LoadCredential={}:/PATH", credential?)));
             table.problem_with_help(key, format!("{}: {message}", table.what()), None, help);
             None
         }

@@ -313,3 +313,6 @@ async fn told_to_stop(stop: &mut watch::Receiver<Option<BootTime>>) {
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,13 +105,23 @@ impl Setup {
     }
 
     /// An orderly end, a reboot, and a new start.
-    pub(super) fn rebooted(mut self) -> Self {
+    pub(super) fn rebooted(self) -> Self {
+        let clock = self.clock.clone();
+        self.rebooted_with(clock)
+    }
+
+    /// The same, and the new boot has no time.
+    pub(super) fn rebooted_without_time(self) -> Self {
+        self.rebooted_with(Arc::new(ManualClock::new()))
+    }
+
+    fn rebooted_with(mut self, new: Arc<ManualClock>) -> Self {
         self.feed.close(&mut self.hub.outbox.borrow_mut(), self.clock.boot());
         let Self { hub, feed, config, clock, dir, .. } = self;
         drop(feed);
         let hub = Rc::into_inner(hub).expect("nobody else has it");
         hub.outbox.into_inner().close(clock.boot()).expect("closed");
-        Self::open(config, clock, BootId([2; 16]), dir)
+        Self::open(config, new, BootId([2; 16]), dir)
     }
 
     /// A power cut: only what is on disk is left.

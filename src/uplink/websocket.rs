@@ -203,7 +203,7 @@ mod tests {
                 );
                 sent.expect("written");
                 got.expect("read");
-                // It stays open until the broker has said all, answers to pings included.
+                // Both stay open until both have said all, answers to pings included.
                 (received, socket)
             };
             let broker = async {
@@ -226,9 +226,10 @@ mod tests {
                     }
                     received
                 };
-                tokio::join!(send, receive).1
+                let received = tokio::join!(send, receive).1;
+                (received, (write, read))
             };
-            let ((here, _open), there) = run(async { tokio::join!(client, broker) });
+            let ((here, _open), (there, _also)) = run(async { tokio::join!(client, broker) });
             prop_assert!(here == from_broker && there == to_broker);
         }
 

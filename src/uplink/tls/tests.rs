@@ -157,6 +157,53 @@ fn what_is_wrong_with_a_broker_is_said_in_words() {
     }
 }
 
+/// A Pi without a clock, in 1970 by its own account, must not take an old certificate and must not refuse a new one.
+#[test]
+fn while_the_clock_is_not_set_only_what_has_surely_expired_is_refused() {
+    let authority = Authority::new("home");
+    let fine = authority.issue("broker", "DNS:broker.lan", FROM, TO);
+    let young = authority.issue("young", "DNS:broker.lan", "20390101000000Z", TO);
+    let old = authority.issue("old", "DNS:broker.lan", FROM, "20290101000000Z");
+    let settings = trusting(&authority);
+    let at = |time, pair| run(attempt_at(time, &settings, "broker.lan", acceptor(pair, None)));
+    let nineteen_seventy = CertificateTime::AtLeast(UNIX_EPOCH);
+    for pair in [&fine, &young, &old] {
+        at(nineteen_seventy, pair).expect("it may well be valid");
+        let error = at(CertificateTime::Exact(UNIX_EPOCH), pair).expect_err("the time is known");
+        assert!(error.contains("is valid only from"), "{error}");
+    }
+    // The last known time is past its end; then the clock is set.
+    for time in [CertificateTime::AtLeast(now()), CertificateTime::Exact(now())] {
+        at(time, &fine).expect("valid");
+        let error = at(time, &old).expect_err("expired");
+        assert!(error.contains("expired on 2029-01-01T00:00:00Z"), "{error}");
+    }
+    at(CertificateTime::AtLeast(now()), &young).expect("it may be later than known");
+    // Everything else is checked as ever.
+    let other = Authority::new("elsewhere");
+    let error = run(attempt_at(nineteen_seventy, &trusting(&other), "broker.lan", acceptor(&fine, None)));
+    assert!(error.expect_err("a stranger").contains("not trusted here"));
+    let error = run(attempt_at(nineteen_seventy, &settings, "other.lan", acceptor(&fine, None)));
+    assert!(error.expect_err("another name").contains("not for `other.lan`"));
+}
+
+#[test]
+fn protocols_are_offered() {
+    let authority = Authority::new("home");
+    let pair = authority.issue("broker", "DNS:broker.lan", FROM, TO);
+    let speaking = |names: &[&str]| {
+        let mut config = acceptor(&pair, None).config().as_ref().clone();
+        config.alpn_protocols = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    };
+    let offering = |name: &str| TlsConfig { alpn: vec![name.to_owned()], ..trusting(&authority) };
+    let both = ["http/1.1", "x-amzn-mqtt-ca"];
+    run(attempt(&offering("x-amzn-mqtt-ca"), "broker.lan", speaking(&both))).expect("it is spoken");
+    run(attempt(&trusting(&authority), "broker.lan", speaking(&both))).expect("nothing is asked for");
+    let error = run(attempt(&offering("mqtt"), "broker.lan", speaking(&both))).expect_err("not spoken");
+    assert!(error.contains("`tls.alpn`"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_with_us_is_said_in_words() {
     let (authority, other) = (Authority::new("home"), Authority::new("elsewhere"));
