@@ -24,7 +24,7 @@ use feed::Feed;
 use keeper::Keeper;
 
 pub use failure::Failure;
-pub use hub::Hub;
+pub use hub::{Hub, LIVE_WITHIN};
 
 pub mod access;
 pub mod backoff;
@@ -43,8 +43,10 @@ pub mod known_time;
 pub mod link;
 #[cfg(test)]
 mod model;
+pub mod pace;
 pub mod packet;
 pub mod proxy;
+pub mod refused;
 pub mod saved;
 pub mod schedule;
 #[cfg(test)]

@@ -8,7 +8,10 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{BrokerUrl, Connect, Gateway, PayloadShape, Qos, TlsConfig, UplinkConfig, connection, secret};
+use super::{
+    Backlog, BrokerUrl, Connect, Gateway, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig, backlog, connection,
+    secret,
+};
 use crate::options::{Options, Problem, Problems};
 
 /// Name of the uplink that leads to the embedded broker.
@@ -101,6 +104,7 @@ pub(super) fn uplink(
     let retain = options.optional("retain").unwrap_or(true);
     let inflight = options.optional_in("inflight", 1..=u16::MAX).unwrap_or(DEFAULT_INFLIGHT);
     let keep_alive = options.optional_in("keep_alive", KEEP_ALIVE).unwrap_or(DEFAULT_KEEP_ALIVE);
+    let (selection, backlog) = (backlog::selection(options), backlog::backlog(options));
     let tls = connection::tls(options, urls.as_deref(), around);
     let proxy = connection::proxy(options, around);
     let interface = connection::interface(options);
@@ -120,6 +124,8 @@ pub(super) fn uplink(
         clock_wait: clock_wait.unwrap_or(default_wait),
         payload,
         max_packet: u32::try_from(max_packet.0).unwrap_or(u32::MAX),
+        selection,
+        backlog,
         tls,
         proxy,
         interface,
@@ -144,6 +150,8 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String) -> UplinkConfig {
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
+        selection: Selection::default(),
+        backlog: Backlog::default(),
         tls: TlsConfig::default(),
         proxy: None,
         interface: None,

@@ -1,21 +1,29 @@
 //! What the tasks of the core thread share.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::clock::{BootId, Clock};
+use crate::clock::{BootId, BootTime, Clock};
 use crate::config::Gateway;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Seq};
 
 use super::counters::Counters;
 use super::dating::{self, Dating};
 use super::known_time::{self, CertificateTime};
+use super::refused::{self, RefusedMessage};
 use super::status::{self, Board, Info};
+
+/// What was taken so shortly before a connection was up is live all the same.
+pub const LIVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Times that are remembered to tell what was taken within [`LIVE_WITHIN`].
+const MARKS: u32 = 25;
 
 /// What the tasks of the core thread share. Nobody holds a borrow across an await.
 pub struct Hub {
@@ -32,6 +40,8 @@ pub struct Hub {
     info: RefCell<Info>,
     pub(super) dating: RefCell<Dating>,
     pub(super) work: watch::Sender<()>,
+    /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
+    marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
 }
 
@@ -47,6 +57,8 @@ impl Hub {
         tail_found: bool,
     ) -> Rc<Self> {
         let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        // What an earlier run took is backlog.
+        let marks = VecDeque::from([(BootTime(0), outbox.end())]);
         let hub = Rc::new(Self {
             outbox: RefCell::new(outbox),
             clock,
@@ -57,6 +69,7 @@ impl Hub {
             info: RefCell::new(info),
             dating: RefCell::new(dating),
             work: watch::Sender::new(()),
+            marks: RefCell::new(marks),
             counters: RefCell::default(),
         });
         hub.set_state(&hub.topic("availability"), status::ONLINE);
@@ -72,7 +85,37 @@ impl Hub {
 
     /// Records were committed: the uplinks look for them.
     pub fn appended(&self) {
+        let (now, end) = (self.clock.boot(), self.outbox.borrow().end());
+        let marks = &mut *self.marks.borrow_mut();
+        // The last mark is always the newest; those before it lie apart.
+        if let [.., (before, _), _] = *marks.make_contiguous()
+            && now.since(before) < LIVE_WITHIN / MARKS
+        {
+            marks.pop_back();
+        }
+        marks.push_back((now, end));
+        while marks.get(1).is_some_and(|(then, _)| now.since(*then) >= LIVE_WITHIN) {
+            marks.pop_front();
+        }
         self.work.send_replace(());
+    }
+
+    /// What lies below this position is backlog for a connection that is made now.
+    pub(super) fn live_from(&self) -> Seq {
+        let (now, marks) = (self.clock.boot(), self.marks.borrow());
+        let old = marks.iter().rev().find(|(then, _)| now.since(*then) >= LIVE_WITHIN);
+        old.or(marks.front()).map_or(0, |(_, end)| *end)
+    }
+
+    /// Writes messages that a broker refuses into their folder, on another thread.
+    pub(super) fn put_aside(&self, messages: Vec<RefusedMessage>) {
+        let folder = self.outbox.borrow().folder().join(refused::FOLDER);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = refused::put_aside(&folder, &messages) {
+                let (folder, messages) = (folder.display(), messages.len());
+                tracing::warn!(%folder, messages, "refused messages cannot be put aside and are gone: {error}");
+            }
+        });
     }
 
     /// Publishes state on a topic, retained, if it is news.

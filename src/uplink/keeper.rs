@@ -114,7 +114,7 @@ impl Keeper {
             Ok(link) => {
                 let up = self.hub.clock.boot();
                 let ended = self.serve(link, at, feed).await;
-                feed.disconnected();
+                feed.disconnected(&self.hub, matches!(ended, Err(Failure::Closed)));
                 let lasted = self.hub.clock.boot().since(up);
                 let stable = lasted >= backoff::STABLE;
                 self.backoff.was_up(lasted);
@@ -151,7 +151,7 @@ impl Keeper {
         }
         tracing::info!(uplink = config.name, broker = %url, session_present, "connected");
         self.hub.update_info(|info| drop(info.brokers.insert(config.name.clone(), url.to_string())));
-        feed.connected(session_present, self.hub.clock.boot());
+        feed.connected(session_present, self.hub.live_from(), self.hub.clock.boot());
         Ok(link)
     }
 

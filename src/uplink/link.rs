@@ -311,6 +311,10 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             phase = Phase::Leaving(exit);
         }
         feed.commit(&mut hub.outbox.borrow_mut(), now);
+        let refused = feed.take_refused();
+        if !refused.is_empty() {
+            hub.put_aside(refused);
+        }
         if let Phase::Leaving(exit) = phase
             && (now >= exit.end || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
         {

@@ -77,13 +77,15 @@ impl Agent {
         while let Some(resend) = self.session.next_resend() {
             self.session.resent();
             self.output.push(match resend {
-                Resend::Publish { id, seqs, qos, dup, .. } => ToBroker::Publish { id, seq: seqs.start, qos, dup },
+                Resend::Publish { message, dup } => {
+                    ToBroker::Publish { id: message.id, seq: message.seqs.start, qos: message.qos, dup }
+                }
                 Resend::Release(id) => ToBroker::Release(id),
             });
         }
         while self.session.free() > 0 && self.next < MESSAGES {
             let (id, seq) = (self.session.next_id(), self.next);
-            self.session.sent(seq..seq + 1, PayloadShape::Quantity, self.qos, NOW);
+            self.session.sent(seq..seq + 1, PayloadShape::Quantity, self.qos, false, NOW);
             self.output.push(ToBroker::Publish { id, seq, qos: self.qos, dup: false });
             self.next += 1;
         }
@@ -141,7 +143,7 @@ enum Event {
 impl World {
     fn connect(&mut self) {
         if !self.up {
-            self.agent.session.connected(self.broker.has_session, NOW);
+            self.agent.session.connected(self.broker.has_session, 0, NOW);
             self.broker.has_session = true;
             self.up = true;
         }
@@ -151,7 +153,7 @@ impl World {
         if self.up {
             self.up = false;
             self.losses += 1;
-            self.agent.session.disconnected();
+            self.agent.session.disconnected(false);
             self.agent.output.clear();
             self.to_broker.clear();
             self.to_agent.clear();

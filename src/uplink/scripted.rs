@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{self, BrokerUrl, Gateway, PayloadShape, Qos, TlsConfig, UplinkConfig};
+use crate::config::{self, Backlog, BrokerUrl, Gateway, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
@@ -55,6 +55,8 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
         max_packet: 10_000,
+        selection: Selection::default(),
+        backlog: Backlog::default(),
         tls: TlsConfig::default(),
     }
 }
@@ -134,12 +136,12 @@ impl Setup {
 
     /// Takes messages with these texts.
     pub(super) fn take<'t>(&self, texts: impl IntoIterator<Item = &'t str>) {
-        let outbox = &mut *self.hub.outbox.borrow_mut();
         for text in texts {
             let raw = Raw { topic: "t".into(), payload: text.as_bytes().into(), retain: false };
-            outbox.append(self.clock.boot(), self.clock.wall_if_set(), Body::Raw(raw));
+            let (now, time) = (self.clock.boot(), self.clock.wall_if_set());
+            self.hub.outbox.borrow_mut().append(now, time, Body::Raw(raw));
         }
-        outbox.commit(self.clock.boot());
+        self.hub.outbox.borrow_mut().commit(self.clock.boot());
         self.hub.appended();
     }
 
@@ -197,7 +199,7 @@ impl Setup {
                 will: ("maison/atelier/availability", LOST),
             };
             let session_present = link.connect(&settings).await?;
-            self.feed.connected(session_present, self.clock.boot());
+            self.feed.connected(session_present, self.hub.live_from(), self.clock.boot());
             let manners = Manners {
                 keep_alive: self.config.keep_alive,
                 clock_wait: self.config.clock_wait,
@@ -206,7 +208,7 @@ impl Setup {
             };
             let leave = std::future::pending();
             let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop, leave).await;
-            self.feed.disconnected();
+            self.feed.disconnected(&self.hub, matches!(ended, Err(Failure::Closed)));
             ended.map(|_| ())
         };
         let both = async { tokio::join!(client, broker).0 };
@@ -272,6 +274,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(super) async fn acknowledge(&mut self, kind: u8, id: u16) {
         let [high, low] = id.to_be_bytes();
         self.send(&[kind, 2, high, low]).await;
+    }
+
+    /// The first acknowledgement of a message.
+    pub(super) async fn complete(&mut self, message: &Publish) {
+        let kind = if message.qos == QoS::ExactlyOnce { 0x50 } else { 0x40 };
+        self.acknowledge(kind, message.pkid).await;
     }
 
     /// The next message that is a reading; state before it is acknowledged.
@@ -340,7 +348,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 }
 
 fn is_reading(message: &Publish) -> bool {
-    message.topic == "t" || message.topic.contains("/salon/")
+    !message.topic.starts_with("maison/atelier/") && !message.topic.ends_with("/availability")
 }
 
 pub(super) fn texts(messages: &[Publish]) -> Vec<String> {
