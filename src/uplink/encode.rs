@@ -57,13 +57,15 @@ pub struct Message<'a> {
     pub topic: &'a str,
     /// Shall the broker keep it?
     pub retain: bool,
+    /// Run and position: what the payload calls `id`.
+    pub id: (u32, Seq),
     content: Content<'a>,
 }
 
 #[derive(Debug)]
 enum Content<'a> {
     Plain(&'a [u8]),
-    Json { prepared: &'a Prepared, entry: &'a Entry, first: Seq, date: Date, values: Values<'a> },
+    Json { prepared: &'a Prepared, date: Date, values: Values<'a> },
 }
 
 #[derive(Debug)]
@@ -123,10 +125,11 @@ impl Encoder {
         shape: PayloadShape,
         date: Date,
     ) -> Option<Message<'a>> {
+        let id = (entry.run, seqs.start);
         let (descriptor, values) = match &entry.body {
             Body::Raw(Raw { topic, payload, retain }) => {
                 is_topic(topic).then_some(())?;
-                return Some(Message { topic, retain: *retain, content: Content::Plain(payload) });
+                return Some(Message { topic, retain: *retain, id, content: Content::Plain(payload) });
             }
             Body::Reading { descriptor, values } => (descriptor, values.as_slice()),
         };
@@ -145,12 +148,12 @@ impl Encoder {
                 let topic = quantity.topic.as_deref()?;
                 let retain = retain && !quantity.event;
                 if let Value::Bytes(bytes) = value {
-                    return Some(Message { topic, retain, content: Content::Plain(bytes) });
+                    return Some(Message { topic, retain, id, content: Content::Plain(bytes) });
                 }
                 (topic, retain, Values::One(quantity, value))
             }
         };
-        Some(Message { topic, retain, content: Content::Json { prepared, entry, first: seqs.start, date, values } })
+        Some(Message { topic, retain, id, content: Content::Json { prepared, date, values } })
     }
 
     fn prepared(&mut self, descriptor: &Arc<Descriptor>) -> &Prepared {
@@ -167,9 +170,7 @@ impl Message<'_> {
     pub fn write(&self, out: &mut BytesMut) {
         match &self.content {
             Content::Plain(bytes) => out.put_slice(bytes),
-            Content::Json { prepared, entry, first, date, values } => {
-                prepared.write(out, (entry.run, *first), *date, values);
-            }
+            Content::Json { prepared, date, values } => prepared.write(out, self.id, *date, values),
         }
     }
 }

@@ -16,10 +16,11 @@ use crate::outbox::{CursorId, Entry, Outbox, Seq};
 use super::counters::Counters;
 use super::dating::Date;
 use super::encode::{Encoder, Settings};
-use super::packet::{self, Head, Incoming};
+use super::packet::{self, Accepted, Head, Incoming};
 use super::saved::{self, Origin, Saved};
 use super::session::{Outcome, Resend, Session};
 use super::status::Version;
+use super::terms::Terms;
 use super::{Failure, Hub};
 
 /// No more messages are encoded while so many bytes wait to be written to the socket.
@@ -27,11 +28,6 @@ pub const OUTPUT_LIMIT: usize = 64 * 1_024;
 
 /// Records that are taken from the outbox at a time.
 const READ_CHUNK: usize = 64;
-
-/// At QoS 2 no more messages than this are in flight, whatever `inflight` says. In MQTT 3.1.1 a broker cannot tell how
-/// many it takes, and some close the connection over one more, each time anew: Mosquitto by default over 20
-/// (`max_inflight_messages`), rmqtt over 16.
-pub const QOS_2_WINDOW: u16 = 16;
 
 /// When records wait that cannot be read from disk at the moment, it is tried again so much later.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -82,8 +78,7 @@ pub struct Feed {
     session: Session,
     encoder: Encoder,
     cursor: CursorId,
-    qos: Qos,
-    max_packet: u32,
+    terms: Terms,
     state_key: String,
     origin: Origin,
     /// Is the session that the broker may have the continuation of ours? If not, its packet ids would be taken for
@@ -113,10 +108,8 @@ impl Feed {
         let peer = saved::peer(&config.url.to_string(), &config.client_id);
         let origin = Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = format!("session/{}", config.name);
-        let window = match config.qos {
-            Qos::ExactlyOnce => config.inflight.min(QOS_2_WINDOW),
-            Qos::AtMostOnce | Qos::AtLeastOnce => config.inflight,
-        };
+        let terms = Terms::new(config);
+        let window = terms.window();
         let (session, known) = outbox
             .state(&state_key)
             .and_then(|stored| Saved::restore(stored, window))
@@ -129,8 +122,7 @@ impl Feed {
             session,
             encoder: Encoder::new(settings),
             cursor,
-            qos: config.qos,
-            max_packet: config.max_packet,
+            terms,
             state_key,
             origin,
             known,
@@ -162,10 +154,13 @@ impl Feed {
     }
 
     /// The broker accepted the connection.
-    pub fn connected(&mut self, session_present: bool, now: BootTime) {
+    pub fn connected(&mut self, accepted: &Accepted, now: BootTime) {
+        let session_present = accepted.session_present;
         if !session_present {
             self.broker_forgot();
         }
+        self.terms.agree(accepted.limits.clone());
+        self.session.set_limits(self.terms.window(), self.terms.receive_maximum());
         let possible = self.session.connected(session_present, now);
         self.counters.possible_duplicates.add(possible);
         self.counters.connects.add(1);
@@ -175,7 +170,7 @@ impl Feed {
     /// The connection is gone.
     pub fn disconnected(&mut self) {
         self.session.disconnected();
-        if self.qos == Qos::AtMostOnce {
+        if self.terms.qos() == Qos::AtMostOnce {
             // What was not written is still unacknowledged.
             self.next = 0;
         }
@@ -278,7 +273,7 @@ impl Feed {
             return false;
         }
         self.next = seqs.end;
-        let (qos, id) = (self.qos, self.session.next_id());
+        let (qos, id) = (self.terms.qos(), self.session.next_id());
         if let Err(why) = self.encode(output, entry, &seqs, shape, date, (qos, id, false)) {
             self.refuse(outbox, seqs, &why, now);
         } else {
@@ -304,9 +299,11 @@ impl Feed {
         let Some(message) = self.encoder.message(entry, seqs, shape, date) else {
             return Err("its topic is empty, too long, or has a wildcard in it".to_owned());
         };
-        let head = Head { topic: message.topic, qos, retain: message.retain, dup, id };
-        packet::put_publish(&mut output.buffer, &head, self.max_packet, |out| message.write(out))
-            .map_err(|error| format!("{}: {error}", message.topic))
+        let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
+        let head = Head { topic, qos, retain, dup, id, reading, expiry: None };
+        self.terms
+            .put_publish(&mut output.buffer, head, |out| message.write(out))
+            .map_err(|error| format!("{topic}: {error}"))
     }
 
     /// A message that can never be sent must not stop those behind it.
@@ -387,11 +384,9 @@ impl Feed {
             if !output.has_room() || self.session.free_status() == 0 {
                 return false;
             }
-            let head = Head { topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: self.session.next_id() };
-            let put = packet::put_publish(&mut output.buffer, &head, self.max_packet, |out| {
-                out.extend_from_slice(payload);
-            });
-            match put {
+            let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
+            match self.terms.put_publish(&mut output.buffer, head, |out| out.extend_from_slice(payload)) {
+                Ok(()) if head.qos == Qos::AtMostOnce => {}
                 Ok(()) => self.session.sent_status(now),
                 Err(error) => tracing::warn!(topic, "state cannot be published: {error}"),
             }
@@ -405,9 +400,9 @@ impl Feed {
         if self.session.free_status() == 0 {
             return;
         }
-        let head = Head { topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: self.session.next_id() };
+        let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
         let put = |out: &mut BytesMut| out.extend_from_slice(payload.as_bytes());
-        if packet::put_publish(&mut output.buffer, &head, self.max_packet, put).is_ok() {
+        if self.terms.put_publish(&mut output.buffer, head, put).is_ok() && head.qos != Qos::AtMostOnce {
             self.session.sent_status(now);
         }
     }
@@ -424,13 +419,17 @@ impl Feed {
         now: BootTime,
     ) -> Result<(), Failure> {
         match packet {
-            Incoming::PubAck(_) | Incoming::PubRec(_) | Incoming::PubComp(_) => {
+            Incoming::PubAck(..) | Incoming::PubRec(..) | Incoming::PubComp(..) => {
                 match self.session.handle(packet, now) {
                     Outcome::Acked(seqs) => {
                         self.counters.acknowledged.add(1);
                         self.acked(outbox, seqs);
                     }
                     Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
+                    Outcome::Refused(seqs, reason) => {
+                        self.refuse(outbox, seqs, &format!("the broker refuses it: {reason}"), now);
+                    }
+                    Outcome::StatusRefused(reason) => tracing::warn!("the broker refuses a message of state: {reason}"),
                     Outcome::StatusAcked => {}
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }
@@ -444,7 +443,8 @@ impl Feed {
             },
             Incoming::PubRel(id) => packet::put_pubcomp(&mut output.buffer, id),
             Incoming::PingResp => {}
-            Incoming::ConnAck { .. } | Incoming::Unexpected => return Err(Failure::OutOfPlace),
+            Incoming::Disconnect(reason) => return Err(Failure::Disconnected(reason)),
+            Incoming::ConnAck(_) | Incoming::Unexpected => return Err(Failure::OutOfPlace),
         }
         Ok(())
     }
@@ -491,4 +491,8 @@ impl Feed {
         self.dirty = true;
         self.commit(outbox, now);
     }
+}
+
+fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
+    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None }
 }

@@ -16,7 +16,7 @@ use crate::clock::BootTime;
 use crate::config::{PayloadShape, Qos};
 use crate::outbox::Seq;
 
-use super::packet::Incoming;
+use super::packet::{Incoming, Reason};
 
 /// A broker that leaves the oldest message unacknowledged for so long while the link is alive is taken for hung:
 /// the connection is made anew, and the message sent again.
@@ -70,10 +70,23 @@ pub enum Outcome {
     Acked(Range<Seq>),
     /// PUBREL is to be written, once the session is saved.
     Release(u16),
+    /// The broker refuses the message at these positions for good.
+    Refused(Range<Seq>, Reason),
     /// A state message arrived.
     StatusAcked,
+    /// The broker refuses a state message.
+    StatusRefused(Reason),
     /// Nothing waited for it: an acknowledgement of an unknown packet id, a second one, or one of the wrong kind.
     Ignored,
+}
+
+impl Outcome {
+    fn unless_refused(self, reason: Reason) -> Self {
+        match self {
+            Self::Acked(seqs) if reason.is_refusal() => Self::Refused(seqs, reason),
+            other => other,
+        }
+    }
 }
 
 /// A message that is to be sent again after a lost connection.
@@ -101,6 +114,10 @@ pub enum Resend {
 pub struct Session {
     /// How many readings may be in flight.
     limit: usize,
+    /// How many messages of any kind the broker takes at a time on this connection (MQTT 5, 4.9).
+    quota: usize,
+    /// How many of them it has.
+    outstanding: usize,
     slots: VecDeque<Slot>,
     /// The packet id of the first slot; of the next message when there is none.
     first_id: u16,
@@ -128,6 +145,8 @@ impl Session {
         let readings = slots.iter().filter(|slot| matches!(slot, Slot::Reading(_))).count();
         Self {
             limit: usize::from(inflight).clamp(1, IDS - STATUS_WINDOW),
+            quota: IDS,
+            outstanding: 0,
             slots,
             first_id,
             readings,
@@ -140,6 +159,13 @@ impl Session {
         }
     }
 
+    /// What holds on the connection that is about to be [`connected`](Self::connected): so many readings may be in
+    /// flight, and so many messages of any kind.
+    pub fn set_limits(&mut self, inflight: u16, quota: u16) {
+        self.limit = usize::from(inflight).clamp(1, IDS - STATUS_WINDOW);
+        self.quota = usize::from(quota.max(1));
+    }
+
     pub(super) fn slots(&self) -> (u16, &VecDeque<Slot>) {
         (self.first_id, &self.slots)
     }
@@ -149,6 +175,7 @@ impl Session {
     pub fn connected(&mut self, session_present: bool, now: BootTime) -> u64 {
         self.resumed = session_present;
         self.oldest_since = now;
+        self.outstanding = 0;
         let mut possible_duplicates = 0;
         if !session_present && self.readings > 0 {
             // Fresh packet ids, in the order of sending; what was released at QoS 2 starts over too.
@@ -177,14 +204,15 @@ impl Session {
             }
         }
         self.statuses = 0;
+        self.outstanding = 0;
         self.resend = 0..0;
         self.drop_done();
     }
 
     /// The next message to send again, in the order in which they were sent first; the same one until
-    /// [`resent`](Self::resent) is called.
+    /// [`resent`](Self::resent) is called. `None` also while the broker takes no more.
     pub fn next_resend(&mut self) -> Option<Resend> {
-        while !self.resend.is_empty() {
+        while !self.resend.is_empty() && self.outstanding < self.quota {
             let index = self.resend.start;
             if let Slot::Reading(reading) = &self.slots[index] {
                 let id = self.id_at(index);
@@ -196,7 +224,7 @@ impl Session {
                 let (seqs, shape) = (reading.seqs(), reading.shape);
                 return Some(Resend::Publish { id, seqs, shape, qos, dup: self.resumed });
             }
-            self.resent();
+            self.resend.next();
         }
         None
     }
@@ -204,6 +232,7 @@ impl Session {
     /// What [`next_resend`](Self::next_resend) gave was sent.
     pub fn resent(&mut self) {
         self.resend.next();
+        self.outstanding += 1;
     }
 
     /// The outbox no longer has the message of a [`Resend::Publish`]. At QoS 1 it is done with; at QoS 2 the broker
@@ -225,7 +254,8 @@ impl Session {
     #[must_use]
     pub fn free(&self) -> usize {
         if self.resend.is_empty() {
-            self.limit.saturating_sub(self.readings).min((IDS - STATUS_WINDOW).saturating_sub(self.slots.len()))
+            let ids = (IDS - STATUS_WINDOW).saturating_sub(self.slots.len());
+            self.limit.saturating_sub(self.readings).min(ids).min(self.quota.saturating_sub(self.outstanding))
         } else {
             0
         }
@@ -235,7 +265,8 @@ impl Session {
     #[must_use]
     pub fn free_status(&self) -> usize {
         if self.resend.is_empty() {
-            STATUS_WINDOW.saturating_sub(self.statuses).min(IDS.saturating_sub(self.slots.len()))
+            let ids = IDS.saturating_sub(self.slots.len());
+            STATUS_WINDOW.saturating_sub(self.statuses).min(ids).min(self.quota.saturating_sub(self.outstanding))
         } else {
             0
         }
@@ -254,6 +285,7 @@ impl Session {
         let count = u32::try_from(seqs.end - seqs.start).expect("a message holds less than 4 billion values");
         self.push(Slot::Reading(Reading { seq: seqs.start, count, shape, stage }), now);
         self.readings += 1;
+        self.outstanding += 1;
         self.changed = true;
     }
 
@@ -261,6 +293,7 @@ impl Session {
     pub fn sent_status(&mut self, now: BootTime) {
         self.push(Slot::Status, now);
         self.statuses += 1;
+        self.outstanding += 1;
     }
 
     /// A reading was encoded at QoS 0; it counts as sent when `bytes` have been written to this connection.
@@ -284,20 +317,27 @@ impl Session {
     /// An acknowledgement came.
     pub fn handle(&mut self, packet: Incoming, now: BootTime) -> Outcome {
         match packet {
-            Incoming::PubAck(id) => {
+            Incoming::PubAck(id, reason) => {
                 let Some(index) = self.index_of(id) else { return Outcome::Ignored };
                 match &self.slots[index] {
                     Slot::Status => {
                         self.slots[index] = Slot::Done;
                         self.statuses -= 1;
+                        self.outstanding = self.outstanding.saturating_sub(1);
                         self.advance(now);
-                        Outcome::StatusAcked
+                        if reason.is_refusal() { Outcome::StatusRefused(reason) } else { Outcome::StatusAcked }
                     }
-                    Slot::Reading(reading) if reading.stage == Stage::Acknowledge => self.done(index, now),
+                    Slot::Reading(reading) if reading.stage == Stage::Acknowledge => {
+                        self.done(index, now).unless_refused(reason)
+                    }
                     Slot::Reading(_) | Slot::Done => Outcome::Ignored,
                 }
             }
-            Incoming::PubRec(id) => match self.reading(id) {
+            Incoming::PubRec(id, reason) => match self.reading(id) {
+                // A refusal ends the exchange, and frees the packet id (MQTT 5, 4.3.3).
+                Some((index, reading)) if reading.stage == Stage::Receive && reason.is_refusal() => {
+                    self.done(index, now).unless_refused(reason)
+                }
                 Some((_, reading)) if reading.stage == Stage::Receive => {
                     reading.stage = Stage::Complete;
                     self.changed = true;
@@ -307,7 +347,8 @@ impl Session {
                 Some((_, reading)) if reading.stage == Stage::Complete => Outcome::Release(id),
                 _ => Outcome::Ignored,
             },
-            Incoming::PubComp(id) => match self.reading(id) {
+            // With whatever reason: one that does not know the packet id has nothing to release (MQTT 5, 3.7.2.1).
+            Incoming::PubComp(id, _) => match self.reading(id) {
                 Some((index, reading)) if reading.stage == Stage::Complete => self.done(index, now),
                 _ => Outcome::Ignored,
             },
@@ -379,6 +420,9 @@ impl Session {
             return Outcome::Ignored;
         };
         self.readings -= 1;
+        if !self.resend.contains(&index) {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
         self.changed = true;
         self.advance(now);
         Outcome::Acked(reading.seqs())
@@ -450,12 +494,12 @@ mod tests {
         let first = publish(&mut session, 10, Qos::AtLeastOnce);
         let second = publish(&mut session, 11, Qos::AtLeastOnce);
         assert_eq!((first, second, session.free()), (1, 2, 0));
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Acked(11..12));
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Acked(11..12));
         assert_eq!((session.free(), session.span()), (1, 10..11));
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Ignored, "the second of two");
-        assert_eq!(session.handle(Incoming::PubAck(9), NOW), Outcome::Ignored, "an unknown one");
-        assert_eq!(session.handle(Incoming::PubAck(0), NOW), Outcome::Ignored, "no id at all");
-        assert_eq!(session.handle(Incoming::PubAck(1), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Ignored, "the second of two");
+        assert_eq!(session.handle(Incoming::PubAck(9, Reason::SUCCESS), NOW), Outcome::Ignored, "an unknown one");
+        assert_eq!(session.handle(Incoming::PubAck(0, Reason::SUCCESS), NOW), Outcome::Ignored, "no id at all");
+        assert_eq!(session.handle(Incoming::PubAck(1, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
         assert!(!session.is_waiting());
         assert_eq!(session.next_id(), 3, "an id is not used again at once");
     }
@@ -464,15 +508,15 @@ mod tests {
     fn qos_2_takes_three_steps() {
         let mut session = Session::new(2);
         let id = publish(&mut session, 10, Qos::ExactlyOnce);
-        assert_eq!(session.handle(Incoming::PubAck(id), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubRec(id), NOW), Outcome::Release(id));
-        assert_eq!(session.handle(Incoming::PubRec(id), NOW), Outcome::Release(id), "PUBREC twice");
+        assert_eq!(session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW), Outcome::Release(id));
+        assert_eq!(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW), Outcome::Release(id), "PUBREC twice");
         session.disconnected();
         session.connected(true, NOW);
         assert_eq!(resends(&mut session), [Resend::Release(id)]);
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Acked(10..11));
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Ignored);
     }
 
     #[test]
@@ -481,7 +525,7 @@ mod tests {
         for seq in 10..13 {
             publish(&mut session, seq, Qos::AtLeastOnce);
         }
-        session.handle(Incoming::PubAck(2), NOW);
+        session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW);
         session.disconnected();
         assert_eq!(session.connected(true, NOW), 0);
         assert_eq!((session.free(), session.free_status()), (0, 0), "the old comes first");
@@ -500,7 +544,7 @@ mod tests {
     fn a_lost_session_gets_the_window_under_fresh_ids() {
         let mut session = Session::new(4);
         let old: Vec<u16> = (10..13).map(|seq| publish(&mut session, seq, Qos::ExactlyOnce)).collect();
-        session.handle(Incoming::PubRec(old[0]), NOW);
+        session.handle(Incoming::PubRec(old[0], Reason::SUCCESS), NOW);
         session.disconnected();
         assert_eq!(session.connected(false, NOW), 3);
         let again = resends(&mut session);
@@ -521,8 +565,8 @@ mod tests {
         session.connected(true, NOW);
         assert_eq!(resends(&mut session).len(), 1);
         assert_eq!(session.free_status(), STATUS_WINDOW);
-        assert_eq!(session.handle(Incoming::PubAck(1), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubAck(1, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
     }
 
     #[test]
@@ -548,13 +592,13 @@ mod tests {
         while session.free() > 0 {
             let id = publish(&mut session, 1, Qos::AtLeastOnce);
             assert_ne!(id, 1, "the id of the first is in use");
-            session.handle(Incoming::PubAck(id), NOW);
+            session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW);
             sent += 1;
         }
         assert!(sent > 60_000);
         assert!(session.free_status() > 0);
         assert_eq!(session.ack_due(), Some(NOW.after(ACK_DEADLINE)), "it counts as hung");
-        session.handle(Incoming::PubAck(1), BootTime(5));
+        session.handle(Incoming::PubAck(1, Reason::SUCCESS), BootTime(5));
         assert_eq!((session.free(), session.ack_due()), (2, None));
     }
 
@@ -572,6 +616,6 @@ mod tests {
         session.connected(true, NOW);
         assert_eq!(session.gone(first, NOW), Outcome::Release(first));
         assert_eq!(session.gone(second, NOW), Outcome::Acked(11..12));
-        assert_eq!(session.handle(Incoming::PubComp(first), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubComp(first, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
     }
 }
