@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock};
-use crate::config::{Gateway, UplinkConfig};
+use crate::config::{Gateway, Qos, UplinkConfig};
 use crate::outbox::{Outbox, Seq};
 
 use backoff::Backoff;
@@ -31,7 +31,7 @@ use dial::Stream;
 use expiry::{Expiry, Warnings};
 use feed::Feed;
 use link::{Link, Manners};
-use packet::ConnectSettings;
+use packet::{Accepted, ConnectSettings, Will};
 use refused::RefusedMessage;
 use status::{Board, CertificateInfo, Info};
 
@@ -57,6 +57,7 @@ pub mod saved;
 mod scripted;
 pub mod session;
 pub mod status;
+pub mod terms;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -275,8 +276,8 @@ impl Uplink {
 
     /// Connects, and sees to it that the broker has no session that is not ours.
     async fn open(&mut self, feed: &mut Feed) -> Result<Link<Box<dyn Stream>>, Failure> {
-        let (mut link, mut session_present) = self.connect(false).await?;
-        if feed.is_stranger(session_present) {
+        let (mut link, mut accepted) = self.connect(false).await?;
+        if feed.is_stranger(accepted.session_present) {
             tracing::info!(
                 uplink = self.config.name,
                 "the broker has a session that this outbox does not know: it is discarded"
@@ -285,29 +286,32 @@ impl Uplink {
             let (clean, _) = self.connect(true).await?;
             clean.disconnect().await;
             feed.broker_forgot();
-            (link, session_present) = self.connect(false).await?;
+            (link, accepted) = self.connect(false).await?;
         }
+        let session_present = accepted.session_present;
         tracing::info!(uplink = self.config.name, broker = %self.config.url, session_present, "connected");
-        feed.connected(session_present, self.hub.live_from(), self.hub.clock.boot());
+        feed.connected(&accepted, self.hub.live_from(), self.hub.clock.boot());
         Ok(link)
     }
 
-    async fn connect(&mut self, clean_session: bool) -> Result<(Link<Box<dyn Stream>>, bool), Failure> {
+    async fn connect(&mut self, clean_session: bool) -> Result<(Link<Box<dyn Stream>>, Accepted), Failure> {
         let config = &self.config;
         let (stream, expiries) = dial::dial(&config.url, config.tls.as_ref(), self.hub.clock.wall()).await?;
         self.certificates.expiries = expiries;
-        let mut link = Link::new(stream, &config.url.host, config.max_packet);
+        let mut link = Link::new(stream, &config.url.host, config.mqtt, config.max_packet);
         let will = self.hub.topic("availability");
         let settings = ConnectSettings {
+            version: config.mqtt,
             client_id: &config.client_id,
             username: config.username.as_deref(),
             password: config.password.as_ref(),
             keep_alive: config.keep_alive,
             clean_session,
-            will: (&will, status::LOST),
+            max_packet: config.max_packet,
+            will: Will { topic: &will, payload: status::LOST, qos: Qos::AtLeastOnce, retain: true },
         };
-        let session_present = link.connect(&settings).await?;
-        Ok((link, session_present))
+        let accepted = link.connect(&settings).await?;
+        Ok((link, accepted))
     }
 
     async fn serve(

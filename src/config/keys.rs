@@ -128,6 +128,13 @@ static UPLINK: Section = Section {
     keys: &[
         key("url", "`\"mqtt://HOST:PORT\"` or `\"mqtts://HOST:PORT\"`", None, "The broker; port 1883, with TLS 8883."),
         key(
+            "mqtt",
+            "`\"3.1.1\"` or `\"5\"`",
+            Some("`\"3.1.1\"`"),
+            "Version of MQTT. With 5 the broker gives reasons and limits, which are observed, topics get aliases, and \
+             each message has the reading's `id` as a user property.",
+        ),
+        key(
             "client_id",
             "text with `{gateway}` `{hostname}` `{id}`",
             Some("`\"vigie-{gateway}\"`"),

@@ -8,7 +8,9 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{Backlog, BrokerUrl, Gateway, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig, backlog, secret};
+use super::{
+    Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig, backlog, secret,
+};
 use crate::options::{Options, Problem, Problems};
 
 /// Name of the uplink that leads to the embedded broker.
@@ -89,6 +91,8 @@ pub(super) fn uplink(
             Some("add username = \"…\"".to_owned()),
         );
     }
+    let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
+    let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
     let words = [("quantity", PayloadShape::Quantity), ("sensor", PayloadShape::Sensor)];
     let payload = options.optional_word("payload", &words).unwrap_or_default();
     let clock_wait = options.optional_in("clock_wait", Duration::ZERO..=YEAR);
@@ -107,6 +111,7 @@ pub(super) fn uplink(
     let default_wait = if is_this_machine(&url.host) { Duration::ZERO } else { DEFAULT_CLOCK_WAIT };
     Some(UplinkConfig {
         name: name.to_owned(),
+        mqtt,
         client_id: client_id?,
         username,
         password,
@@ -129,6 +134,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String) -> UplinkConfig {
     UplinkConfig {
         name: BROKER_UPLINK.to_owned(),
         url: url_of(listen),
+        mqtt: MqttVersion::default(),
         client_id,
         username: None,
         password: None,
