@@ -252,6 +252,25 @@ pub enum Qos {
     ExactlyOnce,
 }
 
+/// `mqtt = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 3.1.1, protocol level 4.
+    #[default]
+    V311,
+    /// MQTT 5, protocol level 5.
+    V5,
+}
+
+impl fmt::Display for MqttVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V311 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
+}
+
 /// `[uplink.NAME]`
 #[derive(Clone, Debug)]
 pub struct UplinkConfig {
@@ -267,6 +286,8 @@ pub struct UplinkConfig {
     pub interface: Option<String>,
     /// HTTP proxy that the connection goes through.
     pub proxy: Option<ProxyConfig>,
+    /// Version of MQTT.
+    pub mqtt: MqttVersion,
     /// Client identifier, placeholders filled in.
     pub client_id: String,
     /// User name.

@@ -53,6 +53,7 @@ pub mod schedule;
 mod scripted;
 pub mod session;
 pub mod status;
+pub mod terms;
 #[cfg(test)]
 mod tests;
 pub mod tls;

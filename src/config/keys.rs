@@ -149,6 +149,13 @@ static UPLINK: Section = Section {
              the gateway's availability is `asleep`.",
         ),
         key(
+            "mqtt",
+            "`\"3.1.1\"` or `\"5\"`",
+            Some("`\"3.1.1\"`"),
+            "Version of MQTT. With 5 the broker gives reasons and limits, which are observed, topics get aliases, and \
+             each message has the reading's `id` as a user property.",
+        ),
+        key(
             "client_id",
             "text with `{gateway}` `{hostname}` `{id}`",
             Some("`\"vigie-{gateway}\"`"),

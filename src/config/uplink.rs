@@ -9,8 +9,8 @@ use toml::de::{DeString, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
-    Backlog, BrokerUrl, Connect, Gateway, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig, backlog, connection,
-    secret,
+    Backlog, BrokerUrl, Connect, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig, backlog,
+    connection, secret,
 };
 use crate::options::{Options, Problem, Problems};
 
@@ -92,6 +92,8 @@ pub(super) fn uplink(
             Some("add username = \"…\"".to_owned()),
         );
     }
+    let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
+    let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
     let words = [("quantity", PayloadShape::Quantity), ("sensor", PayloadShape::Sensor)];
     let payload = options.optional_word("payload", &words).unwrap_or_default();
     let clock_wait = options.optional_in("clock_wait", Duration::ZERO..=YEAR);
@@ -114,6 +116,7 @@ pub(super) fn uplink(
     let default_wait = if urls.iter().all(BrokerUrl::is_this_machine) { Duration::ZERO } else { DEFAULT_CLOCK_WAIT };
     Some(UplinkConfig {
         name: name.to_owned(),
+        mqtt,
         client_id: client_id?,
         username,
         password,
@@ -140,6 +143,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String) -> UplinkConfig {
     UplinkConfig {
         name: BROKER_UPLINK.to_owned(),
         urls: vec![BrokerUrl::of(listen)],
+        mqtt: MqttVersion::default(),
         client_id,
         username: None,
         password: None,

@@ -75,13 +75,15 @@ pub struct Message<'a> {
     pub topic: &'a str,
     /// Shall the broker keep it?
     pub retain: bool,
+    /// Run and position: what the payload calls `id`.
+    pub id: (u32, Seq),
     content: Content<'a>,
 }
 
 #[derive(Debug)]
 enum Content<'a> {
     Plain(&'a [u8]),
-    Json { prepared: &'a Prepared, entry: &'a Entry, first: Seq, date: Date, backlog: bool, values: Values<'a> },
+    Json { prepared: &'a Prepared, date: Date, backlog: bool, values: Values<'a> },
 }
 
 #[derive(Debug)]
@@ -155,6 +157,7 @@ impl Encoder {
     /// `None` if there can be no such message: no broker accepts the topic, or the record does not hold the value.
     pub fn message<'a>(&'a mut self, entry: &'a Entry, part: &Part) -> Option<Message<'a>> {
         let Part { ref seqs, shape, date, backlog } = *part;
+        let id = (entry.run, seqs.start);
         let (descriptor, values) = match &entry.body {
             Body::Raw(Raw { topic, payload, retain }) => {
                 let mut topic = &**topic;
@@ -163,7 +166,7 @@ impl Encoder {
                     topic = &self.raw_topic;
                 }
                 is_topic(topic).then_some(())?;
-                return Some(Message { topic, retain: *retain && !backlog, content: Content::Plain(payload) });
+                return Some(Message { topic, retain: *retain && !backlog, id, content: Content::Plain(payload) });
             }
             Body::Reading { descriptor, values } => (descriptor, values.as_slice()),
         };
@@ -182,16 +185,12 @@ impl Encoder {
                 let topic = quantity.topic.of(backlog)?;
                 let retain = retain && !quantity.event;
                 if let Value::Bytes(bytes) = value {
-                    return Some(Message { topic, retain, content: Content::Plain(bytes) });
+                    return Some(Message { topic, retain, id, content: Content::Plain(bytes) });
                 }
                 (topic, retain, Values::One(quantity, value))
             }
         };
-        Some(Message {
-            topic,
-            retain,
-            content: Content::Json { prepared, entry, first: seqs.start, date, backlog, values },
-        })
+        Some(Message { topic, retain, id, content: Content::Json { prepared, date, backlog, values } })
     }
 
     /// Hands each live topic of a record to `visit`, with the positions that go there.
@@ -225,8 +224,8 @@ impl Message<'_> {
     pub fn write(&self, out: &mut BytesMut) {
         match &self.content {
             Content::Plain(bytes) => out.put_slice(bytes),
-            Content::Json { prepared, entry, first, date, backlog, values } => {
-                prepared.write(out, (entry.run, *first), *date, *backlog, values);
+            Content::Json { prepared, date, backlog, values } => {
+                prepared.write(out, self.id, *date, *backlog, values);
             }
         }
     }

@@ -15,14 +15,16 @@ use crate::outbox::{CursorId, Entry, Outbox, Seq};
 use super::counters::Counters;
 use super::encode::{Encoder, Part, Settings};
 use super::pace::Pace;
-use super::packet::{self, Head, Incoming};
+use super::packet::{self, Accepted, Head, Incoming, Reason};
 use super::refused::{Quarantine, RefusedMessage};
 use super::saved::{self, Origin, Saved};
-use super::session::{Outcome, Session};
+use super::session::{InFlight, Outcome, Session};
 use super::status::Version;
+use super::terms::Terms;
 use super::{Failure, Hub};
 
 use latest::Latest;
+use refusal::Pause;
 use selection::Selector;
 
 mod latest;
@@ -35,11 +37,6 @@ mod tests;
 
 /// No more messages are encoded while so many bytes wait to be written to the socket.
 pub const OUTPUT_LIMIT: usize = 64 * 1_024;
-
-/// At QoS 2 no more messages than this are in flight, whatever `inflight` says. In MQTT 3.1.1 a broker cannot tell how
-/// many it takes, and some close the connection over one more, each time anew: Mosquitto by default over 20
-/// (`max_inflight_messages`), rmqtt over 16.
-pub const QOS_2_WINDOW: u16 = 16;
 
 /// Bytes on their way to the socket of one connection.
 #[derive(Debug, Default)]
@@ -85,8 +82,7 @@ pub struct Feed {
     session: Session,
     encoder: Encoder,
     cursor: CursorId,
-    qos: Qos,
-    max_packet: u32,
+    terms: Terms,
     state_key: String,
     client_id: String,
     origin: Origin,
@@ -102,7 +98,7 @@ pub struct Feed {
     live_from: Seq,
     /// Where each stream goes on: everything unacknowledged before it, down to the stream's beginning, is in flight.
     next: streams::Next,
-    /// Positions that were in flight when the connection was made, sorted.
+    /// Positions that were in flight when the streams were (re)started, sorted.
     in_slots: Vec<Range<Seq>>,
     latest: Option<Latest>,
     entries: Vec<Entry>,
@@ -111,6 +107,10 @@ pub struct Feed {
     status_seen: Version,
     /// Was anything told to the outbox since the last commit?
     dirty: bool,
+    /// Messages that the broker has refused since the last fill.
+    answers: Vec<(InFlight, Reason)>,
+    /// The broker's quota is exceeded: until then nothing new is sent, and the next pause is so long.
+    pause: Pause,
     quarantine: Quarantine,
     refused: Vec<RefusedMessage>,
     refused_logged: Option<BootTime>,
@@ -125,10 +125,8 @@ impl Feed {
         let peers: Vec<u32> = config.urls.iter().map(|url| saved::peer(&url.to_string(), &config.client_id)).collect();
         let here = |peer| Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = format!("session/{}", config.name);
-        let window = match config.qos {
-            Qos::ExactlyOnce => config.inflight.min(QOS_2_WINDOW),
-            Qos::AtMostOnce | Qos::AtLeastOnce => config.inflight,
-        };
+        let terms = Terms::new(config);
+        let window = terms.window();
         let is_ours = |saved: &Saved| {
             peers.contains(&saved.origin.peer) && saved.is_current(&here(saved.origin.peer), hub.tail_found)
         };
@@ -148,8 +146,7 @@ impl Feed {
             session,
             encoder: Encoder::new(settings),
             cursor,
-            qos: config.qos,
-            max_packet: config.max_packet,
+            terms,
             state_key,
             client_id: config.client_id.clone(),
             origin,
@@ -166,6 +163,8 @@ impl Feed {
             acked: 0..0,
             status_seen: 0,
             dirty: true,
+            answers: Vec::new(),
+            pause: Pause::default(),
             quarantine: Quarantine::default(),
             refused: Vec::new(),
             refused_logged: None,
@@ -199,10 +198,13 @@ impl Feed {
     }
 
     /// The broker accepted the connection. What lies below `live_from` is its backlog.
-    pub fn connected(&mut self, session_present: bool, live_from: Seq, now: BootTime) {
+    pub fn connected(&mut self, accepted: &Accepted, live_from: Seq, now: BootTime) {
+        let session_present = accepted.session_present;
         if !session_present {
             self.broker_forgot();
         }
+        self.terms.agree(accepted.limits.clone());
+        self.session.set_limits(self.terms.window(), self.terms.receive_maximum());
         let possible = self.session.connected(session_present, live_from, now);
         self.counters.possible_duplicates.add(possible);
         self.counters.connects.add(1);
@@ -244,10 +246,14 @@ impl Feed {
         if self.session.is_alone() {
             self.send_state(hub, output, fill.now);
         }
+        self.handle_answers(hub, outbox, fill.now);
         let again = self.resend(hub, outbox, output, fill.now);
         let all_state_sent = self.send_state(hub, output, fill.now);
         if again.is_some() || !fill.readings || !all_state_sent {
             return again;
+        }
+        if let Some(until) = self.pause.until(fill.now) {
+            return Some(until);
         }
         self.send_streams(hub, outbox, output, fill)
     }
@@ -260,9 +266,11 @@ impl Feed {
             return Err(format!("{}: a message on this topic made the broker close the connection", message.topic));
         }
         let Ids { qos, id, dup, .. } = ids;
-        let head = Head { topic: message.topic, qos, retain: message.retain, dup, id };
-        packet::put_publish(&mut output.buffer, &head, self.max_packet, |out| message.write(out))
-            .map_err(|error| format!("{}: {error}", message.topic))
+        let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
+        let head = Head { topic, qos, retain, dup, id, reading, expiry: None };
+        self.terms
+            .put_publish(&mut output.buffer, head, |out| message.write(out))
+            .map_err(|error| format!("{topic}: {error}"))
     }
 
     /// Sends state that the broker has not yet; says whether that is all of it.
@@ -272,11 +280,9 @@ impl Feed {
             if !output.has_room() || self.session.free_status() == 0 {
                 return false;
             }
-            let head = Head { topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: self.session.next_id() };
-            let put = packet::put_publish(&mut output.buffer, &head, self.max_packet, |out| {
-                out.extend_from_slice(payload);
-            });
-            match put {
+            let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
+            match self.terms.put_publish(&mut output.buffer, head, |out| out.extend_from_slice(payload)) {
+                Ok(()) if head.qos == Qos::AtMostOnce => {}
                 Ok(()) => self.session.sent_status(now),
                 Err(error) => tracing::warn!(topic, "state cannot be published: {error}"),
             }
@@ -290,9 +296,9 @@ impl Feed {
         if self.session.free_status() == 0 {
             return;
         }
-        let head = Head { topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: self.session.next_id() };
+        let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
         let put = |out: &mut BytesMut| out.extend_from_slice(payload.as_bytes());
-        if packet::put_publish(&mut output.buffer, &head, self.max_packet, put).is_ok() {
+        if self.terms.put_publish(&mut output.buffer, head, put).is_ok() && head.qos != Qos::AtMostOnce {
             self.session.sent_status(now);
         }
     }
@@ -309,14 +315,17 @@ impl Feed {
         now: BootTime,
     ) -> Result<(), Failure> {
         match packet {
-            Incoming::PubAck(id) | Incoming::PubRec(id) | Incoming::PubComp(id) => {
+            Incoming::PubAck(id, _) | Incoming::PubRec(id, _) | Incoming::PubComp(id, _) => {
                 self.pace.acknowledged(id, self.session.limit(), now);
                 match self.session.handle(packet, now) {
                     Outcome::Acked(seqs) => {
+                        self.pause.over();
                         self.counters.acknowledged.add(1);
                         self.acked(outbox, seqs);
                     }
                     Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
+                    Outcome::Refused(message, reason) => self.answers.push((message, reason)),
+                    Outcome::StatusRefused(reason) => tracing::warn!("the broker refuses a message of state: {reason}"),
                     Outcome::StatusAcked => {}
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }
@@ -330,7 +339,8 @@ impl Feed {
             },
             Incoming::PubRel(id) => packet::put_pubcomp(&mut output.buffer, id),
             Incoming::PingResp => {}
-            Incoming::ConnAck { .. } | Incoming::Unexpected => return Err(Failure::OutOfPlace),
+            Incoming::Disconnect(reason) => return Err(Failure::Disconnected(reason)),
+            Incoming::ConnAck(_) | Incoming::Unexpected => return Err(Failure::OutOfPlace),
         }
         Ok(())
     }
@@ -386,4 +396,8 @@ struct Ids {
     id: u16,
     dup: bool,
     now: BootTime,
+}
+
+fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
+    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None }
 }

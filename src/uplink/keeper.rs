@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::BootTime;
-use crate::config::{BrokerUrl, Connect, UplinkConfig};
+use crate::config::{BrokerUrl, Connect, Qos, UplinkConfig};
 
 use super::access::{self, Access, Seen};
 use super::backoff::{self, Backoff};
@@ -16,7 +16,7 @@ use super::certificates::Certificates;
 use super::dial::{self, Stream};
 use super::feed::Feed;
 use super::link::{self, Leave, Link, Manners};
-use super::packet::ConnectSettings;
+use super::packet::{Accepted, ConnectSettings, Will};
 use super::{Failure, Hub, schedule, status};
 
 /// So many different causes of failure are remembered, so that each is logged once until a connection
@@ -136,9 +136,9 @@ impl Keeper {
     async fn open(&mut self, at: usize, feed: &mut Feed) -> Result<Link<Box<dyn Stream>>, Failure> {
         let config = self.config.clone();
         let url = &config.urls[at];
-        let (mut link, mut session_present) = self.connect(url, false).await?;
+        let (mut link, mut accepted) = self.connect(url, false).await?;
         feed.dialled(url);
-        if feed.is_stranger(session_present) {
+        if feed.is_stranger(accepted.session_present) {
             tracing::info!(
                 uplink = config.name,
                 "the broker has a session that this outbox does not know: it is discarded"
@@ -147,11 +147,12 @@ impl Keeper {
             let (clean, _) = self.connect(url, true).await?;
             clean.disconnect().await;
             feed.broker_forgot();
-            (link, session_present) = self.connect(url, false).await?;
+            (link, accepted) = self.connect(url, false).await?;
         }
+        let session_present = accepted.session_present;
         tracing::info!(uplink = config.name, broker = %url, session_present, "connected");
         self.hub.update_info(|info| drop(info.brokers.insert(config.name.clone(), url.to_string())));
-        feed.connected(session_present, self.hub.live_from(), self.hub.clock.boot());
+        feed.connected(&accepted, self.hub.live_from(), self.hub.clock.boot());
         Ok(link)
     }
 
@@ -159,23 +160,25 @@ impl Keeper {
         &mut self,
         url: &BrokerUrl,
         clean_session: bool,
-    ) -> Result<(Link<Box<dyn Stream>>, bool), Failure> {
+    ) -> Result<(Link<Box<dyn Stream>>, Accepted), Failure> {
         let access = self.access(url).await?;
         let config = &*self.config;
         let (stream, expiries) = dial::dial(url, config, &access).await?;
         self.certificates.set(expiries);
-        let mut link = Link::new(stream, dial::name(url, config), config.max_packet);
+        let mut link = Link::new(stream, dial::name(url, config), config.mqtt, config.max_packet);
         let will = self.hub.topic("availability");
         let settings = ConnectSettings {
+            version: config.mqtt,
             client_id: &config.client_id,
             username: config.username.as_deref(),
             password: access.password.as_ref(),
             keep_alive: config.keep_alive,
             clean_session,
-            will: (&will, status::LOST),
+            max_packet: config.max_packet,
+            will: Will { topic: &will, payload: status::LOST, qos: Qos::AtLeastOnce, retain: true },
         };
-        let session_present = link.connect(&settings).await?;
-        Ok((link, session_present))
+        let accepted = link.connect(&settings).await?;
+        Ok((link, accepted))
     }
 
     async fn access(&mut self, url: &BrokerUrl) -> Result<Access, Failure> {

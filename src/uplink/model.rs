@@ -8,7 +8,7 @@ use crate::clock::{BootId, BootTime};
 use crate::config::{PayloadShape, Qos};
 use crate::outbox::Seq;
 
-use super::packet::Incoming;
+use super::packet::{Incoming, Reason};
 use super::saved::{self, Origin, Saved};
 use super::session::{Outcome, Resend, Session};
 
@@ -41,15 +41,15 @@ impl Broker {
                 } else {
                     self.deliveries.push(seq);
                 }
-                Incoming::PubRec(id)
+                Incoming::PubRec(id, Reason::SUCCESS)
             }
             ToBroker::Publish { id, seq, .. } => {
                 self.deliveries.push(seq);
-                Incoming::PubAck(id)
+                Incoming::PubAck(id, Reason::SUCCESS)
             }
             ToBroker::Release(id) => {
                 self.unreleased.remove(&id);
-                Incoming::PubComp(id)
+                Incoming::PubComp(id, Reason::SUCCESS)
             }
         }
     }
@@ -95,6 +95,7 @@ impl Agent {
         match self.session.handle(packet, NOW) {
             Outcome::Acked(seqs) => self.acked.extend(seqs),
             Outcome::Release(id) => self.output.push(ToBroker::Release(id)),
+            Outcome::Refused(..) | Outcome::StatusRefused(_) => unreachable!("this broker takes everything"),
             Outcome::StatusAcked | Outcome::Ignored => {}
         }
     }
@@ -217,9 +218,9 @@ impl World {
                 // Only of the kind that this session never waits for, or for ids that are not in use: a broker that
                 // acknowledges what it did not take cannot be seen through.
                 let packet = match (self.agent.qos, kind % 2) {
-                    (Qos::ExactlyOnce, _) => Incoming::PubAck(id),
-                    (_, 0) => Incoming::PubRec(id),
-                    _ => Incoming::PubComp(id),
+                    (Qos::ExactlyOnce, _) => Incoming::PubAck(id, Reason::SUCCESS),
+                    (_, 0) => Incoming::PubRec(id, Reason::SUCCESS),
+                    _ => Incoming::PubComp(id, Reason::SUCCESS),
                 };
                 self.agent.handle(packet);
             }

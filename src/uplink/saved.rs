@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::clock::BootTime;
     use crate::config::Qos;
-    use crate::uplink::packet::Incoming;
+    use crate::uplink::packet::{Incoming, Reason};
 
     const NOW: BootTime = BootTime(0);
     const HERE: Origin = Origin { peer: 7, boot: BootId([1; 16]), run: 17 };
@@ -225,9 +225,9 @@ mod tests {
                         session.sent(seq..seq + count, shape, qos, pick % 2 == 0, NOW);
                         seq += count;
                     }
-                    2 => drop(session.handle(Incoming::PubAck(id), NOW)),
-                    3 => drop(session.handle(Incoming::PubRec(id), NOW)),
-                    4 => drop(session.handle(Incoming::PubComp(id), NOW)),
+                    2 => drop(session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW)),
+                    3 => drop(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW)),
+                    4 => drop(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW)),
                     _ => if session.free_status() > 0 { session.sent_status(NOW) },
                 }
             }
@@ -275,7 +275,7 @@ mod tests {
             session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::ExactlyOnce, false, NOW);
         }
         for id in 1..=300 {
-            session.handle(Incoming::PubRec(id), NOW);
+            session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW);
         }
         assert!(save(&session, HERE, true, false).len() < 60);
     }

@@ -13,7 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{self, Backlog, BrokerUrl, Gateway, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig};
+use crate::config::{
+    self, Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig,
+};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
@@ -21,7 +23,7 @@ use super::Hub;
 use super::failure::Failure;
 use super::feed::Feed;
 use super::link::{Link, Manners, serve};
-use super::packet::ConnectSettings;
+use super::packet::{ConnectSettings, Will};
 use super::status::{Info, LOST};
 
 /// Nothing in these tests waits for time to pass; who waits for so long waits for something that will not happen.
@@ -45,6 +47,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         connect: config::Connect::Always,
         interface: None,
         proxy: None,
+        mqtt: MqttVersion::V311,
         client_id: "vigie-test".to_owned(),
         username: Some("pi".to_owned()),
         password: None,
@@ -189,17 +192,19 @@ impl Setup {
             script(&mut peer).await;
         };
         let client = async {
-            let mut link = Link::new(ours, "broker", self.config.max_packet);
+            let mut link = Link::new(ours, "broker", self.config.mqtt, self.config.max_packet);
             let settings = ConnectSettings {
+                version: self.config.mqtt,
                 client_id: &self.config.client_id,
                 username: self.config.username.as_deref(),
                 password: None,
                 keep_alive: self.config.keep_alive,
                 clean_session: false,
-                will: ("maison/atelier/availability", LOST),
+                max_packet: self.config.max_packet,
+                will: Will { topic: "maison/atelier/availability", payload: LOST, qos: Qos::AtLeastOnce, retain: true },
             };
-            let session_present = link.connect(&settings).await?;
-            self.feed.connected(session_present, self.hub.live_from(), self.clock.boot());
+            let accepted = link.connect(&settings).await?;
+            self.feed.connected(&accepted, self.hub.live_from(), self.clock.boot());
             let manners = Manners {
                 keep_alive: self.config.keep_alive,
                 clock_wait: self.config.clock_wait,

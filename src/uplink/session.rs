@@ -20,7 +20,7 @@ use crate::clock::BootTime;
 use crate::config::{PayloadShape, Qos};
 use crate::outbox::Seq;
 
-use super::packet::Incoming;
+use super::packet::{Incoming, Reason};
 
 /// A broker that leaves the oldest message unacknowledged for so long while the link is alive is taken for hung:
 /// the connection is made anew, and the message sent again.
@@ -85,8 +85,12 @@ pub enum Outcome {
     Acked(Range<Seq>),
     /// PUBREL is to be written, once the session is saved.
     Release(u16),
+    /// The broker refuses the message, which is no longer in flight.
+    Refused(InFlight, Reason),
     /// A state message arrived.
     StatusAcked,
+    /// The broker refuses a state message.
+    StatusRefused(Reason),
     /// Nothing waited for it: an acknowledgement of an unknown packet id, a second one, or one of the wrong kind.
     Ignored,
 }
@@ -125,6 +129,10 @@ pub enum Resend {
 pub struct Session {
     /// How many readings may be in flight.
     limit: usize,
+    /// How many messages of any kind the broker takes at a time on this connection (MQTT 5, 4.9).
+    quota: usize,
+    /// How many of them it has.
+    outstanding: usize,
     slots: VecDeque<Slot>,
     /// The packet id of the first slot; of the next message when there is none.
     first_id: u16,
@@ -159,6 +167,8 @@ impl Session {
         let backlogged = slots.iter().filter(|slot| matches!(slot, Slot::Reading(it) if it.backlog)).count();
         Self {
             limit: usize::from(inflight).clamp(1, IDS - STATUS_WINDOW),
+            quota: IDS,
+            outstanding: 0,
             slots,
             first_id,
             readings,
@@ -174,6 +184,13 @@ impl Session {
         }
     }
 
+    /// What holds on the connection that is about to be [`connected`](Self::connected): so many readings may be in
+    /// flight, and so many messages of any kind.
+    pub fn set_limits(&mut self, inflight: u16, quota: u16) {
+        self.limit = usize::from(inflight).clamp(1, IDS - STATUS_WINDOW);
+        self.quota = usize::from(quota.max(1));
+    }
+
     pub(super) fn slots(&self) -> (u16, &VecDeque<Slot>) {
         (self.first_id, &self.slots)
     }
@@ -186,6 +203,7 @@ impl Session {
         self.oldest_since = now;
         self.proven = false;
         self.alone = self.slots.iter().any(|slot| matches!(slot, Slot::Reading(it) if it.strikes >= MAX_STRIKES));
+        self.outstanding = 0;
         let mut possible_duplicates = 0;
         if !session_present && self.readings > 0 {
             // Fresh packet ids, in the order of sending; what was released at QoS 2 starts over too.
@@ -229,6 +247,7 @@ impl Session {
             }
         }
         self.statuses = 0;
+        self.outstanding = 0;
         self.resend = 0..0;
         self.drop_done();
         culprit
@@ -237,8 +256,9 @@ impl Session {
     /// The next message to send again, in the order in which they were sent first; the same one until
     /// [`resent`](Self::resent) is called. While a message is suspected, each waits for the acknowledgement of the one
     /// before, and all for a sign that the broker takes messages at all.
+    /// `None` also while the broker takes no more.
     pub fn next_resend(&mut self) -> Option<Resend> {
-        while !self.resend.is_empty() {
+        while !self.resend.is_empty() && self.outstanding < self.quota {
             let index = self.resend.start;
             if let Slot::Reading(reading) = &self.slots[index] {
                 if self.alone && (!self.proven || self.is_any_reading_below(index)) {
@@ -250,7 +270,7 @@ impl Session {
                 let dup = self.resumed;
                 return self.in_flight_at(index).map(|message| Resend::Publish { message, dup });
             }
-            self.resent();
+            self.resend.next();
         }
         None
     }
@@ -275,6 +295,7 @@ impl Session {
     /// What [`next_resend`](Self::next_resend) gave was sent.
     pub fn resent(&mut self) {
         self.resend.next();
+        self.outstanding += 1;
     }
 
     /// The outbox no longer has the message of a [`Resend::Publish`]. At QoS 1 it is done with; at QoS 2 the broker
@@ -292,10 +313,10 @@ impl Session {
         }
     }
 
-    /// How many readings may be in flight.
+    /// How many readings may be in flight on this connection.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.min(self.quota)
     }
 
     /// How many readings of the backlog are in flight.
@@ -308,7 +329,8 @@ impl Session {
     #[must_use]
     pub fn free(&self) -> usize {
         if self.resend.is_empty() {
-            self.limit.saturating_sub(self.readings).min((IDS - STATUS_WINDOW).saturating_sub(self.slots.len()))
+            let ids = (IDS - STATUS_WINDOW).saturating_sub(self.slots.len());
+            self.limit.saturating_sub(self.readings).min(ids).min(self.quota.saturating_sub(self.outstanding))
         } else {
             0
         }
@@ -318,7 +340,8 @@ impl Session {
     #[must_use]
     pub fn free_status(&self) -> usize {
         if self.resend.is_empty() || self.alone {
-            STATUS_WINDOW.saturating_sub(self.statuses).min(IDS.saturating_sub(self.slots.len()))
+            let ids = IDS.saturating_sub(self.slots.len());
+            STATUS_WINDOW.saturating_sub(self.statuses).min(ids).min(self.quota.saturating_sub(self.outstanding))
         } else {
             0
         }
@@ -338,6 +361,7 @@ impl Session {
         self.push(Slot::Reading(Reading::new(seqs.start, count, shape, stage, backlog)), now);
         self.readings += 1;
         self.backlogged += usize::from(backlog);
+        self.outstanding += 1;
         self.changed = true;
     }
 
@@ -345,6 +369,7 @@ impl Session {
     pub fn sent_status(&mut self, now: BootTime) {
         self.push(Slot::Status, now);
         self.statuses += 1;
+        self.outstanding += 1;
     }
 
     /// A reading was encoded at QoS 0; it counts as sent when `bytes` have been written to this connection.
@@ -374,20 +399,25 @@ impl Session {
 
     fn take(&mut self, packet: Incoming, now: BootTime) -> Outcome {
         match packet {
-            Incoming::PubAck(id) => {
+            Incoming::PubAck(id, reason) => {
                 let Some(index) = self.index_of(id) else { return Outcome::Ignored };
                 match &self.slots[index] {
                     Slot::Status => {
                         self.slots[index] = Slot::Done;
                         self.statuses -= 1;
+                        self.outstanding = self.outstanding.saturating_sub(1);
                         self.advance(now);
-                        Outcome::StatusAcked
+                        if reason.is_refusal() { Outcome::StatusRefused(reason) } else { Outcome::StatusAcked }
                     }
-                    Slot::Reading(reading) if reading.stage == Stage::Acknowledge => self.done(index, now),
+                    Slot::Reading(reading) if reading.stage == Stage::Acknowledge => self.answered(index, reason, now),
                     Slot::Reading(_) | Slot::Done => Outcome::Ignored,
                 }
             }
-            Incoming::PubRec(id) => match self.reading(id) {
+            Incoming::PubRec(id, reason) => match self.reading(id) {
+                // A refusal ends the exchange, and frees the packet id (MQTT 5, 4.3.3).
+                Some((index, reading)) if reading.stage == Stage::Receive && reason.is_refusal() => {
+                    self.answered(index, reason, now)
+                }
                 Some((_, reading)) if reading.stage == Stage::Receive => {
                     reading.stage = Stage::Complete;
                     self.changed = true;
@@ -397,7 +427,8 @@ impl Session {
                 Some((_, reading)) if reading.stage == Stage::Complete => Outcome::Release(id),
                 _ => Outcome::Ignored,
             },
-            Incoming::PubComp(id) => match self.reading(id) {
+            // With whatever reason: one that does not know the packet id has nothing to release (MQTT 5, 3.7.2.1).
+            Incoming::PubComp(id, _) => match self.reading(id) {
                 Some((index, reading)) if reading.stage == Stage::Complete => self.done(index, now),
                 _ => Outcome::Ignored,
             },
@@ -473,9 +504,22 @@ impl Session {
         };
         self.readings -= 1;
         self.backlogged -= usize::from(reading.backlog);
+        if !self.resend.contains(&index) {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
         self.changed = true;
         self.advance(now);
         Outcome::Acked(reading.seqs())
+    }
+
+    /// The broker took the message in this slot, or refused it.
+    fn answered(&mut self, index: usize, reason: Reason, now: BootTime) -> Outcome {
+        let message = self.in_flight_at(index);
+        let acked = self.done(index, now);
+        match message.filter(|_| reason.is_refusal()) {
+            Some(message) => Outcome::Refused(message, reason),
+            None => acked,
+        }
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -544,12 +588,12 @@ mod tests {
         let first = publish(&mut session, 10, Qos::AtLeastOnce);
         let second = publish(&mut session, 11, Qos::AtLeastOnce);
         assert_eq!((first, second, session.free()), (1, 2, 0));
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Acked(11..12));
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Acked(11..12));
         assert_eq!((session.free(), session.spans(0)[1].clone()), (1, 10..11));
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Ignored, "the second of two");
-        assert_eq!(session.handle(Incoming::PubAck(9), NOW), Outcome::Ignored, "an unknown one");
-        assert_eq!(session.handle(Incoming::PubAck(0), NOW), Outcome::Ignored, "no id at all");
-        assert_eq!(session.handle(Incoming::PubAck(1), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Ignored, "the second of two");
+        assert_eq!(session.handle(Incoming::PubAck(9, Reason::SUCCESS), NOW), Outcome::Ignored, "an unknown one");
+        assert_eq!(session.handle(Incoming::PubAck(0, Reason::SUCCESS), NOW), Outcome::Ignored, "no id at all");
+        assert_eq!(session.handle(Incoming::PubAck(1, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
         assert!(!session.is_waiting());
         assert_eq!(session.next_id(), 3, "an id is not used again at once");
     }
@@ -558,15 +602,15 @@ mod tests {
     fn qos_2_takes_three_steps() {
         let mut session = Session::new(2);
         let id = publish(&mut session, 10, Qos::ExactlyOnce);
-        assert_eq!(session.handle(Incoming::PubAck(id), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubRec(id), NOW), Outcome::Release(id));
-        assert_eq!(session.handle(Incoming::PubRec(id), NOW), Outcome::Release(id), "PUBREC twice");
+        assert_eq!(session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW), Outcome::Release(id));
+        assert_eq!(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW), Outcome::Release(id), "PUBREC twice");
         assert_eq!(session.disconnected(false), None);
         session.connected(true, 0, NOW);
         assert_eq!(resends(&mut session), [Resend::Release(id)]);
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Acked(10..11));
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Ignored);
     }
 
     #[test]
@@ -575,7 +619,7 @@ mod tests {
         for seq in 10..13 {
             publish(&mut session, seq, Qos::AtLeastOnce);
         }
-        session.handle(Incoming::PubAck(2), NOW);
+        session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW);
         assert_eq!(session.disconnected(false), None);
         assert_eq!(session.connected(true, 0, NOW), 0);
         assert_eq!((session.free(), session.free_status()), (0, 0), "the old comes first");
@@ -597,7 +641,7 @@ mod tests {
     fn a_lost_session_gets_the_window_under_fresh_ids() {
         let mut session = Session::new(4);
         let old: Vec<u16> = (10..13).map(|seq| publish(&mut session, seq, Qos::ExactlyOnce)).collect();
-        session.handle(Incoming::PubRec(old[0]), NOW);
+        session.handle(Incoming::PubRec(old[0], Reason::SUCCESS), NOW);
         assert_eq!(session.disconnected(false), None);
         assert_eq!(session.connected(false, 0, NOW), 3);
         let again = resends(&mut session);
@@ -618,8 +662,8 @@ mod tests {
         session.connected(true, 0, NOW);
         assert_eq!(resends(&mut session).len(), 1);
         assert_eq!(session.free_status(), STATUS_WINDOW);
-        assert_eq!(session.handle(Incoming::PubAck(1), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubAck(1, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
     }
 
     #[test]
@@ -645,13 +689,13 @@ mod tests {
         while session.free() > 0 {
             let id = publish(&mut session, 1, Qos::AtLeastOnce);
             assert_ne!(id, 1, "the id of the first is in use");
-            session.handle(Incoming::PubAck(id), NOW);
+            session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW);
             sent += 1;
         }
         assert!(sent > 60_000);
         assert!(session.free_status() > 0);
         assert_eq!(session.ack_due(), Some(NOW.after(ACK_DEADLINE)), "it counts as hung");
-        session.handle(Incoming::PubAck(1), BootTime(5));
+        session.handle(Incoming::PubAck(1, Reason::SUCCESS), BootTime(5));
         assert_eq!((session.free(), session.ack_due()), (2, None));
     }
 
@@ -669,7 +713,7 @@ mod tests {
         session.connected(true, 0, NOW);
         assert_eq!(session.gone(first, NOW), Outcome::Release(first));
         assert_eq!(session.gone(second, NOW), Outcome::Acked(11..12));
-        assert_eq!(session.handle(Incoming::PubComp(first), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubComp(first, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
     }
 
     #[test]
@@ -689,7 +733,7 @@ mod tests {
             assert_eq!(session.next_resend(), None, "first it is to be seen whether the broker takes anything");
             let status = session.next_id();
             session.sent_status(NOW);
-            assert_eq!(session.handle(Incoming::PubAck(status), NOW), Outcome::StatusAcked);
+            assert_eq!(session.handle(Incoming::PubAck(status, Reason::SUCCESS), NOW), Outcome::StatusAcked);
             let sent = resends(&mut session);
             assert_eq!(sent.len(), 1, "{sent:?}");
             let Resend::Publish { message, .. } = &sent[0] else { panic!("{sent:?}") };
@@ -726,12 +770,12 @@ mod tests {
         }
         let status = session.next_id();
         session.sent_status(NOW);
-        session.handle(Incoming::PubAck(status), NOW);
+        session.handle(Incoming::PubAck(status, Reason::SUCCESS), NOW);
         for id in 1..=3 {
             assert_eq!(session.free(), 0);
             assert_eq!(resends(&mut session).len(), 1);
             assert_eq!(
-                session.handle(Incoming::PubAck(id), NOW),
+                session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW),
                 Outcome::Acked(9 + u64::from(id)..10 + u64::from(id))
             );
         }
