@@ -30,7 +30,7 @@ use super::{Feed, Fill, Output};
 const WINDOW: u16 = 4;
 const FLUSH: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     /// So many records are taken.
     Take(u8),
