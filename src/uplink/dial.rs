@@ -120,3 +120,24 @@ fn socket(address: SocketAddr, config: &UplinkConfig) -> Result<TcpSocket, Failu
     rustix::net::sockopt::set_tcp_user_timeout(&socket, millis).map_err(|error| lost(error.into()))?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Qos;
+    use crate::uplink::scripted::{any_port, config, run};
+
+    #[test]
+    fn the_kernel_gives_up_in_time() {
+        run(async {
+            for (keep_alive, millis) in [(0, 10_000), (30, 45_000), (65_535, 300_000)] {
+                let mut config = config(Qos::AtLeastOnce, 1);
+                config.keep_alive = Duration::from_secs(keep_alive);
+                config.interface = Some("lo".to_owned());
+                let socket = socket(any_port(), &config).expect("a socket");
+                assert_eq!(rustix::net::sockopt::tcp_user_timeout(&socket), Ok(millis));
+                assert_eq!(socket.device().expect("readable").as_deref(), Some(&b"lo"[..]));
+            }
+        });
+    }
+}

@@ -50,6 +50,9 @@ pub enum WebSocketError {
         /// What we asked for, without query.
         path: String,
     },
+    /// It says nothing.
+    #[error("the server closed the connection instead of opening a WebSocket: is this a WebSocket's port?")]
+    Closed,
     /// Anything else.
     #[error("no WebSocket: {0}")]
     Other(String),
@@ -82,6 +85,8 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let path = || path.split('?').next().unwrap_or_default().to_owned();
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((socket, _)) => Ok(Ok(Socket { socket, unread: Bytes::new() })),
+        Err(Error::Io(error)) if is_end(&error) => Ok(Err(WebSocketError::Closed)),
+        Err(Error::Protocol(ProtocolError::HandshakeIncomplete)) => Ok(Err(WebSocketError::Closed)),
         Err(Error::Io(error)) => Err(error),
         Err(Error::Http(answer)) => Ok(Err(WebSocketError::Status { status: answer.status().as_u16(), path: path() })),
         Err(Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_))) => {
@@ -89,6 +94,11 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Err(error) => Ok(Err(other(&error))),
     }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// The bytes of the binary messages of a WebSocket.
@@ -262,11 +272,12 @@ mod tests {
             ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "HTTP status 404"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "HTTP status 200"),
             ("SSH-2.0-server\r\n\r\n", "no WebSocket"),
+            ("", "is this a WebSocket's port?"),
         ] {
             let (ours, mut theirs) = tokio::io::duplex(4_096);
             let server = async {
                 theirs.write_all(answer.as_bytes()).await.expect("written");
-                theirs
+                (!answer.is_empty()).then_some(theirs)
             };
             let url = url();
             let client = connect(&url, "/mqtt?token=x", 1_024, ours);

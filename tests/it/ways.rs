@@ -59,7 +59,7 @@ fn a_port_without_websocket_is_named() {
     let gateway = Gateway::new();
     configure(&gateway, &format!("url = \"ws://127.0.0.1:{}/mqtt\"", broker.port()));
     let mut agent = gateway.run();
-    agent.wait_log("WARN");
+    agent.wait_log("is this a WebSocket's port?");
     assert!(!agent.log.text().contains(" connected"), "log:\n{}", agent.log.text());
     assert_eq!(agent.terminate(), Exit::Code(0), "log:\n{}", agent.log.text());
 }
