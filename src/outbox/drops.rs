@@ -114,7 +114,7 @@ pub struct Dropped {
 
 impl Dropped {
     /// Takes up others of the same kind.
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, other: &Self) {
         self.when = match (self.when, other.when) {
             (Some((first, last)), Some((other_first, other_last))) => {
                 let first = if other.span.start < self.span.start { other_first } else { first };
@@ -144,7 +144,7 @@ impl Drops {
             (kind.2, dropped.sensor) = (None, None);
         }
         match self.0.get_mut(&kind) {
-            Some(known) => known.merge(dropped),
+            Some(known) => known.merge(&dropped),
             None => drop(self.0.insert(kind, dropped)),
         }
     }

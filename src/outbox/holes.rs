@@ -29,10 +29,11 @@ fn written() -> (Rig, u32) {
     outbox.cursor("home");
     let mut next = 0;
     for round in 0..60 {
-        for number in next..next + if round % 20 == 0 { 3500 } else { 20 } {
+        let end = next + if round % 20 == 0 { 3500 } else { 20 };
+        for number in next..end {
             outbox.append(rig.now, None, record(number));
-            next = number + 1;
         }
+        next = end;
         outbox.commit(rig.now);
         rig.wait(SECOND);
         rig.flush(&mut outbox);
