@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock};
-use crate::config::{Gateway, Qos, UplinkConfig};
+use crate::config::{Gateway, UplinkConfig};
 use crate::outbox::Outbox;
 
 use backoff::Backoff;
@@ -33,9 +33,11 @@ use feed::Feed;
 use link::{Link, Manners};
 use packet::{Accepted, ConnectSettings, Will};
 use status::{Board, CertificateInfo, Info};
+use terms::WillForm;
 
 pub use failure::Failure;
 
+pub mod alias;
 pub mod backoff;
 pub mod counters;
 pub mod dating;
@@ -176,7 +178,13 @@ pub async fn watch_clock(hub: Rc<Hub>) {
 /// Never ends before that: whatever fails is tried again. The outbox is to be closed after it.
 pub async fn run(config: UplinkConfig, hub: Rc<Hub>, mut stop: watch::Receiver<Option<BootTime>>) {
     let mut feed = Feed::new(&config, &hub);
-    let mut uplink = Uplink { certificates: Certificates::default(), causes: Vec::new(), config, hub: hub.clone() };
+    let mut uplink = Uplink {
+        certificates: Certificates::default(),
+        causes: Vec::new(),
+        config,
+        hub: hub.clone(),
+        will: WillForm::default(),
+    };
     uplink.keep_connected(&mut feed, &mut stop).await;
     feed.close(&mut hub.outbox.borrow_mut(), hub.clock.boot());
 }
@@ -191,6 +199,7 @@ struct Uplink {
     certificates: Certificates,
     /// What has failed since the last stable connection.
     causes: Vec<String>,
+    will: WillForm,
 }
 
 impl Uplink {
@@ -264,9 +273,9 @@ impl Uplink {
             keep_alive: config.keep_alive,
             clean_session,
             max_packet: config.max_packet,
-            will: Will { topic: &will, payload: status::LOST, qos: Qos::AtLeastOnce, retain: true },
+            will: Will { topic: &will, payload: status::LOST, qos: self.will.qos, retain: self.will.retain },
         };
-        let accepted = link.connect(&settings).await?;
+        let accepted = link.connect(&settings).await.inspect_err(|failure| self.will.learn(failure))?;
         Ok((link, accepted))
     }
 

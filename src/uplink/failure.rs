@@ -69,6 +69,9 @@ pub enum Failure {
     /// The broker ended the connection and said why.
     #[error("the broker ended the connection: {}{}", .0, remedy(.0))]
     Disconnected(Reason),
+    /// Our packet ids stand for other messages at the broker.
+    #[error("the broker holds another message under a packet id of ours: its session is not ours, and is discarded")]
+    IdInUse,
     /// The connection is lost.
     #[error("the connection is lost: {0}")]
     Lost(String),
@@ -78,6 +81,19 @@ pub enum Failure {
     /// It answers, but takes nothing.
     #[error("the broker has acknowledged nothing for {} s", ACK_DEADLINE.as_secs())]
     Hung,
+}
+
+impl Failure {
+    /// What to tell the broker before the connection is closed, if it is to blame (MQTT 5, 4.13.1).
+    #[must_use]
+    pub fn blame(&self) -> Option<Reason> {
+        match self {
+            Self::Malformed(Malformed::TooLarge { .. }) => Some(Reason::PACKET_TOO_LARGE),
+            Self::Malformed(Malformed::NotMqtt(_)) => Some(Reason::MALFORMED_PACKET),
+            Self::OutOfPlace => Some(Reason::PROTOCOL_ERROR),
+            _ => None,
+        }
+    }
 }
 
 fn refusal(reason: &Reason, version: MqttVersion, client_id: &str, username: &str) -> String {
@@ -96,6 +112,8 @@ fn refusal(reason: &Reason, version: MqttVersion, client_id: &str, username: &st
              brokers say it this way), or its access rules do not admit us"
         ),
         0x88 => "the broker is there but says that its service is unavailable".to_owned(),
+        0x9a => "the broker retains no messages: the will is sent without that from now on".to_owned(),
+        0x9b => "the broker takes messages at QoS 0 only: the will is sent so from now on".to_owned(),
         _ => return format!("the broker refuses the connection: {reason}{}", remedy(reason)),
     };
     match reason.said() {

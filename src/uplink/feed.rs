@@ -16,7 +16,7 @@ use crate::outbox::{CursorId, Entry, Outbox, Seq};
 use super::counters::Counters;
 use super::dating::Date;
 use super::encode::{Encoder, Settings};
-use super::packet::{self, Accepted, Head, Incoming};
+use super::packet::{self, Accepted, Head, Incoming, Reason};
 use super::saved::{self, Origin, Saved};
 use super::session::{Outcome, Resend, Session};
 use super::status::Version;
@@ -159,12 +159,25 @@ impl Feed {
         if !session_present {
             self.broker_forgot();
         }
-        self.terms.agree(accepted.limits.clone());
-        self.session.set_limits(self.terms.window(), self.terms.receive_maximum());
+        for remark in self.terms.agree(accepted.limits.clone()) {
+            tracing::warn!(uplink = self.terms.uplink(), "{remark}");
+        }
+        self.start_over_at_qos_0();
+        self.session.set_limits(self.terms.window(), self.terms.limits());
         let possible = self.session.connected(session_present, now);
         self.counters.possible_duplicates.add(possible);
         self.counters.connects.add(1);
         self.status_seen = 0;
+    }
+
+    /// A broker that takes nothing above QoS 0 gets what is in flight like anything else that waits.
+    fn start_over_at_qos_0(&mut self) {
+        if self.terms.limits().max_qos == Qos::AtMostOnce && self.session.in_flight() > 0 {
+            self.counters.possible_duplicates.add(self.session.in_flight() as u64);
+            self.session = self.session.emptied();
+            self.restored.clear();
+            self.next = 0;
+        }
     }
 
     /// The connection is gone.
@@ -419,6 +432,15 @@ impl Feed {
         now: BootTime,
     ) -> Result<(), Failure> {
         match packet {
+            Incoming::PubAck(_, reason) | Incoming::PubRec(_, reason)
+                if reason.is(&Reason::PACKET_IDENTIFIER_IN_USE) =>
+            {
+                // The message is not to blame: the sessions at both ends are not each other's (MQTT 5, 4.3.3 and
+                // table 2-6). The broker is made to forget its own.
+                self.known = false;
+                self.dirty = true;
+                return Err(Failure::IdInUse);
+            }
             Incoming::PubAck(..) | Incoming::PubRec(..) | Incoming::PubComp(..) => {
                 match self.session.handle(packet, now) {
                     Outcome::Acked(seqs) => {
@@ -429,7 +451,9 @@ impl Feed {
                     Outcome::Refused(seqs, reason) => {
                         self.refuse(outbox, seqs, &format!("the broker refuses it: {reason}"), now);
                     }
-                    Outcome::StatusRefused(reason) => tracing::warn!("the broker refuses a message of state: {reason}"),
+                    Outcome::StatusRefused(reason) => {
+                        tracing::warn!(uplink = self.terms.uplink(), "the broker refuses a message of state: {reason}")
+                    }
                     Outcome::StatusAcked => {}
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }

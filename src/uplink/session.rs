@@ -16,7 +16,7 @@ use crate::clock::BootTime;
 use crate::config::{PayloadShape, Qos};
 use crate::outbox::Seq;
 
-use super::packet::{Incoming, Reason};
+use super::packet::{Incoming, Limits, Reason};
 
 /// A broker that leaves the oldest message unacknowledged for so long while the link is alive is taken for hung:
 /// the connection is made anew, and the message sent again.
@@ -116,6 +116,8 @@ pub struct Session {
     limit: usize,
     /// How many messages of any kind the broker takes at a time on this connection (MQTT 5, 4.9).
     quota: usize,
+    /// The highest quality of service that it takes.
+    max_qos: Qos,
     /// How many of them it has.
     outstanding: usize,
     slots: VecDeque<Slot>,
@@ -146,6 +148,7 @@ impl Session {
         Self {
             limit: usize::from(inflight).clamp(1, IDS - STATUS_WINDOW),
             quota: IDS,
+            max_qos: Qos::ExactlyOnce,
             outstanding: 0,
             slots,
             first_id,
@@ -160,10 +163,17 @@ impl Session {
     }
 
     /// What holds on the connection that is about to be [`connected`](Self::connected): so many readings may be in
-    /// flight, and so many messages of any kind.
-    pub fn set_limits(&mut self, inflight: u16, quota: u16) {
+    /// flight, and what the broker allows.
+    pub fn set_limits(&mut self, inflight: u16, limits: &Limits) {
         self.limit = usize::from(inflight).clamp(1, IDS - STATUS_WINDOW);
-        self.quota = usize::from(quota.max(1));
+        self.quota = usize::from(limits.receive_maximum.max(1));
+        self.max_qos = limits.max_qos;
+    }
+
+    /// The session without anything in flight: what was is not to be sent again under its packet id.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self::with_slots(u16::try_from(self.limit).unwrap_or(u16::MAX), self.next_id(), VecDeque::new())
     }
 
     pub(super) fn slots(&self) -> (u16, &VecDeque<Slot>) {
@@ -190,6 +200,16 @@ impl Session {
             }
             possible_duplicates = self.readings as u64;
             self.changed = true;
+        }
+        if self.max_qos < Qos::ExactlyOnce {
+            for slot in &mut self.slots {
+                if let Slot::Reading(reading) = slot
+                    && reading.stage == Stage::Receive
+                {
+                    reading.stage = Stage::Acknowledge;
+                    self.changed = true;
+                }
+            }
         }
         self.resend = 0..self.slots.len();
         possible_duplicates
