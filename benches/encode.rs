@@ -11,7 +11,7 @@ use vigie::outbox::{Body, Entry};
 use vigie::reading::{Descriptor, Finite, Kind, Location, Quantity, Value};
 use vigie::topic::Template;
 use vigie::uplink::dating::Date;
-use vigie::uplink::encode::{Encoder, Settings};
+use vigie::uplink::encode::{Encoder, Part, Settings};
 use vigie::uplink::packet::{self, Form, Head, Incoming, Reason};
 use vigie::uplink::saved::{self, Origin};
 use vigie::uplink::session::Session;
@@ -54,16 +54,17 @@ fn entry() -> Entry {
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Encoder::new(Settings { template, shape, retain: true })
+    Encoder::new(Settings { template, shape, retain: true, backlog_topic: None })
 }
 
 fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
     let (mut encoder, entry) = (encoder(shape), entry());
     let seqs = if shape == PayloadShape::Sensor { entry.seqs() } else { 1_042..1_043 };
+    let part = Part { seqs, shape, date: DATE, backlog: false };
     let mut out = BytesMut::with_capacity(64 * 1_024);
     bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
         out.clear();
-        let message = encoder.message(black_box(&entry), &seqs, shape, DATE).expect("a message");
+        let message = encoder.message(black_box(&entry), &part).expect("a message");
         let head = Head {
             topic: message.topic,
             qos: Qos::AtLeastOnce,
@@ -100,11 +101,11 @@ fn sensor(bencher: Bencher) {
 #[divan::bench]
 fn quantity_by_the_codec(bencher: Bencher) {
     let (mut encoder, entry) = (encoder(PayloadShape::Quantity), entry());
+    let part = Part { seqs: 1_042..1_043, shape: PayloadShape::Quantity, date: DATE, backlog: false };
     let mut out = BytesMut::with_capacity(64 * 1_024);
     bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
         out.clear();
-        let message =
-            encoder.message(black_box(&entry), &(1_042..1_043), PayloadShape::Quantity, DATE).expect("a message");
+        let message = encoder.message(black_box(&entry), &part).expect("a message");
         let mut payload = BytesMut::with_capacity(256);
         message.write(&mut payload);
         let mut publish = Publish::from_bytes(message.topic, QoS::AtLeastOnce, Bytes::from(payload));
@@ -124,7 +125,7 @@ fn session_turn(bencher: Bencher) {
     let mut acked = 1_u16;
     bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
         while session.free() > 0 {
-            session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::AtLeastOnce, now);
+            session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::AtLeastOnce, false, now);
             seq += 1;
         }
         black_box(saved::save(&session, origin, true, false));

@@ -11,7 +11,7 @@
 //! makes one write to the outbox's tail and one to the socket.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock};
 use crate::config::{Gateway, UplinkConfig};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Seq};
 
 use backoff::Backoff;
 use counters::Counters;
@@ -32,6 +32,7 @@ use expiry::{Expiry, Warnings};
 use feed::Feed;
 use link::{Link, Manners};
 use packet::{Accepted, ConnectSettings, Will};
+use refused::RefusedMessage;
 use status::{Board, CertificateInfo, Info};
 use terms::WillForm;
 
@@ -50,7 +51,9 @@ pub mod keepalive;
 pub mod link;
 #[cfg(test)]
 mod model;
+pub mod pace;
 pub mod packet;
+pub mod refused;
 pub mod saved;
 #[cfg(test)]
 mod scripted;
@@ -66,6 +69,12 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a certificate expires soon, on a connection that lasts.
 const EXPIRY_CHECK: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What was taken so shortly before a connection was up is live all the same.
+pub const LIVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Times that are remembered to tell what was taken within [`LIVE_WITHIN`].
+const MARKS: u32 = 25;
 
 /// So many different causes of failure are remembered, so that each is logged once until a connection
 /// has been stable.
@@ -86,6 +95,8 @@ pub struct Hub {
     info: RefCell<Info>,
     dating: RefCell<Dating>,
     work: watch::Sender<()>,
+    /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
+    marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
 }
 
@@ -101,6 +112,8 @@ impl Hub {
         tail_found: bool,
     ) -> Rc<Self> {
         let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        // What an earlier run took is backlog.
+        let marks = VecDeque::from([(BootTime(0), outbox.end())]);
         let hub = Rc::new(Self {
             outbox: RefCell::new(outbox),
             clock,
@@ -111,6 +124,7 @@ impl Hub {
             info: RefCell::new(info),
             dating: RefCell::new(dating),
             work: watch::Sender::new(()),
+            marks: RefCell::new(marks),
             counters: RefCell::default(),
         });
         hub.set_state(&hub.topic("availability"), status::ONLINE);
@@ -126,7 +140,37 @@ impl Hub {
 
     /// Records were committed: the uplinks look for them.
     pub fn appended(&self) {
+        let (now, end) = (self.clock.boot(), self.outbox.borrow().end());
+        let marks = &mut *self.marks.borrow_mut();
+        // The last mark is always the newest; those before it lie apart.
+        if let [.., (before, _), _] = *marks.make_contiguous()
+            && now.since(before) < LIVE_WITHIN / MARKS
+        {
+            marks.pop_back();
+        }
+        marks.push_back((now, end));
+        while marks.get(1).is_some_and(|(then, _)| now.since(*then) >= LIVE_WITHIN) {
+            marks.pop_front();
+        }
         self.work.send_replace(());
+    }
+
+    /// What lies below this position is backlog for a connection that is made now.
+    fn live_from(&self) -> Seq {
+        let (now, marks) = (self.clock.boot(), self.marks.borrow());
+        let old = marks.iter().rev().find(|(then, _)| now.since(*then) >= LIVE_WITHIN);
+        old.or(marks.front()).map_or(0, |(_, end)| *end)
+    }
+
+    /// Writes messages that a broker refuses into their folder, on another thread.
+    fn put_aside(&self, messages: Vec<RefusedMessage>) {
+        let folder = self.outbox.borrow().folder().join(refused::FOLDER);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = refused::put_aside(&folder, &messages) {
+                let (folder, messages) = (folder.display(), messages.len());
+                tracing::warn!(%folder, messages, "refused messages cannot be put aside and are gone: {error}");
+            }
+        });
     }
 
     /// Publishes state on a topic, retained, if it is news.
@@ -217,7 +261,7 @@ impl Uplink {
                 Ok(link) => {
                     let up = self.hub.clock.boot();
                     let ended = self.serve(link, feed, stop).await;
-                    feed.disconnected();
+                    feed.disconnected(&self.hub, ended.as_ref().is_err_and(Failure::may_be_a_message));
                     let lasted = self.hub.clock.boot().since(up);
                     backoff.was_up(lasted);
                     if lasted >= backoff::STABLE {
@@ -255,7 +299,7 @@ impl Uplink {
         }
         let session_present = accepted.session_present;
         tracing::info!(uplink = self.config.name, broker = %self.config.url, session_present, "connected");
-        feed.connected(&accepted, self.hub.clock.boot());
+        feed.connected(&accepted, self.hub.live_from(), self.hub.clock.boot());
         Ok(link)
     }
 

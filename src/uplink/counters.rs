@@ -15,6 +15,10 @@ pub struct Counters {
     pub possible_duplicates: Count,
     /// Readings that cannot be sent to this broker: too large, or a topic that no broker accepts.
     pub refused: Count,
+    /// Readings that were older than `max_age` when it was their turn.
+    pub expired: Count,
+    /// Readings of the backlog that were passed over because there is a newer one (`backlog = "latest"`).
+    pub superseded: Count,
     /// Acknowledgements that nothing waited for.
     pub unexpected: Count,
     /// Connections that the broker accepted.

@@ -84,6 +84,19 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// May the broker have ended the connection over a message of ours? It did not say, or named a reason that a
+    /// message may be.
+    #[must_use]
+    pub fn may_be_a_message(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Disconnected(reason) => {
+                matches!(reason.code(), 0x80..=0x83 | 0x87 | 0x90 | 0x94 | 0x95 | 0x99..=0x9b)
+            }
+            _ => false,
+        }
+    }
+
     /// What to tell the broker before the connection is closed, if it is to blame (MQTT 5, 4.13.1).
     #[must_use]
     pub fn blame(&self) -> Option<Reason> {

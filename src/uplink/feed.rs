@@ -5,35 +5,37 @@
 
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
-use crate::config::{PayloadShape, Qos, UplinkConfig};
+use crate::config::{Backlog, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
 use super::counters::Counters;
-use super::dating::Date;
-use super::encode::{Encoder, Settings};
+use super::encode::{Encoder, Part, Settings};
+use super::pace::Pace;
 use super::packet::{self, Accepted, Head, Incoming, Reason};
+use super::refused::{Quarantine, RefusedMessage};
 use super::saved::{self, Origin, Saved};
-use super::session::{Outcome, Resend, Session};
+use super::session::{InFlight, Outcome, Session};
 use super::status::Version;
 use super::terms::Terms;
 use super::{Failure, Hub};
 
+use latest::Latest;
+use selection::Selector;
+
+mod latest;
+mod refusal;
+mod resend;
+mod selection;
+mod streams;
+#[cfg(test)]
+mod tests;
+
 /// No more messages are encoded while so many bytes wait to be written to the socket.
 pub const OUTPUT_LIMIT: usize = 64 * 1_024;
-
-/// Records that are taken from the outbox at a time.
-const READ_CHUNK: usize = 64;
-
-/// When records wait that cannot be read from disk at the moment, it is tried again so much later.
-const READ_AGAIN: Duration = Duration::from_secs(1);
-
-/// Messages that cannot be sent are logged at most so often; all are counted.
-const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Bytes on their way to the socket of one connection.
 #[derive(Debug, Default)]
@@ -75,6 +77,7 @@ pub struct Fill {
 /// What one uplink has sent and has still to send. Outlives connections.
 #[derive(Debug)]
 pub struct Feed {
+    uplink: String,
     session: Session,
     encoder: Encoder,
     cursor: CursorId,
@@ -86,16 +89,26 @@ pub struct Feed {
     known: bool,
     /// Has it come to an orderly end?
     closed: bool,
-    /// Everything unacknowledged before this position is in flight.
-    next: Seq,
-    /// Positions that were in flight when the agent started, sorted.
-    restored: Vec<Range<Seq>>,
+    selector: Selector,
+    backlog: Backlog,
+    pace: Pace,
+    /// Positions below it are the backlog of this connection, the others are live.
+    live_from: Seq,
+    /// Where each stream goes on: everything unacknowledged before it, down to the stream's beginning, is in flight.
+    next: streams::Next,
+    /// Positions that were in flight when the connection was made, sorted.
+    in_slots: Vec<Range<Seq>>,
+    latest: Option<Latest>,
     entries: Vec<Entry>,
     /// Acknowledged by the broker, not yet told to the outbox.
     acked: Range<Seq>,
     status_seen: Version,
     /// Was anything told to the outbox since the last commit?
     dirty: bool,
+    quarantine: Quarantine,
+    /// What the broker has refused since the last [`fill`](Self::fill): at most the window.
+    answered_no: Vec<(InFlight, Reason)>,
+    refused: Vec<RefusedMessage>,
     refused_logged: Option<BootTime>,
     counters: Rc<Counters>,
 }
@@ -115,10 +128,14 @@ impl Feed {
             .and_then(|stored| Saved::restore(stored, window))
             .filter(|saved| saved.is_current(&origin, hub.tail_found))
             .map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
-        let mut restored: Vec<Range<Seq>> = session.readings_in_flight().collect();
-        restored.sort_by_key(|seqs| seqs.start);
-        let settings = Settings { template: hub.gateway.topic.clone(), shape: config.payload, retain: config.retain };
+        let settings = Settings {
+            template: hub.gateway.topic.clone(),
+            shape: config.payload,
+            retain: config.retain,
+            backlog_topic: config.backlog.topic.clone(),
+        };
         let mut feed = Self {
+            uplink: config.name.clone(),
             session,
             encoder: Encoder::new(settings),
             cursor,
@@ -127,12 +144,20 @@ impl Feed {
             origin,
             known,
             closed: false,
-            next: 0,
-            restored,
+            selector: Selector::new(config.selection.clone()),
+            pace: Pace::new(config.backlog.rate),
+            backlog: config.backlog.clone(),
+            live_from: 0,
+            next: streams::Next::default(),
+            in_slots: Vec::new(),
+            latest: None,
             entries: Vec::new(),
             acked: 0..0,
             status_seen: 0,
             dirty: true,
+            quarantine: Quarantine::default(),
+            answered_no: Vec::new(),
+            refused: Vec::new(),
             refused_logged: None,
             counters: hub.counters(&config.name),
         };
@@ -153,39 +178,33 @@ impl Feed {
         self.dirty = true;
     }
 
-    /// The broker accepted the connection.
-    pub fn connected(&mut self, accepted: &Accepted, now: BootTime) {
+    /// The broker accepted the connection. What lies below `live_from` is its backlog.
+    pub fn connected(&mut self, accepted: &Accepted, live_from: Seq, now: BootTime) {
         let session_present = accepted.session_present;
         if !session_present {
             self.broker_forgot();
         }
         for remark in self.terms.agree(accepted.limits.clone()) {
-            tracing::warn!(uplink = self.terms.uplink(), "{remark}");
+            tracing::warn!(uplink = self.uplink, "{remark}");
         }
-        self.start_over_at_qos_0();
+        if self.terms.limits().max_qos == Qos::AtMostOnce && self.session.in_flight() > 0 {
+            // What is in flight has no packet id any more: it is sent like anything else that waits.
+            self.counters.possible_duplicates.add(self.session.in_flight() as u64);
+            self.session = self.session.emptied();
+        }
         self.session.set_limits(self.terms.window(), self.terms.limits());
-        let possible = self.session.connected(session_present, now);
+        let possible = self.session.connected(session_present, live_from, now);
         self.counters.possible_duplicates.add(possible);
         self.counters.connects.add(1);
         self.status_seen = 0;
+        self.start_streams(live_from, now);
     }
 
-    /// A broker that takes nothing above QoS 0 gets what is in flight like anything else that waits.
-    fn start_over_at_qos_0(&mut self) {
-        if self.terms.limits().max_qos == Qos::AtMostOnce && self.session.in_flight() > 0 {
-            self.counters.possible_duplicates.add(self.session.in_flight() as u64);
-            self.session = self.session.emptied();
-            self.restored.clear();
-            self.next = 0;
-        }
-    }
-
-    /// The connection is gone.
-    pub fn disconnected(&mut self) {
-        self.session.disconnected();
-        if self.terms.qos() == Qos::AtMostOnce {
-            // What was not written is still unacknowledged.
-            self.next = 0;
+    /// The connection is gone. `closed`: the broker closed it without another reason, so that a message may be it.
+    pub fn disconnected(&mut self, hub: &Hub, closed: bool) {
+        self.settle_refusals(hub, &mut hub.outbox.borrow_mut(), hub.clock.boot());
+        if let Some(culprit) = self.session.disconnected(closed) {
+            self.refuse_culprit(hub, &culprit);
         }
     }
 
@@ -204,190 +223,31 @@ impl Feed {
     /// Encodes what may be sent now. Gives the time when to try again although nothing else happens until then.
     pub fn fill(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
         let outbox = &mut *hub.outbox.borrow_mut();
+        self.settle_refusals(hub, outbox, fill.now);
+        if self.session.is_alone() {
+            self.send_state(hub, output, fill.now);
+        }
         let again = self.resend(hub, outbox, output, fill.now);
         let all_state_sent = self.send_state(hub, output, fill.now);
         if again.is_some() || !fill.readings || !all_state_sent {
             return again;
         }
-        while output.has_room() && self.session.free() > 0 && self.next < outbox.end() {
-            let mut entries = std::mem::take(&mut self.entries);
-            entries.clear();
-            outbox.read(self.cursor, self.next, self.session.free().min(READ_CHUNK), &mut entries);
-            self.dirty |= entries.is_empty();
-            if entries.is_empty() {
-                self.entries = entries;
-                return self.after_empty_read(outbox, fill.now);
-            }
-            for entry in &entries {
-                let date = hub.dating.borrow().date(entry);
-                if matches!(date, Date::Uptime(boot, _) if boot == hub.boot) && fill.now < fill.hold_until {
-                    self.entries = entries;
-                    return Some(fill.hold_until);
-                }
-                if !self.send(outbox, output, entry, date, fill.now) {
-                    break;
-                }
-            }
-            self.entries = entries;
-        }
-        None
+        self.send_streams(hub, outbox, output, fill)
     }
 
-    /// There are later positions, but nothing can be read: all of them may be in flight, or the disk has a fault.
-    fn after_empty_read(&mut self, outbox: &Outbox, now: BootTime) -> Option<BootTime> {
-        let in_flight: u64 = self.session.readings_in_flight().map(|seqs| seqs.end - seqs.start).sum();
-        if outbox.backlog(self.cursor) <= in_flight {
-            self.next = outbox.end();
-            None
-        } else {
-            Some(now.after(READ_AGAIN))
-        }
-    }
-
-    /// Sends what is left of a record; `false` if there was no room for all of it.
-    fn send(&mut self, outbox: &mut Outbox, output: &mut Output, entry: &Entry, date: Date, now: BootTime) -> bool {
-        let seqs = entry.seqs();
-        let mut shape = self.encoder.shape(entry);
-        if shape == PayloadShape::Sensor {
-            // Of a record that was begun in the other shape, only the rest is sent.
-            if seqs.start >= self.next && seqs.clone().all(|seq| self.is_open(outbox, seq)) {
-                return self.send_one(outbox, output, entry, seqs, shape, date, now);
-            }
-            shape = PayloadShape::Quantity;
-        }
-        for seq in self.next.max(seqs.start)..seqs.end {
-            if !self.is_open(outbox, seq) {
-                self.next = seq + 1;
-            } else if !self.send_one(outbox, output, entry, seq..seq + 1, shape, date, now) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Neither acknowledged nor in flight since before the start.
-    fn is_open(&self, outbox: &Outbox, seq: Seq) -> bool {
-        let index = self.restored.partition_point(|seqs| seqs.end <= seq);
-        !self.restored.get(index).is_some_and(|seqs| seqs.contains(&seq)) && !outbox.is_acked(self.cursor, seq)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a message is just that: record, part, shape, date")]
-    fn send_one(
-        &mut self,
-        outbox: &mut Outbox,
-        output: &mut Output,
-        entry: &Entry,
-        seqs: Range<Seq>,
-        shape: PayloadShape,
-        date: Date,
-        now: BootTime,
-    ) -> bool {
-        if !output.has_room() || self.session.free() == 0 {
-            return false;
-        }
-        self.next = seqs.end;
-        let (qos, id) = (self.terms.qos(), self.session.next_id());
-        if let Err(why) = self.encode(output, entry, &seqs, shape, date, (qos, id, false)) {
-            self.refuse(outbox, seqs, &why, now);
-        } else {
-            self.counters.sent.add(1);
-            if qos == Qos::AtMostOnce {
-                self.session.queued(seqs, output.end());
-            } else {
-                self.session.sent(seqs, shape, qos, now);
-            }
-        }
-        true
-    }
-
-    fn encode(
-        &mut self,
-        output: &mut Output,
-        entry: &Entry,
-        seqs: &Range<Seq>,
-        shape: PayloadShape,
-        date: Date,
-        (qos, id, dup): (Qos, u16, bool),
-    ) -> Result<(), String> {
-        let Some(message) = self.encoder.message(entry, seqs, shape, date) else {
+    fn encode(&mut self, output: &mut Output, entry: &Entry, part: &Part, ids: Ids) -> Result<(), String> {
+        let Some(message) = self.encoder.message(entry, part) else {
             return Err("its topic is empty, too long, or has a wildcard in it".to_owned());
         };
+        if self.quarantine.holds(message.topic, ids.now) {
+            return Err(format!("{}: a message on this topic made the broker close the connection", message.topic));
+        }
+        let Ids { qos, id, dup, .. } = ids;
         let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
         let head = Head { topic, qos, retain, dup, id, reading, expiry: None };
         self.terms
             .put_publish(&mut output.buffer, head, |out| message.write(out))
             .map_err(|error| format!("{topic}: {error}"))
-    }
-
-    /// A message that can never be sent must not stop those behind it.
-    fn refuse(&mut self, outbox: &mut Outbox, seqs: Range<Seq>, why: &str, now: BootTime) {
-        self.counters.refused.add(1);
-        if self.refused_logged.is_none_or(|last| now.since(last) >= REFUSED_LOG_INTERVAL) {
-            self.refused_logged = Some(now);
-            tracing::warn!(position = seqs.start, "a message cannot be sent and is dropped: {why}");
-        }
-        outbox.ack(self.cursor, seqs);
-        self.dirty = true;
-    }
-
-    /// Sends again what was in flight when the last connection was lost. Gives the time when to go on if something
-    /// cannot be read from disk at the moment.
-    fn resend(&mut self, hub: &Hub, outbox: &mut Outbox, output: &mut Output, now: BootTime) -> Option<BootTime> {
-        while output.has_room() {
-            let Resend::Publish { id, seqs, shape, qos, dup } = (match self.session.next_resend()? {
-                Resend::Release(id) => {
-                    packet::put_pubrel(&mut output.buffer, id);
-                    self.session.resent();
-                    continue;
-                }
-                publish @ Resend::Publish { .. } => publish,
-            }) else {
-                unreachable!("the other variant is handled above")
-            };
-            let Some(index) = self.find(outbox, seqs.start) else {
-                if !outbox.is_acked(self.cursor, seqs.start) {
-                    return Some(now.after(READ_AGAIN));
-                }
-                self.give_up(outbox, id, now);
-                continue;
-            };
-            let entries = std::mem::take(&mut self.entries);
-            let date = hub.dating.borrow().date(&entries[index]);
-            let encoded = self.encode(output, &entries[index], &seqs, shape, date, (qos, id, dup));
-            self.entries = entries;
-            match encoded {
-                Ok(()) => {
-                    self.counters.replayed.add(1);
-                    self.session.resent();
-                }
-                Err(why) => {
-                    self.refuse(outbox, seqs, &why, now);
-                    self.give_up(outbox, id, now);
-                }
-            }
-        }
-        None
-    }
-
-    /// The message of this packet id cannot be sent again.
-    fn give_up(&mut self, outbox: &mut Outbox, id: u16, now: BootTime) {
-        // Where it is to be released, the slot stays, now waiting for PUBCOMP: `resend` comes to it again.
-        if let Outcome::Acked(seqs) = self.session.gone(id, now) {
-            self.acked(outbox, seqs);
-        }
-    }
-
-    /// The index in `entries` of the record with this position; they are read if need be.
-    fn find(&mut self, outbox: &mut Outbox, seq: Seq) -> Option<usize> {
-        let look = |entries: &[Entry]| {
-            let index = entries.partition_point(|entry| entry.seqs().end <= seq);
-            entries.get(index).is_some_and(|entry| entry.seqs().contains(&seq)).then_some(index)
-        };
-        look(&self.entries).or_else(|| {
-            self.entries.clear();
-            outbox.read(self.cursor, seq, READ_CHUNK, &mut self.entries);
-            look(&self.entries)
-        })
     }
 
     /// Sends state that the broker has not yet; says whether that is all of it.
@@ -435,24 +295,23 @@ impl Feed {
             Incoming::PubAck(_, reason) | Incoming::PubRec(_, reason)
                 if reason.is(&Reason::PACKET_IDENTIFIER_IN_USE) =>
             {
-                // The message is not to blame: the sessions at both ends are not each other's (MQTT 5, 4.3.3 and
-                // table 2-6). The broker is made to forget its own.
+                // The message is not to blame: the sessions at both ends are not each other's (MQTT 5, table 2-6).
+                // The broker is made to forget its own.
                 self.known = false;
                 self.dirty = true;
                 return Err(Failure::IdInUse);
             }
-            Incoming::PubAck(..) | Incoming::PubRec(..) | Incoming::PubComp(..) => {
+            Incoming::PubAck(id, _) | Incoming::PubRec(id, _) | Incoming::PubComp(id, _) => {
+                self.pace.acknowledged(id, self.session.limit(), now);
                 match self.session.handle(packet, now) {
                     Outcome::Acked(seqs) => {
                         self.counters.acknowledged.add(1);
                         self.acked(outbox, seqs);
                     }
                     Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
-                    Outcome::Refused(seqs, reason) => {
-                        self.refuse(outbox, seqs, &format!("the broker refuses it: {reason}"), now);
-                    }
+                    Outcome::Refused(message, reason) => self.answered_no.push((message, reason)),
                     Outcome::StatusRefused(reason) => {
-                        tracing::warn!(uplink = self.terms.uplink(), "the broker refuses a message of state: {reason}")
+                        tracing::warn!(uplink = self.uplink, "the broker refuses a message of state: {reason}");
                     }
                     Outcome::StatusAcked => {}
                     Outcome::Ignored => self.counters.unexpected.add(1),
@@ -503,7 +362,7 @@ impl Feed {
         self.tell_acked(outbox);
         if self.session.take_changed() || self.dirty {
             outbox.put_state(&self.state_key, Some(saved::save(&self.session, self.origin, self.known, self.closed)));
-            outbox.set_in_flight(self.cursor, &[self.session.span()]);
+            outbox.set_in_flight(self.cursor, &self.session.spans(self.live_from));
             outbox.commit(now);
             self.dirty = false;
         }
@@ -519,4 +378,13 @@ impl Feed {
 
 fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
     Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None }
+}
+
+/// Under which packet id a message goes out, and when.
+#[derive(Clone, Copy, Debug)]
+struct Ids {
+    qos: Qos,
+    id: u16,
+    dup: bool,
+    now: BootTime,
 }

@@ -263,6 +263,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         let again = feed.fill(hub, &mut link.output, fill);
         phase = advance(phase, *stop.borrow_and_update(), feed, &mut link.output, manners, now);
         feed.commit(&mut hub.outbox.borrow_mut(), now);
+        let refused = feed.take_refused();
+        if !refused.is_empty() {
+            hub.put_aside(refused);
+        }
         if let Phase::Leaving(until) = phase
             && (now >= until || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
         {

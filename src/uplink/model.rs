@@ -88,13 +88,15 @@ impl Agent {
         while let Some(resend) = self.session.next_resend() {
             self.session.resent();
             self.output.push(match resend {
-                Resend::Publish { id, seqs, qos, dup, .. } => ToBroker::Publish { id, seq: seqs.start, qos, dup },
+                Resend::Publish { message, dup } => {
+                    ToBroker::Publish { id: message.id, seq: message.seqs.start, qos: message.qos, dup }
+                }
                 Resend::Release(id) => ToBroker::Release(id),
             });
         }
         while self.session.free() > 0 && self.next < MESSAGES {
             let (id, seq) = (self.session.next_id(), self.next);
-            self.session.sent(seq..seq + 1, PayloadShape::Quantity, self.qos, NOW);
+            self.session.sent(seq..seq + 1, PayloadShape::Quantity, self.qos, false, NOW);
             self.output.push(ToBroker::Publish { id, seq, qos: self.qos, dup: false });
             self.next += 1;
         }
@@ -104,9 +106,9 @@ impl Agent {
         match self.session.handle(packet, NOW) {
             Outcome::Acked(seqs) => self.acked.extend(seqs),
             Outcome::Release(id) => self.output.push(ToBroker::Release(id)),
-            Outcome::Refused(seqs, _) => {
-                self.refused.extend(seqs.clone());
-                self.acked.extend(seqs);
+            Outcome::Refused(message, _) => {
+                self.refused.extend(message.seqs.clone());
+                self.acked.extend(message.seqs);
             }
             Outcome::StatusAcked | Outcome::StatusRefused(_) | Outcome::Ignored => {}
         }
@@ -167,7 +169,7 @@ impl World {
         if !self.up {
             let limits = Limits { receive_maximum: self.maximum(), ..Limits::default() };
             self.agent.session.set_limits(LIMIT, &limits);
-            self.agent.session.connected(self.broker.has_session, NOW);
+            self.agent.session.connected(self.broker.has_session, 0, NOW);
             self.broker.has_session = true;
             self.up = true;
         }
@@ -179,7 +181,7 @@ impl World {
             self.losses += 1;
             self.connections += 1;
             self.outstanding.clear();
-            self.agent.session.disconnected();
+            self.agent.session.disconnected(false);
             self.agent.output.clear();
             self.to_broker.clear();
             self.to_agent.clear();

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, UplinkConfig};
+use crate::config::{Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, UplinkConfig};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
@@ -70,6 +70,8 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
         max_packet: 10_000,
+        selection: Selection::default(),
+        backlog: Backlog::default(),
         tls: None,
     }
 }
@@ -139,12 +141,12 @@ impl Setup {
 
     /// Takes messages with these texts.
     pub(super) fn take<'t>(&self, texts: impl IntoIterator<Item = &'t str>) {
-        let outbox = &mut *self.hub.outbox.borrow_mut();
         for text in texts {
             let raw = Raw { topic: "t".into(), payload: text.as_bytes().into(), retain: false };
-            outbox.append(self.clock.boot(), self.clock.wall_if_set(), Body::Raw(raw));
+            let (now, time) = (self.clock.boot(), self.clock.wall_if_set());
+            self.hub.outbox.borrow_mut().append(now, time, Body::Raw(raw));
         }
-        outbox.commit(self.clock.boot());
+        self.hub.outbox.borrow_mut().commit(self.clock.boot());
         self.hub.appended();
     }
 
@@ -204,14 +206,14 @@ impl Setup {
                 will: Will { topic: "maison/atelier/availability", payload: LOST, qos: Qos::AtLeastOnce, retain: true },
             };
             let accepted = link.connect(&settings).await?;
-            self.feed.connected(&accepted, self.clock.boot());
+            self.feed.connected(&accepted, self.hub.live_from(), self.clock.boot());
             let manners = Manners {
                 keep_alive: self.config.keep_alive,
                 clock_wait: self.config.clock_wait,
                 availability_topic: self.hub.topic("availability"),
             };
             let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop).await;
-            self.feed.disconnected();
+            self.feed.disconnected(&self.hub, ended.as_ref().is_err_and(Failure::may_be_a_message));
             ended
         };
         let both = async { tokio::join!(client, broker).0 };
@@ -346,6 +348,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.send(&[kind, 2, high, low]).await;
     }
 
+    /// The first acknowledgement of a message.
+    pub(super) async fn complete(&mut self, message: &Publish) {
+        let kind = if message.qos == QoS::ExactlyOnce { 0x50 } else { 0x40 };
+        self.acknowledge(kind, message.pkid).await;
+    }
+
     /// The next message that is a reading; state before it is acknowledged.
     pub(super) async fn reading(&mut self) -> Publish {
         loop {
@@ -415,7 +423,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 }
 
 fn is_reading(message: &Publish) -> bool {
-    message.topic == "t" || message.topic.contains("/salon/")
+    !message.topic.starts_with("maison/atelier/") && !message.topic.ends_with("/availability")
 }
 
 pub(super) fn texts(messages: &[Publish]) -> Vec<String> {

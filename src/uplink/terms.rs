@@ -18,7 +18,6 @@ pub const QOS_2_WINDOW: u16 = 16;
 /// The terms of the present connection, or before the first one, what is wanted.
 #[derive(Debug)]
 pub struct Terms {
-    uplink: String,
     version: MqttVersion,
     wanted_qos: Qos,
     wanted_max_packet: u32,
@@ -32,7 +31,6 @@ impl Terms {
     #[must_use]
     pub fn new(config: &UplinkConfig) -> Self {
         Self {
-            uplink: config.name.clone(),
             version: config.mqtt,
             wanted_qos: config.qos,
             wanted_max_packet: config.max_packet,
@@ -60,12 +58,6 @@ impl Terms {
             );
         }
         remarks
-    }
-
-    /// The uplink's name.
-    #[must_use]
-    pub fn uplink(&self) -> &str {
-        &self.uplink
     }
 
     /// How many readings may be in flight.

@@ -530,9 +530,8 @@ fn take_reading(setup: &Setup, value: f64) {
     };
     let values = (0..3).map(|index| (index, Value::Number(Finite::new(value).expect("finite")))).collect();
     let body = crate::outbox::Body::Reading { descriptor: descriptor.into(), values };
-    let outbox = &mut *setup.hub.outbox.borrow_mut();
-    outbox.append(setup.clock.boot(), setup.clock.wall_if_set(), body);
-    outbox.commit(setup.clock.boot());
+    setup.hub.outbox.borrow_mut().append(setup.clock.boot(), setup.clock.wall_if_set(), body);
+    setup.hub.outbox.borrow_mut().commit(setup.clock.boot());
     setup.hub.appended();
 }
 
