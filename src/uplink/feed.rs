@@ -24,6 +24,7 @@ use super::terms::Terms;
 use super::{Failure, Hub};
 
 use latest::Latest;
+use refusal::Pause;
 use selection::Selector;
 
 mod latest;
@@ -96,7 +97,7 @@ pub struct Feed {
     live_from: Seq,
     /// Where each stream goes on: everything unacknowledged before it, down to the stream's beginning, is in flight.
     next: streams::Next,
-    /// Positions that were in flight when the connection was made, sorted.
+    /// Positions that were in flight when the streams were (re)started, sorted.
     in_slots: Vec<Range<Seq>>,
     latest: Option<Latest>,
     entries: Vec<Entry>,
@@ -105,9 +106,11 @@ pub struct Feed {
     status_seen: Version,
     /// Was anything told to the outbox since the last commit?
     dirty: bool,
+    /// Messages that the broker has refused since the last fill.
+    answers: Vec<(InFlight, Reason)>,
+    /// The broker's quota is exceeded: until then nothing new is sent, and the next pause is so long.
+    pause: Pause,
     quarantine: Quarantine,
-    /// What the broker has refused since the last [`fill`](Self::fill): at most the window.
-    answered_no: Vec<(InFlight, Reason)>,
     refused: Vec<RefusedMessage>,
     refused_logged: Option<BootTime>,
     counters: Rc<Counters>,
@@ -155,8 +158,9 @@ impl Feed {
             acked: 0..0,
             status_seen: 0,
             dirty: true,
+            answers: Vec::new(),
+            pause: Pause::default(),
             quarantine: Quarantine::default(),
-            answered_no: Vec::new(),
             refused: Vec::new(),
             refused_logged: None,
             counters: hub.counters(&config.name),
@@ -202,7 +206,6 @@ impl Feed {
 
     /// The connection is gone. `closed`: the broker closed it without another reason, so that a message may be it.
     pub fn disconnected(&mut self, hub: &Hub, closed: bool) {
-        self.settle_refusals(hub, &mut hub.outbox.borrow_mut(), hub.clock.boot());
         if let Some(culprit) = self.session.disconnected(closed) {
             self.refuse_culprit(hub, &culprit);
         }
@@ -223,14 +226,17 @@ impl Feed {
     /// Encodes what may be sent now. Gives the time when to try again although nothing else happens until then.
     pub fn fill(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
         let outbox = &mut *hub.outbox.borrow_mut();
-        self.settle_refusals(hub, outbox, fill.now);
         if self.session.is_alone() {
             self.send_state(hub, output, fill.now);
         }
+        self.handle_answers(hub, outbox, fill.now);
         let again = self.resend(hub, outbox, output, fill.now);
         let all_state_sent = self.send_state(hub, output, fill.now);
         if again.is_some() || !fill.readings || !all_state_sent {
             return again;
+        }
+        if let Some(until) = self.pause.until(fill.now) {
+            return Some(until);
         }
         self.send_streams(hub, outbox, output, fill)
     }
@@ -305,11 +311,12 @@ impl Feed {
                 self.pace.acknowledged(id, self.session.limit(), now);
                 match self.session.handle(packet, now) {
                     Outcome::Acked(seqs) => {
+                        self.pause.over();
                         self.counters.acknowledged.add(1);
                         self.acked(outbox, seqs);
                     }
                     Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
-                    Outcome::Refused(message, reason) => self.answered_no.push((message, reason)),
+                    Outcome::Refused(message, reason) => self.answers.push((message, reason)),
                     Outcome::StatusRefused(reason) => {
                         tracing::warn!(uplink = self.uplink, "the broker refuses a message of state: {reason}");
                     }
@@ -376,10 +383,6 @@ impl Feed {
     }
 }
 
-fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
-    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None }
-}
-
 /// Under which packet id a message goes out, and when.
 #[derive(Clone, Copy, Debug)]
 struct Ids {
@@ -387,4 +390,8 @@ struct Ids {
     id: u16,
     dup: bool,
     now: BootTime,
+}
+
+fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
+    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None }
 }

@@ -85,7 +85,7 @@ pub enum Outcome {
     Acked(Range<Seq>),
     /// PUBREL is to be written, once the session is saved.
     Release(u16),
-    /// The broker refuses a message for good. Its packet id is free.
+    /// The broker refuses the message, which is no longer in flight.
     Refused(InFlight, Reason),
     /// A state message arrived.
     StatusAcked,
@@ -211,9 +211,9 @@ impl Session {
     pub fn connected(&mut self, session_present: bool, live_from: Seq, now: BootTime) -> u64 {
         self.resumed = session_present;
         self.oldest_since = now;
-        self.outstanding = 0;
         self.proven = false;
         self.alone = self.slots.iter().any(|slot| matches!(slot, Slot::Reading(it) if it.strikes >= MAX_STRIKES));
+        self.outstanding = 0;
         let mut possible_duplicates = 0;
         if !session_present && self.readings > 0 {
             // Fresh packet ids, in the order of sending; what was released at QoS 2 starts over too.
@@ -332,7 +332,7 @@ impl Session {
         }
     }
 
-    /// How many readings may be in flight, on this connection.
+    /// How many readings may be in flight on this connection.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit.min(self.quota)
@@ -379,8 +379,8 @@ impl Session {
         let count = u32::try_from(seqs.end - seqs.start).expect("a message holds less than 4 billion values");
         self.push(Slot::Reading(Reading::new(seqs.start, count, shape, stage, backlog)), now);
         self.readings += 1;
-        self.outstanding += 1;
         self.backlogged += usize::from(backlog);
+        self.outstanding += 1;
         self.changed = true;
     }
 
@@ -446,7 +446,7 @@ impl Session {
                 Some((_, reading)) if reading.stage == Stage::Complete => Outcome::Release(id),
                 _ => Outcome::Ignored,
             },
-            // With whatever reason: a broker that does not know the packet id has nothing to release (MQTT 5, 3.7.2.1).
+            // With whatever reason: one that does not know the packet id has nothing to release (MQTT 5, 3.7.2.1).
             Incoming::PubComp(id, _) => match self.reading(id) {
                 Some((index, reading)) if reading.stage == Stage::Complete => self.done(index, now),
                 _ => Outcome::Ignored,
@@ -517,25 +517,28 @@ impl Session {
         self.slots.push_back(slot);
     }
 
-    /// The broker has the message, or refuses it.
-    fn answered(&mut self, index: usize, reason: Reason, now: BootTime) -> Outcome {
-        let refused = self.in_flight_at(index).filter(|_| reason.is_refusal());
-        let done = self.done(index, now);
-        refused.map_or(done, |message| Outcome::Refused(message, reason))
-    }
-
     fn done(&mut self, index: usize, now: BootTime) -> Outcome {
         let Slot::Reading(reading) = std::mem::replace(&mut self.slots[index], Slot::Done) else {
             return Outcome::Ignored;
         };
         self.readings -= 1;
+        self.backlogged -= usize::from(reading.backlog);
         if !self.resend.contains(&index) {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
-        self.backlogged -= usize::from(reading.backlog);
         self.changed = true;
         self.advance(now);
         Outcome::Acked(reading.seqs())
+    }
+
+    /// The broker took the message in this slot, or refused it.
+    fn answered(&mut self, index: usize, reason: Reason, now: BootTime) -> Outcome {
+        let message = self.in_flight_at(index);
+        let acked = self.done(index, now);
+        match message.filter(|_| reason.is_refusal()) {
+            Some(message) => Outcome::Refused(message, reason),
+            None => acked,
+        }
     }
 
     fn advance(&mut self, now: BootTime) {

@@ -9,6 +9,7 @@ use crate::outbox::{Entry, Outbox};
 
 use super::super::Hub;
 use super::super::encode::Part;
+use super::super::packet::Reason;
 use super::super::refused::RefusedMessage;
 use super::super::session::InFlight;
 use super::Feed;
@@ -18,6 +19,39 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Refused messages that wait to be put aside. Further ones are only counted.
 const MAX_WAITING: usize = 32;
+
+/// The first pause when the broker's quota is exceeded; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// Nothing new is sent for a while, because the broker said that its quota is exceeded.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    until: BootTime,
+    /// Zero: the broker takes messages.
+    length: Duration,
+}
+
+impl Pause {
+    /// Its end, if that is not yet.
+    pub(super) fn until(&self, now: BootTime) -> Option<BootTime> {
+        (self.until > now).then_some(self.until)
+    }
+
+    /// A message got through.
+    pub(super) fn over(&mut self) {
+        self.length = Duration::ZERO;
+    }
+
+    fn begin(&mut self, now: BootTime) {
+        // Several messages may be answered in this way before the first pause is over; that is one pause.
+        if self.until(now).is_none() {
+            self.length = (self.length * 2).clamp(MIN_PAUSE, MAX_PAUSE);
+            self.until = now.after(self.length);
+        }
+    }
+}
 
 impl Feed {
     /// Refused messages that are to be put aside.
@@ -54,38 +88,43 @@ impl Feed {
         self.dirty = true;
     }
 
-    /// Puts aside what the broker has refused in its acknowledgements.
-    pub(super) fn settle_refusals(&mut self, hub: &Hub, outbox: &mut Outbox, now: BootTime) {
-        for (message, reason) in std::mem::take(&mut self.answered_no) {
-            // Dropped since: there is nothing to put aside.
-            let Some(index) = self.find(outbox, message.seqs.start) else { continue };
-            let entries = std::mem::take(&mut self.entries);
-            let entry = &entries[index];
-            let InFlight { seqs, shape, backlog, .. } = message;
-            let part = Part { seqs, shape, date: hub.dating.borrow().date(entry), backlog };
-            let topic = self.encoder.message(entry, &part).map(|message| message.topic.to_owned()).unwrap_or_default();
-            self.refuse(outbox, entry, &part, format!("{topic}: the broker refuses it: {reason}"), now);
-            self.entries = entries;
-        }
-    }
-
     /// The broker closed the connection over this message, again and again.
     pub(super) fn refuse_culprit(&mut self, hub: &Hub, culprit: &InFlight) {
         let (outbox, now) = (&mut *hub.outbox.borrow_mut(), hub.clock.boot());
-        if let Some(index) = self.find(outbox, culprit.seqs.start) {
-            let entries = std::mem::take(&mut self.entries);
-            let entry = &entries[index];
-            let date = hub.dating.borrow().date(entry);
-            let InFlight { seqs, shape, backlog, .. } = culprit.clone();
-            let part = Part { seqs, shape, date, backlog };
-            let message = self.encoder.message(entry, &part);
-            let topic = message.map(|message| message.topic.to_owned()).unwrap_or_default();
-            let why = format!("{topic}: each time that it is sent, the broker closes the connection");
-            self.refuse(outbox, entry, &part, why, now);
-            self.quarantine.add(topic, now);
-            self.entries = entries;
-        }
+        let topic =
+            self.refuse_sent(hub, outbox, culprit, "each time that it is sent, the broker closes the connection", now);
+        self.quarantine.add(topic, now);
         self.give_up(outbox, culprit.id, now);
         self.commit(outbox, now);
+    }
+
+    /// Takes up which messages the broker has refused: for now, or for good.
+    pub(super) fn handle_answers(&mut self, hub: &Hub, outbox: &mut Outbox, now: BootTime) {
+        for (message, reason) in std::mem::take(&mut self.answers) {
+            if reason.is(&Reason::QUOTA_EXCEEDED) {
+                self.counters.postponed.add(1);
+                self.pause.begin(now);
+                self.rewind();
+            } else {
+                self.refuse_sent(hub, outbox, &message, &format!("the broker refuses it: {reason}"), now);
+            }
+        }
+    }
+
+    /// Puts a message aside that was sent; gives its topic.
+    fn refuse_sent(&mut self, hub: &Hub, outbox: &mut Outbox, message: &InFlight, why: &str, now: BootTime) -> String {
+        let Some(index) = self.find(outbox, message.seqs.start) else {
+            // It cannot be read any more, so that there is nothing to put aside.
+            outbox.ack(self.cursor, message.seqs.clone());
+            return String::new();
+        };
+        let entries = std::mem::take(&mut self.entries);
+        let entry = &entries[index];
+        let InFlight { seqs, shape, backlog, .. } = message.clone();
+        let part = Part { seqs, shape, date: hub.dating.borrow().date(entry), backlog };
+        let topic = self.encoder.message(entry, &part).map(|message| message.topic.to_owned()).unwrap_or_default();
+        self.refuse(outbox, entry, &part, format!("{topic}: {why}"), now);
+        self.entries = entries;
+        topic
     }
 }

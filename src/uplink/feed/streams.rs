@@ -56,12 +56,17 @@ impl Feed {
     /// A connection begins.
     pub(super) fn start_streams(&mut self, live_from: Seq, now: BootTime) {
         self.live_from = live_from;
-        self.next = Next { backlog: 0, live: live_from };
+        self.rewind();
+        self.latest = (self.backlog.policy == BacklogPolicy::Latest).then(Latest::default);
+        self.pace.connected(now);
+    }
+
+    /// Goes through the streams anew: what is neither acknowledged nor in flight is still to be sent.
+    pub(super) fn rewind(&mut self) {
+        self.next = Next { backlog: 0, live: self.live_from };
         self.in_slots.clear();
         self.in_slots.extend(self.session.readings_in_flight());
         self.in_slots.sort_by_key(|seqs| seqs.start);
-        self.latest = (self.backlog.policy == BacklogPolicy::Latest).then(Latest::default);
-        self.pace.connected(now);
     }
 
     /// Sends what there is room for. Gives the time when to try again.

@@ -325,7 +325,13 @@ fn a_message_that_makes_the_broker_close_is_put_aside_and_the_others_arrive() {
         assert_eq!(connections, 5, "three closed, one to find the message, one for the rest");
         assert_eq!(setup.hub.counters("home").refused.get(), 2, "the second by its topic alone");
         let folder = setup.hub.outbox.borrow().folder().join(FOLDER);
-        assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 2);
+        let files = || std::fs::read_dir(&folder).map_or(0, Iterator::count);
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        // They are written on another thread.
+        while files() < 2 && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(files(), 2);
 
         // Later the topic has another chance.
         setup.clock.advance(QUARANTINE);

@@ -241,7 +241,6 @@ fn every_reason_of_an_acknowledgement_is_understood() {
             (0x83, false),
             (0x87, false),
             (0x90, false),
-            (0x97, false),
             (0x99, false),
             (0xee, false),
         ] {
@@ -262,6 +261,30 @@ fn every_reason_of_an_acknowledgement_is_understood() {
             let counters = setup.hub.counters("home");
             assert_eq!((setup.backlog(), counters.refused.get()), (0, u64::from(!taken)), "{qos:?} {code:#04x}");
         }
+    }
+}
+
+#[test]
+fn an_exceeded_quota_is_waited_out() {
+    for (qos, kind) in [(Qos::AtLeastOnce, 0x40), (Qos::ExactlyOnce, 0x50)] {
+        let mut setup = setup(qos, 2);
+        setup.take_numbers(4);
+        let clock = setup.clock.clone();
+        run(setup.connection(async |broker| {
+            broker.connack(false).await;
+            let first = broker.readings(2).await;
+            for message in &first {
+                broker.answer(kind, message.pkid, 0x97).await;
+            }
+            broker.sync().await;
+            clock.advance(Duration::from_secs(1));
+            broker.send(&[0xd0, 0]).await;
+            assert_eq!(texts(&broker.behave(4).await), numbers(4), "{qos:?}");
+            broker.sync().await;
+        }))
+        .expect_err("closed by the script");
+        let counters = setup.hub.counters("home");
+        assert_eq!((setup.backlog(), counters.refused.get(), counters.postponed.get()), (0, 0, 2));
     }
 }
 
