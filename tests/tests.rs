@@ -10,6 +10,7 @@ mod it {
     mod demo;
     mod harness;
     mod main_path;
+    mod mqtt5;
     mod outage;
     mod replay;
     mod restart;
