@@ -36,7 +36,7 @@ mod record;
 mod recovery;
 mod segment;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 mod stats;
 mod storage;
 mod tail;

@@ -28,6 +28,8 @@ use refusal::Pause;
 use selection::Selector;
 
 mod latest;
+#[cfg(test)]
+mod model;
 mod refusal;
 mod resend;
 mod selection;
@@ -206,9 +208,13 @@ impl Feed {
 
     /// The connection is gone. `closed`: the broker closed it without another reason, so that a message may be it.
     pub fn disconnected(&mut self, hub: &Hub, closed: bool) {
+        let (outbox, now) = (&mut *hub.outbox.borrow_mut(), hub.clock.boot());
         if let Some(culprit) = self.session.disconnected(closed) {
-            self.refuse_culprit(hub, &culprit);
+            self.refuse_culprit(hub, outbox, &culprit, now);
         }
+        // What was answered last counts before the next connection goes through the streams anew.
+        self.handle_answers(hub, outbox, now);
+        self.commit(outbox, now);
     }
 
     /// The session, to look at.

@@ -76,6 +76,17 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
     }
 }
 
+pub(super) fn gateway() -> Gateway {
+    Gateway {
+        name: "atelier".to_owned(),
+        id: "1".to_owned(),
+        label: None,
+        site: Some("maison".to_owned()),
+        topic: Template::parse("{site}/{room}/{quantity}").expect("a template"),
+        location: None,
+    }
+}
+
 impl Setup {
     /// The clock is set.
     pub(super) fn new(config: UplinkConfig) -> Self {
@@ -100,16 +111,8 @@ impl Setup {
             persist: Duration::from_secs(300),
         };
         let (outbox, recovery) = Outbox::open(settings, boot, clock.boot()).expect("an outbox");
-        let gateway = Gateway {
-            name: "atelier".to_owned(),
-            id: "1".to_owned(),
-            label: None,
-            site: Some("maison".to_owned()),
-            topic: Template::parse("{site}/{room}/{quantity}").expect("a template"),
-            location: None,
-        };
         let info = Info { version: "0", run: outbox.run(), ..Info::default() };
-        let hub = Hub::new(outbox, clock.clone(), boot, gateway, info, recovery.tail_found);
+        let hub = Hub::new(outbox, clock.clone(), boot, gateway(), info, recovery.tail_found);
         let feed = Feed::new(&config, &hub);
         Self { hub, feed, config, clock, boot, dir }
     }

@@ -89,13 +89,11 @@ impl Feed {
     }
 
     /// The broker closed the connection over this message, again and again.
-    pub(super) fn refuse_culprit(&mut self, hub: &Hub, culprit: &InFlight) {
-        let (outbox, now) = (&mut *hub.outbox.borrow_mut(), hub.clock.boot());
+    pub(super) fn refuse_culprit(&mut self, hub: &Hub, outbox: &mut Outbox, culprit: &InFlight, now: BootTime) {
         let topic =
             self.refuse_sent(hub, outbox, culprit, "each time that it is sent, the broker closes the connection", now);
         self.quarantine.add(topic, now);
         self.give_up(outbox, culprit.id, now);
-        self.commit(outbox, now);
     }
 
     /// Takes up which messages the broker has refused: for now, or for good.
