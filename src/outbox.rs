@@ -290,6 +290,12 @@ impl Outbox {
         self.committed
     }
 
+    /// Every committed position below it is on disk, or acknowledged by all.
+    #[must_use]
+    pub fn on_disk(&self) -> Seq {
+        self.on_disk
+    }
+
     /// How many committed positions the cursor has still to acknowledge.
     #[must_use]
     pub fn backlog(&self, cursor: CursorId) -> u64 {
