@@ -30,7 +30,8 @@ READ, WRITE, DISCONNECT, FLUSH = range(4)
 class Drive:
     """`stable` is what a power cut leaves, `current` what is read; both are image files.
 
-    `failing`: writes and flushes end with EIO. `lying`: a flush is answered, but nothing becomes lasting by it.
+    `failing`: writes and flushes end with EIO. `lying`: a flush is answered, but nothing becomes lasting by it, and
+    at a power cut all is lost that was written since the drive was told to lie.
     """
 
     def __init__(self, folder, mebibytes, seed):
@@ -62,7 +63,7 @@ class Drive:
         self.server.join()
         fates = [0, 0, 0]
         for offset, data in self.pending:
-            fate = self.random.randrange(3)
+            fate = 1 if self.lying else self.random.randrange(3)
             fates[fate] += 1
             if fate == 0:
                 os.pwrite(self.files[0], data, offset)
