@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ name = "sketch"
 driver = "serial-json"
 port = "/dev/ttyS1"
 """
+BULK = b'{"bulk":"%s"}\n' % (b"x" * 4000)
 ON_DISK = re.compile(r"on disk run=(\d+) below=(\d+)\n")
 
 
@@ -48,7 +50,8 @@ class Broker:
         # (run, position, number, when it came), in the order of arrival. Only ever appended to.
         self.arrivals = []
         # Connected for as long as the broker may be stopped.
-        subscriber = ["mosquitto_sub", "-p", self.port, "-q", 1, "-k", 3600, "-t", "lab/+", "-F", "%p"]
+        topics = ["-t", "lab/n", "-t", "lab/mark"]
+        subscriber = ["mosquitto_sub", "-p", self.port, "-q", 1, "-k", 3600, *topics, "-F", "%p"]
         self.subscriber = Process(subscriber, stdout=subprocess.PIPE)
         threading.Thread(target=self.receive, daemon=True).start()
         self.marks = 0
@@ -74,7 +77,21 @@ class Broker:
                 run, _, position = message["id"].partition("-")
                 self.arrivals.append((int(run), int(position), message["value"], time.monotonic()))
 
+    def pause(self):
+        """From now on it hangs: nothing is taken from a connection, none is closed."""
+        self.mosquitto.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.mosquitto.send_signal(signal.SIGCONT)
+
+    def offset(self, run, since=0):
+        """How much more a number is than its position, in that run: lines are read, and positions given, in order."""
+        def found():
+            return next(((number - position,) for of, position, number, _ in self.arrivals[since:] if of == run), None)
+        return wait_for(f"a reading of run {run}", found)[0]
+
     def numbers(self):
+        """What has arrived, at any time."""
         return {number for _, _, number, _ in self.arrivals}
 
     def __enter__(self):
@@ -86,10 +103,14 @@ class Broker:
 
 
 class Feed:
-    """Numbers, one after the other, as lines of JSON on the serial port of a guest; a thread of its own."""
+    """Numbers, one after the other, as lines of JSON on the serial port of a guest; a thread of its own.
+
+    With `bulk`, a line is a long text instead, which takes room in the outbox; a number is left out for it.
+    """
 
     def __init__(self):
         self.next = 1
+        self.bulk = False
         # When each number was written to the port.
         self.fed = {}
 
@@ -101,14 +122,15 @@ class Feed:
     def write(self, port):
         port.settimeout(None)
         while not self.stop.wait(1 / RATE):
+            number, bulk = self.next, self.bulk
+            self.next += 1
             try:
-                port.sendall(b'{"n":%d}\n' % self.next)
+                port.sendall(BULK if bulk else b'{"n":%d}\n' % number)
             except OSError:
                 # The guest is gone; the number may have been read or not.
-                self.next += 1
                 return
-            self.fed[self.next] = time.monotonic()
-            self.next += 1
+            if not bulk:
+                self.fed[number] = time.monotonic()
 
     def end(self):
         """No further number; gives the last one."""
@@ -118,20 +140,25 @@ class Feed:
 
 
 def start(guest, broker, flush=FLUSH, environment=""):
-    """Starts the agent on the guest's drive, and waits until it listens to the serial port."""
+    """Mounts the guest's drive and starts the agent on it; gives its run and how many readings it found waiting."""
     config = CONFIG.format(host=HOST, port=broker.port, window=WINDOW, flush=flush)
-    guest.sh(f"mountpoint -q /data || mount -t ext4 /dev/vda /data\ncat >/run/vigie.toml <<'TOML'\n{config}\nTOML")
-    launch(guest, environment)
+    guest.sh(f"mount -t ext4 /dev/vda /data\ncat >/run/vigie.toml <<'TOML'\n{config}\nTOML")
+    return launch(guest, environment)
 
 
 def launch(guest, environment=""):
-    """Starts the agent, once more if need be."""
-    log = len(guest.log())
+    """Starts the agent and waits until it reads the serial port; gives its run and how many readings wait."""
+    begin = len(guest.log())
     guest.sh(
         f"NO_COLOR=1 RUST_LOG=info,vigie::agent::flush=debug {environment} "
         "vigie run --config /run/vigie.toml >/dev/ttyS0 2>&1 & echo $! >/run/vigie.pid"
     )
-    guest.logged("opened", guest.logged("outbox opened", log))
+    guest.logged("opened", guest.logged("outbox opened", begin))
+    log = guest.log()[begin:]
+    run, waiting = re.search(r"vigie starts run=(\d+)", log), re.search(r"outbox opened .*waiting=(\d+)", log)
+    if not run or not waiting:
+        raise guest.failed("the agent says neither its run nor what waits")
+    return int(run[1]), int(waiting[1])
 
 
 def on_disk(guest):
@@ -141,5 +168,6 @@ def on_disk(guest):
 
 
 def format_drive(drive, *options):
+    """Makes a file system."""
     command = ["mke2fs", "-q", "-F", "-t", "ext4", *options, drive.stable]
     subprocess.run([str(part) for part in command], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})

@@ -6,7 +6,6 @@ as 10.0.2.2; its drive is one of `drive.py`.
 """
 
 import contextlib
-import hashlib
 import lzma
 import os
 import pathlib
@@ -78,21 +77,15 @@ def libraries(binary):
     return re.findall(r"(/\S+) \(0x", listed)
 
 
-def initramfs(binary, libraries_beside):
-    """Everything that the guest has: busybox, modules, the agent, and what lies in `guest`. Gives the file."""
-    made_of = [binary, *libraries_beside, pathlib.Path(__file__), *sorted((HERE / "guest").iterdir())]
-    key = hashlib.sha256("".join(f"{file} {file.stat().st_mtime_ns}" for file in made_of).encode()).hexdigest()[:16]
-    out = parts().parent / f"initramfs-{key}"
-    if out.exists():
-        return out
-    for old in parts().parent.glob("initramfs-*"):
-        old.unlink()
-    stripped = parts().parent / "vigie"
-    subprocess.run(["strip", "-o", stripped, binary], check=True)
+def initramfs(folder, *beside):
+    """Everything that the guest has: busybox, modules, the agent, what lies in `guest`, and files `beside` these in its
+    folder /lib. Gives the file."""
+    stripped = pathlib.Path(folder, "vigie")
+    subprocess.run(["strip", "-o", stripped, os.environ["LAB_BINARY"]], check=True)
     files = {"bin/busybox": parts() / "busybox", "bin/vigie": stripped, "init": HERE / "guest/init"}
     files |= {f"lab/{file.name}": file for file in (HERE / "guest").iterdir() if file.name != "init"}
-    files |= {library.lstrip("/"): pathlib.Path(library) for library in libraries(binary)}
-    files |= {f"lib/{library.name}": library for library in libraries_beside}
+    files |= {library.lstrip("/"): pathlib.Path(library) for library in libraries(stripped)}
+    files |= {f"lib/{file.name}": file for file in beside}
     contents = {path: file.read_bytes() for path, file in files.items()}
     order = []
     for module in in_load_order(MODULES):
@@ -103,9 +96,8 @@ def initramfs(binary, libraries_beside):
     folders = sorted({str(folder) for path in contents for folder in pathlib.Path(path).parents} - {"."})
     entries = [(folder, stat.S_IFDIR | 0o755, b"") for folder in folders]
     entries += [(path, stat.S_IFREG | 0o755, data) for path, data in contents.items()]
-    unfinished = out.with_suffix(".new")
-    unfinished.write_bytes(archive(entries))
-    unfinished.rename(out)
+    out = pathlib.Path(folder, "initramfs")
+    out.write_bytes(archive(entries))
     return out
 
 
