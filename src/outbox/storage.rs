@@ -73,6 +73,10 @@ impl StoredFile for fs::File {
         if rustix::fs::fstatvfs(self)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(rustix::io::Errno::ROFS.into());
         }
+        // What has no name any more can be written and synced, and is gone with the process.
+        if rustix::fs::fstat(self)?.st_nlink == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
+        }
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ READ, WRITE, DISCONNECT, FLUSH = range(4)
 class Drive:
     """`stable` is what a power cut leaves, `current` what is read; both are image files.
 
-    `failing`: writes and flushes end with EIO. `lying`: a flush is answered, but nothing becomes lasting by it, and
+    `failing`: writes and flushes end with EIO. `bad`: ranges of bytes to which a write does. `lying`: a flush is answered, but nothing becomes lasting by it, and
     at a power cut all is lost that was written since the drive was told to lie.
     """
 
@@ -40,6 +40,7 @@ class Drive:
         self.path = pathlib.Path(folder, "drive")
         self.random = random.Random(seed)
         self.failing = self.lying = False
+        self.bad = []
         # Writes since the last flush: offset and bytes. How many of all were refused, and flushed.
         self.pending, self.refused, self.flushes = [], 0, 0
         self.lock = threading.Lock()
@@ -102,7 +103,7 @@ class Drive:
     def change(self, kind, offset, data):
         """What the machine is answered to a write or a flush: 0, or the number of an error."""
         with self.lock:
-            if self.failing:
+            if self.failing or kind == WRITE and self.is_bad(offset, offset + len(data)):
                 self.refused += 1
                 return errno.EIO
             if kind == WRITE:
@@ -116,6 +117,13 @@ class Drive:
                 self.pending.clear()
                 self.flushes += 1
         return 0
+
+    def is_bad(self, start, end):
+        return any(start < bad.stop and bad.start < end for bad in self.bad)
+
+    def wear_out(self, ranges):
+        with self.lock:
+            self.bad = ranges
 
     def fail(self, failing):
         with self.lock:

@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 
-from guest import HOST
+from guest import HOST, Failed
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
 from lab import Mosquitto, Process, free_port, wait_for  # noqa: E402
 
 # Readings a second, and the agent's window: so many may be on their way when a power cut comes.
 RATE, WINDOW = 50, 100
+# Bytes of a block of the file system.
+BLOCK = 4096
 # How long after it was taken a reading is on disk, seconds: the agent's default.
 FLUSH = 1
 
@@ -169,5 +171,18 @@ def on_disk(guest):
 
 def format_drive(drive, *options):
     """Makes a file system."""
-    command = ["mke2fs", "-q", "-F", "-t", "ext4", *options, drive.stable]
-    subprocess.run([str(part) for part in command], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+    tool("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), *options, str(drive.stable))
+
+
+def extents(drive, path):
+    """Where on the drive a file lies whose metadata has got there: ranges of bytes."""
+    blocks = tool("debugfs", "-R", f"blocks {path}", str(drive.current)).split()
+    if not blocks:
+        raise Failed(f"the drive has no {path} yet")
+    return [range(int(block) * BLOCK, (int(block) + 1) * BLOCK) for block in blocks]
+
+
+def tool(*command):
+    """One of e2fsprogs, which are not on everybody's path."""
+    path = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"}
+    return subprocess.run(command, check=True, env=path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
