@@ -12,7 +12,7 @@ import time
 from guest import HOST, Failed
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
-from lab import Mosquitto, Process, free_port, wait_for  # noqa: E402
+from lab import Mosquitto, Process, free_port, wait_for
 
 # Readings a second, and the agent's window: so many may be on their way when a power cut comes.
 RATE, WINDOW = 50, 100
