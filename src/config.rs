@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use crate::clock::Trust;
 use crate::drivers::{DRIVERS, Driver, Source};
 use crate::hardware::Backend;
@@ -20,7 +18,10 @@ use crate::pipeline::PipelineConfig;
 use crate::reading::{Descriptor, Location};
 use crate::topic::Template;
 
+mod backlog;
+mod broker_url;
 mod checks;
+mod connection;
 mod gateway;
 mod keys;
 mod machine;
@@ -32,10 +33,13 @@ mod sensor;
 mod source;
 mod uplink;
 
+pub use broker_url::BrokerUrl;
+pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use keys::{SECTIONS, Section, docs};
 pub use machine::Machine;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
+pub use secret::Password;
 pub use sensor::MAX_UNIT_CHARS;
 pub use source::MAX_FILE_BYTES;
 pub use uplink::BROKER_UPLINK;
@@ -147,6 +151,7 @@ fn read_root(
         uplink::check_client_ids(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
+        backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
     }
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
@@ -190,7 +195,7 @@ impl Config {
         if let Some(broker) = &mut self.broker {
             broker.listen = listen;
             for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
-                uplink.url = uplink::url_of(listen);
+                uplink.urls = vec![BrokerUrl::of(listen)];
             }
         }
     }
@@ -247,19 +252,48 @@ pub enum Qos {
     ExactlyOnce,
 }
 
+/// `mqtt = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 3.1.1, protocol level 4.
+    #[default]
+    V311,
+    /// MQTT 5, protocol level 5.
+    V5,
+}
+
+impl fmt::Display for MqttVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V311 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
+}
+
 /// `[uplink.NAME]`
 #[derive(Clone, Debug)]
 pub struct UplinkConfig {
     /// The table's name.
     pub name: String,
-    /// Where the broker is.
-    pub url: BrokerUrl,
+    /// Where the brokers are, the preferred one first; at least one. None knows the sessions of another.
+    pub urls: Vec<BrokerUrl>,
+    /// While connected to a later one of `urls`, how often the first is tried.
+    pub failback: Duration,
+    /// Connected always, or only now and then?
+    pub connect: Connect,
+    /// Network interface that the connection must go through.
+    pub interface: Option<String>,
+    /// HTTP proxy that the connection goes through.
+    pub proxy: Option<ProxyConfig>,
+    /// Version of MQTT.
+    pub mqtt: MqttVersion,
     /// Client identifier, placeholders filled in.
     pub client_id: String,
     /// User name.
     pub username: Option<String>,
-    /// Password; the file it came from was readable when the configuration was checked.
-    pub password: Option<SecretString>,
+    /// Where the password is read from at each connection; it was readable when the configuration was checked.
+    pub password: Option<Password>,
     /// Quality of service of readings.
     pub qos: Qos,
     /// Are readings (not events) retained?
@@ -274,39 +308,69 @@ pub struct UplinkConfig {
     pub payload: PayloadShape,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
-    /// TLS settings, for `mqtts`.
-    pub tls: Option<TlsConfig>,
+    /// Which readings it sends.
+    pub selection: Selection,
+    /// How it catches up.
+    pub backlog: Backlog,
+    /// TLS settings, for `mqtts` and `wss`.
+    pub tls: TlsConfig,
 }
 
-/// `mqtt://host:port` or `mqtts://host:port`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerUrl {
-    /// `mqtts`
-    pub tls: bool,
-    /// Name or address, without brackets.
-    pub host: String,
-    /// Default 1883, with TLS 8883.
-    pub port: u16,
+/// Which readings an uplink sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those of these rooms...
+    pub rooms: Vec<String>,
+    /// ...and of these sensors; all, if neither names any.
+    pub sensors: Vec<String>,
+    /// But none that is older.
+    pub max_age: Option<Duration>,
 }
 
-impl fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
-        }
+/// How an uplink catches up after it was away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backlog {
+    /// What is sent of it.
+    pub policy: BacklogPolicy,
+    /// Messages a second, above zero; `None`: as fast as the link takes them.
+    pub rate: Option<f64>,
+    /// Where it is published, if not where live readings are.
+    pub topic: Option<BacklogTopic>,
+    /// Live readings go before it.
+    pub live_first: bool,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { policy: BacklogPolicy::All, rate: None, topic: None, live_first: true }
     }
 }
 
-/// Files for TLS, read anew at each connection, so that renewed ones are used without a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// PEM file of the authorities to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// PEM files of our certificate chain and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
+/// `backlog = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BacklogPolicy {
+    /// Every reading.
+    #[default]
+    All,
+    /// Of each topic only the newest one.
+    Latest,
+}
+
+/// `backlog_topic = "…"`: what stands around the topic of live readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BacklogTopic {
+    /// Before it.
+    pub before: String,
+    /// Behind it.
+    pub after: String,
+}
+
+impl BacklogTopic {
+    /// Where the backlog of a topic goes.
+    #[must_use]
+    pub fn of(&self, topic: &str) -> String {
+        format!("{}{topic}{}", self.before, self.after)
+    }
 }
 
 /// `[[sensor]]`

@@ -222,7 +222,7 @@ def alone(script):
         drive = Drive(folder, 64, seed=0)
         with Guest(folder, initramfs(folder), drive) as guest:
             output, status = guest.status(f"/lab/{script}")
-            print(output)
+            print(output, end="")
             if status:
                 print(guest.log(), file=sys.stderr)
     return status
