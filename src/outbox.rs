@@ -344,6 +344,12 @@ impl Outbox {
         self.committed
     }
 
+    /// Every committed position below it is on disk, or acknowledged by all.
+    #[must_use]
+    pub fn on_disk(&self) -> Seq {
+        self.on_disk
+    }
+
     /// The cursor has acknowledged every position before this one.
     #[must_use]
     pub fn low(&self, cursor: CursorId) -> Seq {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, StatVfsMountFlags};
 
 /// An open file, written and read at given offsets.
 pub(super) trait StoredFile: fmt::Debug + Send + Sync {
@@ -72,7 +72,16 @@ impl StoredFile for fs::File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        // Under a file that is open, an emergency remount leaves ext4 answering a sync with success and writing nothing.
+        if rustix::fs::fstatvfs(self)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Err(rustix::io::Errno::ROFS.into());
+        }
+        // What has no name any more can be written and synced, and is gone with the process.
+        if rustix::fs::fstat(self)?.st_nlink == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
+        }
+        Ok(())
     }
 
     fn is_at(&self, path: &Path) -> bool {
