@@ -85,4 +85,6 @@ pub async fn run(config: UplinkConfig, hub: Rc<Hub>, stop: watch::Receiver<Optio
     let mut feed = Feed::new(&config, &hub);
     Keeper::new(config, hub.clone(), stop).keep_connected(&mut feed).await;
     feed.close(&mut hub.outbox.borrow_mut(), hub.clock.boot());
+    hub.put_aside(feed.take_refused());
+    hub.all_put_aside().await;
 }
