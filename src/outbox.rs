@@ -8,10 +8,10 @@
 //! Nothing in here waits, reads a clock or starts a thread: a flush is a job ([`FlushJob`]) that the caller runs where
 //! it likes. The files are described in `docs/outbox-format.md`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::reading::{Descriptor, Value};
 use crate::state::State;
 
 mod append;
+mod by_hand;
 mod commit;
 mod cursors;
 mod dictionary;
@@ -27,6 +28,7 @@ mod flush;
 mod found;
 mod frame;
 mod log;
+mod look;
 mod memory;
 #[cfg(test)]
 mod model;
@@ -42,6 +44,7 @@ mod storage;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use cursors::Cursors;
 use dictionary::Dictionary;
@@ -52,9 +55,11 @@ use memory::Memory;
 use storage::{Lock, Storage};
 use tail::Tail;
 
+pub use by_hand::{CannotDrop, Dropping};
 pub use flush::{FlushDone, FlushJob};
 pub use record::MAX_RECORD;
 pub use stats::{DropReason, Dropped, OpenError, Recovery, Stats, Warning};
+pub use walk::Walk;
 
 /// A position in the outbox. Every quantity of a reading has its own; they only grow, across restarts too.
 pub type Seq = u64;
@@ -84,7 +89,8 @@ impl Entry {
     }
 
     /// The sensor's name, if it is a reading.
-    fn sensor(&self) -> Option<&str> {
+    #[must_use]
+    pub fn sensor(&self) -> Option<&str> {
         self.body.sensor()
     }
 }
@@ -180,6 +186,7 @@ pub struct Outbox {
     tail: Tail,
     state: State,
     flushing: Flushing,
+    by_hand: by_hand::Rules,
     /// Reused by each `append`.
     scratch: Vec<u8>,
     stats: Stats,
@@ -197,6 +204,21 @@ impl Outbox {
     /// Damage is no error: what is good is used, the rest is set aside and counted.
     pub fn open(settings: Settings, boot: BootId, now: BootTime) -> Result<(Self, Recovery), OpenError> {
         recovery::open(Arc::new(storage::Disk), settings, boot, now)
+    }
+
+    /// Reads an outbox that no process uses, as [`open`](Self::open) would, and changes nothing on disk, neither now
+    /// nor later: what is done to it is forgotten with it.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); the folder must be there.
+    pub fn inspect(settings: Settings, boot: BootId, now: BootTime) -> Result<(Self, Recovery), OpenError> {
+        recovery::open(Arc::new(look::ReadOnly), settings, boot, now)
+    }
+
+    /// The folder on tmpfs that an outbox has to itself.
+    #[must_use]
+    pub fn tail_folder(tail_dir: &Path, dir: &Path) -> PathBuf {
+        tail::folder(tail_dir, &storage::Disk.absolute(dir))
     }
 
     /// The number of this run: one more than the last one's, or a random one of at least 2^31 if it could not be
@@ -296,10 +318,23 @@ impl Outbox {
         self.cursors.get(cursor).map_or(0, |cursor| cursor.acked.missing_below(self.committed))
     }
 
+    /// The position from which on the cursor has `count` committed positions still to acknowledge, or all there are.
+    #[must_use]
+    pub fn newest_waiting(&self, cursor: CursorId, count: u64) -> Seq {
+        self.cursors.get(cursor).map_or(0, |cursor| cursor.acked.last_missing(self.committed, count))
+    }
+
     /// Everything in these ranges that is unacknowledged is in flight: it is never dropped. They replace what was said
     /// before; a few are meant, one for each stream of an uplink.
     pub fn set_in_flight(&mut self, cursor: CursorId, ranges: &[Range<Seq>]) {
         self.cursors.set_in_flight(cursor, ranges);
+    }
+
+    /// Is that position unacknowledged and in flight?
+    #[must_use]
+    pub fn is_in_flight(&self, cursor: CursorId, seq: Seq) -> bool {
+        let flies = |range: &Range<Seq>| range.contains(&seq);
+        self.cursors.get(cursor).is_some_and(|it| it.in_flight().iter().any(flies) && !it.acked.contains(seq))
     }
 
     /// A small value that survives.
@@ -351,6 +386,12 @@ impl Outbox {
             disk_works: self.disk_works(),
             ..self.stats.clone()
         }
+    }
+
+    /// Positions that were dropped since the outbox was opened, by reason.
+    #[must_use]
+    pub fn dropped_by_reason(&self) -> &BTreeMap<DropReason, u64> {
+        self.drops.totals()
     }
 
     /// What was dropped since the last call, by reason and sensor, with the span of positions.

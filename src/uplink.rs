@@ -10,7 +10,7 @@
 //! that is what makes QoS 2 exactly once across a crash. One turn of the loop takes everything that can be read,
 //! makes one write to the outbox's tail and one to the socket.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
@@ -49,6 +49,7 @@ pub mod link;
 #[cfg(test)]
 mod model;
 pub mod packet;
+pub mod presence;
 pub mod saved;
 #[cfg(test)]
 mod scripted;
@@ -149,6 +150,11 @@ impl Hub {
         self.counters.borrow_mut().entry(uplink.to_owned()).or_default().clone()
     }
 
+    /// What dates records.
+    pub fn dating(&self) -> Ref<'_, Dating> {
+        self.dating.borrow()
+    }
+
     /// Notes this boot's offset between boot clock and wall clock if the clock is set; says whether it is known.
     fn note_clock(&self) -> bool {
         let dating = &mut *self.dating.borrow_mut();
@@ -175,6 +181,7 @@ pub async fn watch_clock(hub: Rc<Hub>) {
 /// Never ends before that: whatever fails is tried again. The outbox is to be closed after it.
 pub async fn run(config: UplinkConfig, hub: Rc<Hub>, mut stop: watch::Receiver<Option<BootTime>>) {
     let mut feed = Feed::new(&config, &hub);
+    hub.counters(&config.name).presence.began(hub.clock.boot());
     let mut uplink = Uplink { certificates: Certificates::default(), causes: Vec::new(), config, hub: hub.clone() };
     uplink.keep_connected(&mut feed, &mut stop).await;
     feed.close(&mut hub.outbox.borrow_mut(), hub.clock.boot());
@@ -244,6 +251,7 @@ impl Uplink {
             (link, session_present) = self.connect(false).await?;
         }
         tracing::info!(uplink = self.config.name, broker = %self.config.url, session_present, "connected");
+        self.hub.counters(&self.config.name).presence.came(self.hub.clock.boot());
         feed.connected(session_present, self.hub.clock.boot());
         Ok(link)
     }
@@ -286,9 +294,11 @@ impl Uplink {
 
     /// Logs a cause once, until a connection has been stable.
     fn failed(&mut self, failure: &Failure, wait: Duration) {
-        self.hub.counters(&self.config.name).failures.add(1);
         let (uplink, broker) = (&self.config.name, &self.config.url);
         let cause = failure.to_string();
+        let counters = self.hub.counters(uplink);
+        counters.failures.add(1);
+        counters.presence.went(self.hub.clock.boot(), &cause);
         if self.causes.contains(&cause) {
             tracing::debug!(uplink, %broker, "{cause}; next attempt in {} ms", wait.as_millis());
             return;

@@ -11,6 +11,7 @@ mod it {
     mod harness;
     mod main_path;
     mod outage;
+    mod outbox_cli;
     mod replay;
     mod restart;
     mod shutdown;

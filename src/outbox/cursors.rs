@@ -29,6 +29,16 @@ impl Cursor {
         Self { name: name.into(), acked, to_tail: Vec::new(), in_flight: Vec::new(), hint: Hint::default() }
     }
 
+    /// Its uplink's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The ranges in which everything unacknowledged is in flight.
+    pub(super) fn in_flight(&self) -> &[Range<Seq>] {
+        &self.in_flight
+    }
+
     /// Acknowledges a range; `false`: there was no room for it.
     pub(super) fn ack(&mut self, seqs: Range<Seq>) -> bool {
         if !self.acked.insert(seqs.clone()) {

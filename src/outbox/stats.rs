@@ -59,6 +59,8 @@ pub enum DropReason {
     TooLarge,
     /// Records wait that refer to too many different descriptions of sensors.
     TooManyDescriptors,
+    /// Somebody asked for it.
+    ByHand,
 }
 
 impl DropReason {
@@ -71,6 +73,7 @@ impl DropReason {
             Self::AllInFlight => "all-in-flight",
             Self::TooLarge => "too-large",
             Self::TooManyDescriptors => "too-many-descriptors",
+            Self::ByHand => "by-hand",
         }
     }
 }
@@ -80,7 +83,8 @@ impl DropReason {
 pub struct Dropped {
     /// Why.
     pub reason: DropReason,
-    /// Whose; `None`: raw messages of LAN clients, or sensors beyond those that are counted apart.
+    /// Whose; `None`: raw messages of LAN clients, sensors beyond those that are counted apart, or all of them where
+    /// somebody dropped everything.
     pub sensor: Option<Box<str>>,
     /// How many positions.
     pub count: u64,
@@ -93,22 +97,30 @@ const MAX_DROP_KINDS: usize = 256;
 
 /// Drops that were not yet reported.
 #[derive(Debug, Default)]
-pub(super) struct Drops(BTreeMap<(DropReason, Option<Box<str>>), Dropped>);
+pub(super) struct Drops {
+    unreported: BTreeMap<(DropReason, Option<Box<str>>), Dropped>,
+    totals: BTreeMap<DropReason, u64>,
+}
 
 impl Drops {
     pub(super) fn add(&mut self, reason: DropReason, sensor: Option<&str>, count: u64, span: Range<Seq>) {
+        *self.totals.entry(reason).or_default() += count;
         let mut key = (reason, sensor.map(Box::from));
-        if self.0.len() >= MAX_DROP_KINDS && !self.0.contains_key(&key) {
+        if self.unreported.len() >= MAX_DROP_KINDS && !self.unreported.contains_key(&key) {
             key.1 = None;
         }
         let fresh = Dropped { reason, sensor: key.1.clone(), count: 0, span: span.clone() };
-        let dropped = self.0.entry(key).or_insert(fresh);
+        let dropped = self.unreported.entry(key).or_insert(fresh);
         dropped.count += count;
         dropped.span = dropped.span.start.min(span.start)..dropped.span.end.max(span.end);
     }
 
     pub(super) fn take(&mut self) -> Vec<Dropped> {
-        std::mem::take(&mut self.0).into_values().collect()
+        std::mem::take(&mut self.unreported).into_values().collect()
+    }
+
+    pub(super) fn totals(&self) -> &BTreeMap<DropReason, u64> {
+        &self.totals
     }
 }
 
