@@ -8,7 +8,7 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use vigie::clock::{BootId, BootTime, WallTime};
-use vigie::outbox::{Body, Outbox, Settings};
+use vigie::outbox::{Body, Full, Outbox, Settings};
 use vigie::reading::{Descriptor, Kind, Quantity, Value};
 
 /// Records of one commit at full rate: what a readable chunk of a serial port holds.
@@ -34,6 +34,8 @@ impl Fixture {
             tail_dir: tmpfs.path().into(),
             flush: Duration::from_secs(1),
             max_bytes: 256 << 20,
+            free_share: 50,
+            full: Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
         };

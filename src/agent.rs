@@ -18,7 +18,7 @@ use crate::config::{Config, SensorConfig};
 use crate::control;
 use crate::control::server::Server;
 use crate::control::status::About;
-use crate::outbox::{self, Outbox, Recovery};
+use crate::outbox::{self, Full, Outbox, Recovery};
 use crate::pipeline::{Declared, Pipeline};
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
 use crate::sampler::{self, Sampler};
@@ -27,6 +27,7 @@ use crate::topic::Template;
 use crate::uplink::status::Info;
 use crate::uplink::{self, Hub};
 
+mod archive;
 mod core;
 mod embedded;
 mod flush;
@@ -111,6 +112,12 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     }
     let clock_watch = tokio::task::spawn_local(uplink::watch_clock(hub.clone()));
 
+    let (stop_archive, archive_stop) = watch::channel(false);
+    let archive = config.archive.as_ref().map(|archive| {
+        let names = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+        tokio::task::spawn_local(archive::run(hub.clone(), archive.clone(), names, archive_stop))
+    });
+
     let (stop_control, control_stop) = watch::channel(false);
     let control = serve_control(&hub, about, control_stop);
 
@@ -182,6 +189,10 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
     core.abort();
     let _ = core.await;
+    stop_archive.send_replace(true);
+    if let Some(archive) = archive {
+        let _ = archive.await;
+    }
     stop_control.send_replace(true);
     if let Some(control) = control {
         let _ = control.await;
@@ -225,9 +236,18 @@ pub fn outbox_settings_at(config: &Config, tail_dir: PathBuf) -> outbox::Setting
         tail_dir,
         flush: config.outbox.flush,
         max_bytes: config.outbox.max_bytes,
+        free_share: config.outbox.free_share,
+        full: if config.outbox.drop_newest { Full::DropNewest } else { Full::DropOldest },
         memory_bytes: MEMORY,
         persist: PERSIST,
     }
+}
+
+/// Names of the outbox's cursors; any other is forgotten.
+#[must_use]
+pub fn cursors(config: &Config) -> Vec<&str> {
+    let archive = config.archive.as_ref().map(|_| crate::archive::CURSOR);
+    config.uplinks.iter().map(|uplink| uplink.name.as_str()).chain(archive).collect()
 }
 
 fn outbox_settings(config: &Config) -> outbox::Settings {
@@ -260,8 +280,7 @@ fn open_outbox(
     for file in &recovery.set_aside {
         warn!(file = %file.display(), "damaged, and set aside; what was good in it is used");
     }
-    let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
-    outbox.retain_cursors(&names);
+    outbox.retain_cursors(&cursors(config));
     Ok((outbox, recovery))
 }
 

@@ -11,6 +11,7 @@ use crate::config;
 mod check;
 mod demo;
 mod drivers;
+mod export;
 mod once;
 mod outbox;
 mod run;
@@ -62,6 +63,8 @@ enum Command {
     },
     /// Look at what waits for its broker, export it, drop it; beside a running agent or without one
     Outbox(outbox::Args),
+    /// Print what the archive keeps, as a table or as JSON
+    Export(export::Args),
     /// List the drivers, or show one with its options and a sample
     Drivers {
         /// A driver
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check { files }) => check::check(&files),
         Some(Command::Once { config }) => once::once(&config),
         Some(Command::Outbox(args)) => outbox::outbox(args),
+        Some(Command::Export(args)) => export::export(args),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };
     ExitCode::from(status)

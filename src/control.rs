@@ -41,7 +41,7 @@ pub const MAX_SHOWN: usize = 10_000;
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// How it stands with the outbox.
-    Status,
+    Status {},
     /// The newest rows that wait, the newest last.
     Show {
         /// For whom, and which.

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod agent;
+pub mod archive;
 #[cfg(feature = "broker")]
 pub mod broker;
 pub mod cli;

@@ -98,7 +98,7 @@ impl Hub {
         info: Info,
         tail_found: bool,
     ) -> Rc<Self> {
-        let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        let dating = Dating::of(&outbox);
         let hub = Rc::new(Self {
             outbox: RefCell::new(outbox),
             clock,

@@ -4,6 +4,7 @@
 
 /// One file a subject; `harness` holds what they share.
 mod it {
+    mod archive;
     mod cli;
     mod config;
     #[cfg(feature = "broker")]

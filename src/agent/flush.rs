@@ -74,7 +74,7 @@ impl Drops {
             return;
         }
         self.told = Some(now);
-        for Dropped { reason, sensor, count, span } in dropped {
+        for Dropped { reason, sensor, count, span, .. } in dropped {
             let sensor = sensor.as_deref().unwrap_or("-");
             warn!(sensor, count, reason = reason.as_str(), first = span.start, end = span.end, "readings were dropped");
         }

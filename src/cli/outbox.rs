@@ -14,6 +14,7 @@ mod rows;
 mod source;
 mod status;
 
+pub(super) use rows::write;
 use source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -119,6 +120,11 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// It cannot be tried like that.
+    pub(super) fn wrong(why: impl ToString) -> Self {
+        Self { status: WRONG, why: why.to_string() }
+    }
+
     /// It was tried, and failed.
     pub(super) fn failed(why: impl ToString) -> Self {
         Self { status: FAILED, why: why.to_string() }

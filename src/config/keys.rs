@@ -115,7 +115,44 @@ static OUTBOX: Section = Section {
             "max_bytes",
             "size, `\"4MiB\"` to `\"1024GiB\"`",
             Some("`\"256MiB\"`"),
-            "How much the log may take on disk; beyond it the oldest readings are dropped, and counted.",
+            "How much the log may take on disk; beyond it readings are dropped, and counted.",
+        ),
+        key(
+            "free_share",
+            "per cent, 1 to 100",
+            Some("50"),
+            "Nor does the log take more than this share of what it has and what is free on its disk: when another program \
+             fills the disk, it stops growing.",
+        ),
+        key(
+            "full",
+            "`\"drop-oldest\"` or `\"drop-newest\"`",
+            Some("`\"drop-oldest\"`"),
+            "What is dropped at that limit. A reading that is in flight to a broker never is.",
+        ),
+    ],
+};
+
+/// `[archive]`
+static ARCHIVE: Section = Section {
+    title: "[archive]",
+    intro: "Readings that every broker has acknowledged are thrown away, unless this section is there: then they are kept \
+            in compressed files, which `vigie export` reads. See [archive-format](archive-format.md) for what it costs \
+            the card.",
+    keys: &[
+        key("path", "path", Some("`archive` in the state folder, such as `/var/lib/vigie/archive`"), "Its folder."),
+        key("keep", "duration, `\"1d\"` to `\"36500d\"`", Some("`\"90d\"`"), "How long readings are kept, to the day."),
+        key(
+            "max",
+            "size, `\"1MiB\"` to `\"1024GiB\"`",
+            Some("`\"1GiB\"`"),
+            "How much it may take on disk; beyond it the oldest files go. Of the disk, 64 MiB are always left free.",
+        ),
+        key(
+            "batch",
+            "duration, `\"1m\"` to `\"1d\"`",
+            Some("`\"5m\"`"),
+            "Between two writes. A power cut costs the archive at most this much.",
         ),
     ],
 };
@@ -296,8 +333,8 @@ static BROKER: Section = Section {
 
 /// All tables, in the order in which to show them.
 pub static SECTIONS: &[&Section] = &[
-    &GATEWAY, &LOCATION, &CLOCK, &HARDWARE, &OUTBOX, &UPLINK, &PASSWORD, &TLS, &BROKER, &ROOM, &SENSOR, &CHANGE,
-    &QUANTITY,
+    &GATEWAY, &LOCATION, &CLOCK, &HARDWARE, &OUTBOX, &ARCHIVE, &UPLINK, &PASSWORD, &TLS, &BROKER, &ROOM, &SENSOR,
+    &CHANGE, &QUANTITY,
 ];
 
 const HEAD: &str = "\
@@ -398,6 +435,12 @@ mod tests {
                 &OUTBOX,
                 asked(|keys| {
                     let _ = gateway::outbox(Some(keys), &around);
+                }),
+            ),
+            (
+                &ARCHIVE,
+                asked(|keys| {
+                    let _ = gateway::archive(keys, &around);
                 }),
             ),
             (

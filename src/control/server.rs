@@ -142,7 +142,7 @@ impl Answers {
 impl Desk {
     async fn answer(&self, request: Request, answers: &mut Answers) -> io::Result<()> {
         let refused = match request {
-            Request::Status => {
+            Request::Status {} => {
                 let status = status::of_agent(&self.hub, &self.about);
                 answers.put(&Answer::Status(Box::new(status))).await.map(Ok)
             }

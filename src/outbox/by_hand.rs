@@ -8,8 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::record;
-use super::stats::DropReason;
-use super::{CursorId, Entry, Outbox, Seq};
+use super::{CursorId, DropReason, Entry, Outbox, Seq};
 
 /// Where the rules lie in the state.
 const STATE_KEY: &str = "outbox/by-hand";
@@ -107,8 +106,8 @@ impl Outbox {
             Some(sensor) => self.drop_sensor(cursor, sensor, &seqs, &mut dropping),
         };
         if dropping.dropped > 0 {
-            self.stats.dropped += dropping.dropped;
-            self.drops.add(DropReason::ByHand, sensor, dropping.dropped, seqs);
+            let name = self.cursors.get(cursor).map(|cursor| cursor.name().into());
+            self.note_drop(DropReason::ByHand, name, sensor, dropping.dropped, seqs, None);
             self.flushing.acks += 1;
         }
         result.map(|()| dropping)

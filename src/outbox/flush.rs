@@ -12,7 +12,7 @@ use super::log::{Disposal, Source};
 use super::segment::{self, SEGMENT_SIZE};
 use super::stats::Warning;
 use super::storage::{Storage, StoredFile};
-use super::{DropReason, Outbox, Seq, record};
+use super::{CursorId, DropReason, Full, Outbox, Seq, Settings, record};
 use crate::clock::BootTime;
 
 /// How long acknowledgements of records that are on disk may wait for a flush of their own. A power cut in this time
@@ -33,8 +33,10 @@ pub(super) struct Flushing {
     failing: bool,
     /// After a failure: when to try again, and the pause before that.
     retry: Option<(BootTime, Duration)>,
-    /// The log is full of records in flight; said once.
-    full: bool,
+    /// The log is at its limit and takes nothing; said once.
+    pub(super) full: bool,
+    /// Others leave so little of the disk that the log's limit is not `max_bytes`; said once.
+    short: bool,
     /// The state could not be written; said once.
     state_failing: bool,
     /// Counts changes of the cursors that concern records on disk.
@@ -279,7 +281,7 @@ impl Outbox {
             let (number, first, used) = (last.number, last.first, last.used);
             let file = Arc::clone(file);
             let mut bytes = Vec::new();
-            self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
+            self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
             let upto = self.put_records(&mut bytes, number, SEGMENT_SIZE - used);
             let room = bytes.len() as u64 + MAX_PADDING as u64 <= SEGMENT_SIZE - used;
             if room && (upto > self.on_disk || self.oldest_unflushed().is_none()) {
@@ -292,9 +294,13 @@ impl Outbox {
         }
         let Some(source) = self.source_of_segment() else {
             if !std::mem::replace(&mut self.flushing.full, true) {
-                self.warn(Warning::LogFull { max_bytes: self.settings.max_bytes });
+                self.warn(match self.settings.full {
+                    Full::DropOldest => Warning::AllInFlight,
+                    Full::DropNewest => Warning::NewestGo,
+                });
             }
-            self.retry_later(now);
+            // An acknowledgement may make room at any time.
+            self.flushing.retry = Some((now.after(MIN_RETRY), MIN_RETRY));
             return (running, None);
         };
         self.flushing.full = false;
@@ -303,7 +309,7 @@ impl Outbox {
         self.log.next_number += 1;
         let mut bytes = Vec::new();
         FileHeader::put(&mut bytes, frame::SEGMENT, number, self.identity);
-        self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
+        self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
         running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
         frame::pad(&mut bytes, Salt::of(number));
         running.bytes = bytes.len() as u64;
@@ -340,13 +346,34 @@ impl Outbox {
 
     /// Where the next segment comes from; at the limit the oldest segment without a record in flight is dropped.
     fn source_of_segment(&mut self) -> Option<Source> {
-        let max_bytes = self.settings.max_bytes;
-        if let Some(source) = self.log.source(self.done(), max_bytes) {
+        if let Some(source) = self.log.reusable(self.done()) {
             return Some(source);
+        }
+        let limit = self.limit();
+        let short = limit < self.settings.max_bytes;
+        if self.log.may_grow(limit) {
+            self.flushing.short &= short;
+            return Some(Source::New);
+        }
+        if short != std::mem::replace(&mut self.flushing.short, short) && short {
+            let (limit, share) = (limit, self.settings.free_share);
+            self.warn(Warning::DiskShort { path: self.settings.dir.clone(), limit, share });
+        }
+        if self.settings.full == Full::DropNewest {
+            return None;
         }
         let index = self.log.segments.iter().position(|segment| !self.cursors.in_flight(segment.first..segment.end))?;
         self.drop_segment(index);
         self.log.recycle(index)
+    }
+
+    /// Bytes that the log may take: `max_bytes`, or its share of the disk if that is less.
+    fn limit(&self) -> u64 {
+        let Settings { max_bytes, free_share, dir, .. } = &self.settings;
+        // Where the file system cannot be asked, the write will tell.
+        let Ok(free) = self.storage.free(dir) else { return *max_bytes };
+        let ours = self.log.disk_bytes();
+        (free.saturating_add(ours) / 100).saturating_mul(u64::from(*free_share)).min(*max_bytes)
     }
 
     /// Gives up a segment's records for good, and counts them.
@@ -354,9 +381,11 @@ impl Outbox {
         let segment = self.log.segments[index].clone();
         let mut from = segment.first;
         while let Some(entry) = self.next_on_disk(index, from) {
+            self.count_drop(DropReason::DiskFull, &(from..entry.seq.max(from)), None, None);
             from = entry.seqs().end;
-            self.count_drop(DropReason::DiskFull, &entry.seqs(), entry.sensor());
+            self.count_drop(DropReason::DiskFull, &entry.seqs(), entry.sensor(), Some(entry.moment()));
         }
+        self.count_drop(DropReason::DiskFull, &(from..segment.end.max(from)), None, None);
         self.give_up(segment.first..segment.end);
     }
 
@@ -364,6 +393,14 @@ impl Outbox {
     pub(super) fn give_up(&mut self, seqs: Range<Seq>) {
         self.cursors.give_up(seqs);
         self.flushing.acks += 1;
+    }
+
+    /// That cursor does not wait for these positions any more.
+    pub(super) fn give_up_for(&mut self, cursor: CursorId, seqs: Range<Seq>) {
+        if let Some(cursor) = self.cursors.get_mut(cursor) {
+            cursor.ack(seqs);
+            self.flushing.acks += 1;
+        }
     }
 
     fn retry_later(&mut self, now: BootTime) {

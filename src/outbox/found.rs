@@ -252,9 +252,14 @@ impl Files {
                 match scanner.step() {
                     Ok(Step::Frame(Kind::Cursors, payload)) => {
                         if let Ok(stored) = postcard::from_bytes::<StoredCursors>(payload) {
-                            cursors.merge(&stored);
+                            cursors.merge(&stored, false);
                             end = end.max(stored.first);
                             found = true;
+                        }
+                    }
+                    Ok(Step::Frame(Kind::SoftCursors, payload)) => {
+                        if let Ok(stored) = postcard::from_bytes::<StoredCursors>(payload) {
+                            cursors.merge(&stored, true);
                         }
                     }
                     Ok(Step::Frame(Kind::Reading | Kind::Raw, payload)) => {
@@ -286,10 +291,6 @@ impl Files {
             }
         }
         log.active = active;
-        // What was freed is not needed by anybody, even if a cursor was not written since.
-        if let Some(first) = log.segments.front() {
-            cursors.forgo(first.first);
-        }
     }
 
     /// Reads the tail but for its records.
@@ -300,7 +301,10 @@ impl Files {
                 Kind::Reading | Kind::Raw => {
                     record::head(payload).map(|(_, seqs, _)| found.end = found.end.max(seqs.end))
                 }
-                Kind::Cursors => postcard::from_bytes::<StoredCursors>(payload).ok().map(|it| cursors.merge(&it)),
+                Kind::Cursors | Kind::SoftCursors => {
+                    let stored = postcard::from_bytes::<StoredCursors>(payload).ok();
+                    stored.map(|it| cursors.merge(&it, kind == Kind::SoftCursors))
+                }
                 Kind::Acks => postcard::from_bytes::<StoredAcks>(payload).ok().map(|it| cursors.merge_acks(&it)),
                 Kind::State => postcard::from_bytes::<Stored>(payload).ok().map(|it| {
                     found.end = found.end.max(it.next);

@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Change = 8,
     /// Up to which position records are on disk.
     Flushed = 9,
+    /// All cursors for whose sake nothing is written.
+    SoftCursors = 10,
 }
 
 impl Kind {
@@ -60,6 +62,7 @@ impl Kind {
             Self::State,
             Self::Change,
             Self::Flushed,
+            Self::SoftCursors,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -132,20 +132,21 @@ impl Log {
         self.folder.join(SET_ASIDE)
     }
 
-    /// Where the next segment comes from, if that needs no record to be dropped; `done`: every position below it is
-    /// acknowledged.
-    pub(super) fn source(&mut self, done: Seq, max_bytes: u64) -> Option<Source> {
+    /// A file that can be used again for the next segment; `done`: every position below it is acknowledged.
+    pub(super) fn reusable(&mut self, done: Seq) -> Option<Source> {
         if let Some(front) = self.segments.front()
             && front.end <= done
             && !front.damaged
         {
             return self.recycle(0);
         }
-        if let Some(number) = self.spare.pop() {
-            return Some(Source::Recycled(self.folder.join(segment::spare_name(number))));
-        }
-        let limit = (max_bytes / SEGMENT_SIZE).max(MIN_SEGMENTS);
-        ((self.segments.len() as u64) < limit).then_some(Source::New)
+        let number = self.spare.pop()?;
+        Some(Source::Recycled(self.folder.join(segment::spare_name(number))))
+    }
+
+    /// May there be another segment, if all of them may take that many bytes?
+    pub(super) fn may_grow(&self, max_bytes: u64) -> bool {
+        (self.segments.len() as u64) < (max_bytes / SEGMENT_SIZE).max(MIN_SEGMENTS)
     }
 
     /// Gives up a segment for the next one.

@@ -75,6 +75,10 @@ impl Storage for ReadOnly {
         refused()
     }
 
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        Disk.free(folder)
+    }
+
     fn sync_folder(&self, _: &Path) -> io::Result<()> {
         refused()
     }

@@ -128,7 +128,7 @@ impl Acked {
     }
 
     /// The first position from `from` on that is in the set; `Seq::MAX` if there is none.
-    fn next_present(&self, from: Seq) -> Seq {
+    pub(super) fn next_present(&self, from: Seq) -> Seq {
         if from < self.low {
             return from;
         }

@@ -13,7 +13,7 @@ use super::frame::Kind;
 use super::memory::Memory;
 use super::storage::Storage;
 use super::tail::{self, Tail};
-use super::{OpenError, Outbox, Recovery, Settings, Stats, Warning, record, stats};
+use super::{OpenError, Outbox, Recovery, Settings, Stats, Warning, drops, record};
 use crate::clock::{BootId, BootTime};
 use crate::state::{State, Stored};
 
@@ -108,7 +108,7 @@ pub(super) fn open(
         scratch: Vec::new(),
         // The first attempt to write the tail is yet to come: until it fails it counts as working.
         stats: Stats { damage, tail_works: true, ..Stats::default() },
-        drops: stats::Drops::default(),
+        drops: drops::Drops::default(),
         warnings: Vec::new(),
         _lock: lock,
     };
@@ -117,6 +117,10 @@ pub(super) fn open(
     if let Some((path, number)) = tail_path.filter(|_| tail_holds_more) {
         recovery.from_tail = outbox.take_back(&path, number);
     }
+    // The cursors are written before what they have acknowledged is freed, so what they still need and is neither in
+    // the log nor in the tail was deleted by somebody else.
+    let oldest = outbox.log.segments.front().map(|first| first.first).into_iter().chain(outbox.memory.first()).min();
+    outbox.lose(0..oldest.unwrap_or(outbox.committed));
     recovery.waiting = outbox.cursors.waiting(outbox.committed);
     outbox.restore_rules();
     if look_only {

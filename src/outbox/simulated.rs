@@ -47,6 +47,8 @@ struct World {
     unsynced: Vec<NameChange>,
     locked: BTreeSet<PathBuf>,
     fault: Option<Fault>,
+    /// Bytes taken by others, where the disk has an end.
+    others: Option<(u64, u64)>,
     written: u64,
     syncs: u64,
 }
@@ -96,6 +98,11 @@ impl Simulated {
 
     pub(super) fn fail(&self, fault: Option<Fault>) {
         self.world().fault = fault;
+    }
+
+    /// Gives the disk an end: its size, and what others take of it.
+    pub(super) fn limit(&self, size: u64, others: u64) {
+        self.world().others = Some((size, others));
     }
 
     /// Bytes written below the disk's folders so far, and syncs.
@@ -235,6 +242,14 @@ impl StoredFile for OpenFile {
 }
 
 impl Storage for Simulated {
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        let world = self.world();
+        let Some((size, others)) = world.others else { return Ok(u64::MAX / 2) };
+        let files = world.names.iter().filter(|(path, _)| !path.starts_with(&self.tmpfs));
+        let ours: u64 = files.map(|(_, inode)| lock(inode).now.len() as u64).sum();
+        Ok(size.saturating_sub(others + ours))
+    }
+
     fn absolute(&self, folder: &Path) -> PathBuf {
         folder.to_owned()
     }

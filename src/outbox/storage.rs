@@ -47,6 +47,8 @@ pub(super) trait Storage: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// Bytes that are free on the folder's file system for those who are not root.
+    fn free(&self, folder: &Path) -> io::Result<u64>;
 }
 
 /// The machine's own file system.
@@ -129,6 +131,11 @@ impl Storage for Disk {
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         fs::File::open(folder)?.sync_all()
+    }
+
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        let file_system = rustix::fs::statvfs(folder)?;
+        Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
 use crate::config::{BrokerUrl, Gateway, PayloadShape, Qos, UplinkConfig};
-use crate::outbox::{Body, Outbox, Raw, Settings};
+use crate::outbox::{Body, Full, Outbox, Raw, Settings};
 use crate::topic::Template;
 
 use super::Hub;
@@ -75,6 +75,8 @@ impl Setup {
             tail_dir: dir.path().join("tail"),
             flush: Duration::from_secs(1),
             max_bytes: 64 << 20,
+            free_share: 50,
+            full: Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
         };

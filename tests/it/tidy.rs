@@ -19,6 +19,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "agent",
+            "archive",
             "clock",
             "config",
             "control",

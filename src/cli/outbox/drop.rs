@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use super::super::{WRONG, print};
+use super::super::print;
 use super::Failure;
 use super::source::Source;
 use crate::config::Config;
@@ -33,8 +33,7 @@ pub(super) fn drop(config: &Config, args: Args) -> Result<(), Failure> {
     let Args { sensor, older_than, uplink, yes, .. } = args;
     if !yes {
         if !io::stdin().is_terminal() {
-            let why = "nothing was dropped: this is no terminal to ask at; add --yes".to_owned();
-            return Err(Failure { status: WRONG, why });
+            return Err(Failure::wrong("nothing was dropped: this is no terminal to ask at; add --yes"));
         }
         // Looked at only: while somebody thinks, nothing is held.
         let mut source = Source::open(config)?;

@@ -14,7 +14,7 @@ use crate::control::status::{self, About, Status};
 use crate::control::{self, Answer, Dropped, Request, Which};
 use crate::export::Row;
 use crate::outbox::{OpenError, Outbox};
-use crate::uplink::dating::{self, Dating};
+use crate::uplink::dating::Dating;
 
 /// Where what is asked for comes from.
 pub(super) enum Source {
@@ -55,7 +55,7 @@ impl Source {
     pub(super) fn status(&mut self) -> Result<Status, Failure> {
         match self {
             Self::Files(files) => Ok(status::of_files(&mut files.outbox, &files.about, &files.dating)),
-            Self::Agent(client) => match ask(client, &Request::Status)? {
+            Self::Agent(client) => match ask(client, &Request::Status {})? {
                 Answer::Status(status) => Ok(*status),
                 other => Err(unexpected(&other)),
             },
@@ -176,9 +176,8 @@ impl Files {
             }
             other => Failure::failed(other),
         })?;
-        let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
-        outbox.retain_cursors(&names);
-        let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        outbox.retain_cursors(&agent::cursors(config));
+        let dating = Dating::of(&outbox);
         Ok(Self { outbox, dating, about })
     }
 }
