@@ -158,6 +158,11 @@ impl Cursors {
         self.sets().all(|acked| acked.next_missing(seqs.start) >= seqs.end)
     }
 
+    /// Are all of these acknowledged by all, soft ones included?
+    pub(super) fn nobody_wants(&self, seqs: &Range<Seq>) -> bool {
+        self.all_acked(seqs) && self.soft().all(|cursor| cursor.acked.next_missing(seqs.start) >= seqs.end)
+    }
+
     /// How many of these somebody still needs on disk, at the most.
     pub(super) fn needed(&self, seqs: &Range<Seq>) -> u64 {
         let missing = |acked: &Acked| acked.missing_below(seqs.end) - acked.missing_below(seqs.start);

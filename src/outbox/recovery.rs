@@ -150,7 +150,7 @@ impl Outbox {
                 return;
             }
             let Some((head, seqs, rest)) = record::head(payload) else { return };
-            if seqs.end <= self.on_disk || seqs.start < last || self.cursors.all_acked(&seqs) {
+            if seqs.end <= self.on_disk || seqs.start < last || self.cursors.nobody_wants(&seqs) {
                 return;
             }
             let entry = match kind {
