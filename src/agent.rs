@@ -31,6 +31,7 @@ mod archive;
 mod core;
 mod embedded;
 mod flush;
+mod gaps;
 pub mod places;
 mod watchdog;
 

@@ -144,6 +144,12 @@ impl Hub {
         self.set_state(&self.topic("info"), payload);
     }
 
+    /// What dates a reading that was taken while the clock was not set.
+    #[must_use]
+    pub fn dating(&self) -> Ref<'_, Dating> {
+        self.dating.borrow()
+    }
+
     /// The counters of an uplink.
     #[must_use]
     pub fn counters(&self, uplink: &str) -> Rc<Counters> {

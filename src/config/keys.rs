@@ -350,7 +350,7 @@ can have a file of its own; a key that is given in two files is an error. Relati
 `vigie check FILE` reports every error with its place, without touching any hardware.
 
 - A *name* becomes a level of topics: up to 128 bytes without `/`, `+`, `#`, braces and control characters, and not
-  `availability`, `info` or `set`, which vigie keeps for itself. A *text* for people is free, up to 256 characters.
+  `availability`, `gaps`, `info` or `set`, which vigie keeps for itself. A *text* for people is free, up to 256 characters.
 - A *duration* is a text such as `\"500ms\"`, `\"10s\"`, `\"5m\"` or `\"1h 30m\"`.
 - A *size* is a number of bytes or a text such as `\"64MiB\"` or `\"1GB\"`.
 ";

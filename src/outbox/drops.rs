@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::record::Lookup as _;
 use super::{Body, CursorId, Entry, Outbox, Seq};
 use crate::clock::{BootId, BootTime, WallTime};
@@ -79,7 +81,7 @@ impl DropReason {
 }
 
 /// When a record was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// In which boot.
     pub boot: BootId,
