@@ -43,7 +43,7 @@ mod record;
 mod recovery;
 mod segment;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 mod stats;
 mod storage;
 mod tail;
@@ -360,6 +360,18 @@ impl Outbox {
             start = present;
         }
         None
+    }
+
+    /// The first position from `from` on that the cursor has still to acknowledge, whether it is committed or not.
+    #[must_use]
+    pub fn next_unacked(&self, cursor: CursorId, from: Seq) -> Seq {
+        self.cursors.get(cursor).map_or(Seq::MAX, |cursor| cursor.acked.next_missing(from))
+    }
+
+    /// The folder of the log.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.settings.dir
     }
 
     /// The position after the last committed record.
