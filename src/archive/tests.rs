@@ -177,6 +177,31 @@ fn a_folder_that_goes_is_made_again() {
     assert_eq!(all(&inner, None, None).0.len(), 1);
 }
 
+/// Temperatures as a BME280 gives them, at 20 readings a second from four sensors: what an hour of them costs.
+#[test]
+fn an_hour_costs_no_more_than_the_documentation_says() {
+    let sensors: Vec<_> = ["salon", "cave", "atelier", "grenier"].map(descriptor).into();
+    let (mut seed, mut values, mut bytes) = (1_u64, [20_000_i32; 4], 0);
+    for batch in 0..12_u64 {
+        let mut builder = Builder::default();
+        for index in batch * 6_000..(batch + 1) * 6_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (sensor, noise) = ((index % 4) as usize, (seed >> 33) % 21);
+            values[sensor] += i32::try_from(noise).expect("small") - 10;
+            let value = Value::number(f64::from(values[sensor]) / 1_000.0).expect("finite");
+            let body = Body::Reading { descriptor: Arc::clone(&sensors[sensor]), values: vec![(0, value)] };
+            // A timer's jitter.
+            let at = BootTime(index * 50_000_000 + (seed >> 44));
+            let time = Some(WallTime(1_795_256_130_000_000_000 + at.0.cast_signed()));
+            builder.push(&Entry { seq: index, run: 1, boot: BootId([3; 16]), at, time, body }, time);
+        }
+        assert!(builder.has_room(), "five minutes are one batch");
+        bytes += file::batch(&builder.finish()).len();
+    }
+    println!("{bytes} bytes an hour, {} a reading", bytes / 72_000);
+    assert!(bytes < 1_100_000, "{bytes} bytes");
+}
+
 fn some_entry() -> impl Strategy<Value = Entry> {
     let value = prop_oneof![
         prop::num::f64::NORMAL.prop_map(|number| Value::number(number).expect("finite")),

@@ -121,11 +121,13 @@ pub(super) struct Failure {
 
 impl Failure {
     /// It cannot be tried like that.
+    #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands over what it has")]
     pub(super) fn wrong(why: impl ToString) -> Self {
         Self { status: WRONG, why: why.to_string() }
     }
 
     /// It was tried, and failed.
+    #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands over what it has")]
     pub(super) fn failed(why: impl ToString) -> Self {
         Self { status: FAILED, why: why.to_string() }
     }

@@ -274,3 +274,110 @@ impl Rule {
         *self.cursor == *cursor && *self.sensor == *sensor
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::simulated::Simulated;
+    use super::super::tests::{body, descriptor, settings};
+    use super::*;
+    use crate::clock::{BootId, BootTime};
+
+    fn open(disk: &Simulated) -> Outbox {
+        let (outbox, _) =
+            super::super::recovery::open(Arc::new(disk.clone()), settings(), BootId([7; 16]), BootTime(0))
+                .expect("opens");
+        outbox
+    }
+
+    /// What a cursor has still to deliver.
+    fn waiting(outbox: &mut Outbox, cursor: CursorId) -> Vec<Seq> {
+        let mut entries = Vec::new();
+        outbox.read(cursor, 0, usize::MAX, &mut entries);
+        entries.iter().flat_map(Entry::seqs).filter(|seq| !outbox.is_acked(cursor, *seq)).collect()
+    }
+
+    proptest! {
+        /// Whatever is acknowledged, in flight or dropped before, and whatever dies in between: exactly what was meant
+        /// goes, is counted once, and the rest waits.
+        #[test]
+        fn exactly_what_was_meant_goes(
+            sensors in prop::collection::vec(0..3_usize, 1..700),
+            acked in prop::collection::vec((0..700_u64, 1..9_u64), 0..20),
+            flying in (0..700_u64, 0..40_u64),
+            drops in prop::collection::vec((0..4_usize, 1..700_u64), 1..5),
+            kill in any::<bool>(),
+        ) {
+            let disk = Simulated::new(Path::new("/run"));
+            let mut outbox = open(&disk);
+            let cursor = outbox.cursor("home");
+            let names = ["a", "b", "c"];
+            let known = names.map(descriptor);
+            let first = outbox.end();
+            for (number, sensor) in (0..).zip(&sensors) {
+                outbox.append(BootTime(0), None, body(&known[*sensor], number));
+            }
+            outbox.commit(BootTime(0));
+            let end = outbox.end();
+            for (start, count) in acked {
+                outbox.ack(cursor, first + start..(first + start + count).min(end));
+            }
+            let flying = first + flying.0..first + flying.0 + flying.1;
+            outbox.set_in_flight(cursor, std::slice::from_ref(&flying));
+            let mut expected = waiting(&mut outbox, cursor);
+            let mut counted = 0;
+            for (sensor, upto) in drops {
+                let sensor = names.get(sensor).copied();
+                let upto = (first + upto).min(end);
+                let of_it = |seq: Seq| {
+                    let index = usize::try_from(seq - first).expect("small");
+                    seq < upto && sensor.is_none_or(|sensor| names[sensors[index]] == sensor)
+                };
+                let meant: Vec<Seq> = expected.iter().copied().filter(|seq| of_it(*seq)).collect();
+                let going = meant.iter().filter(|seq| !flying.contains(seq)).count() as u64;
+                let (mut from, mut sum) = (0, Dropping::default());
+                loop {
+                    let part = outbox.drop_by_hand(cursor, sensor, from..upto).expect("room");
+                    sum.dropped += part.dropped;
+                    sum.in_flight += part.in_flight;
+                    match part.next {
+                        Some(next) => from = next,
+                        None => break,
+                    }
+                }
+                outbox.commit(BootTime(0));
+                prop_assert_eq!((sum.dropped, sum.in_flight), (going, meant.len() as u64 - going));
+                counted += going;
+                expected.retain(|seq| !of_it(*seq) || flying.contains(seq));
+                let counts = outbox.backlog(cursor) - outbox.passing_over(cursor);
+                prop_assert_eq!(counts, expected.len() as u64);
+            }
+            prop_assert_eq!(outbox.stats().dropped, counted);
+            if kill {
+                drop(outbox);
+                outbox = open(&disk);
+            }
+            let cursor = outbox.cursor("home");
+            prop_assert_eq!(waiting(&mut outbox, cursor), expected);
+            prop_assert_eq!(outbox.passing_over(cursor), 0);
+        }
+    }
+
+    #[test]
+    fn a_rule_of_any_bytes_does_no_harm() {
+        let disk = Simulated::new(Path::new("/run"));
+        let mut outbox = open(&disk);
+        let cursor = outbox.cursor("home");
+        outbox.append(BootTime(0), None, body(&descriptor("a"), 1));
+        outbox.put_state(STATE_KEY, Some(vec![0xff; 300]));
+        outbox.commit(BootTime(0));
+        drop(outbox);
+        let mut outbox = open(&disk);
+        assert_eq!(outbox.cursor("home"), cursor);
+        assert_eq!(waiting(&mut outbox, cursor).len(), 1);
+    }
+}

@@ -119,7 +119,7 @@ pub struct Dropped {
 
 impl Dropped {
     /// Takes up others of the same kind.
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, other: &Self) {
         self.when = match (self.when, other.when) {
             (Some((first, last)), Some((other_first, other_last))) => {
                 let first = if other.span.start < self.span.start { other_first } else { first };
@@ -153,7 +153,7 @@ impl Drops {
             (kind.2, dropped.sensor) = (None, None);
         }
         match self.unreported.get_mut(&kind) {
-            Some(known) => known.merge(dropped),
+            Some(known) => known.merge(&dropped),
             None => drop(self.unreported.insert(kind, dropped)),
         }
     }

@@ -10,10 +10,11 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "broker", "clock", "config", "control", "drivers", "hardware", "outbox", "pipeline", "reading", "sampler",
-            "service", "state", "topic", "uplink",
+            "archive", "broker", "clock", "config", "control", "drivers", "hardware", "outbox", "pipeline", "reading",
+            "sampler", "service", "state", "topic", "uplink",
         ],
     ),
+    ("archive", &["clock", "outbox", "reading"]),
     ("broker", &["config"]),
     (
         "cli",

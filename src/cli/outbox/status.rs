@@ -24,7 +24,7 @@ fn for_people(status: &Status) -> String {
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     match &status.agent {
         Some(agent) => {
-            row("agent", format!("running, version {}, process {}, run {}", agent.version, agent.pid, status.run))
+            row("agent", format!("running, version {}, process {}, run {}", agent.version, agent.pid, status.run));
         }
         None => row("agent", format!("not running; the last run was {}", status.run)),
     }
