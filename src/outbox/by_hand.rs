@@ -88,7 +88,7 @@ pub enum CannotDrop {
 
 impl Outbox {
     /// Drops what a cursor has still to acknowledge in `seqs`, of one sensor or of all, but never what is in flight.
-    /// For one sensor a bounded piece is looked at: call it again from [`Dropping::next`] on. Lasting from the next
+    /// A bounded piece may be looked at: call it again from [`Dropping::next`] on. Lasting from the next
     /// `commit` on.
     ///
     /// # Errors
@@ -102,6 +102,7 @@ impl Outbox {
         let seqs = seqs.start..seqs.end.min(self.committed);
         let mut dropping = Dropping::default();
         let result = match sensor {
+            None if self.passing_over(cursor) > 0 => self.drop_beside_rules(cursor, &seqs, &mut dropping),
             None => self.drop_range(cursor, &seqs, &mut dropping),
             Some(sensor) => self.drop_sensor(cursor, sensor, &seqs, &mut dropping),
         };
@@ -122,7 +123,6 @@ impl Outbox {
 
     fn drop_range(&mut self, id: CursorId, seqs: &Range<Seq>, dropping: &mut Dropping) -> Result<(), CannotDrop> {
         let Some(cursor) = self.cursors.get_mut(id) else { return Ok(()) };
-        let name = cursor.name().to_owned();
         let mut from = seqs.start;
         let mut flying: Vec<Range<Seq>> = cursor.in_flight().to_vec();
         flying.sort_by_key(|range| range.start);
@@ -142,19 +142,40 @@ impl Outbox {
                 from = from.max(flight.start);
             }
         }
-        // What a rule had dropped before was counted then.
-        let rules = self.by_hand.0.len();
-        self.by_hand.0.retain(|rule| {
-            let done = *rule.cursor == *name && rule.seqs.start >= seqs.start && rule.seqs.end <= seqs.end;
-            if done {
-                dropping.dropped = dropping.dropped.saturating_sub(rule.pending);
+        Ok(())
+    }
+
+    /// As [`drop_range`](Self::drop_range), a piece at a time, where rules have dropped some of it before: those were
+    /// counted then.
+    fn drop_beside_rules(
+        &mut self,
+        id: CursorId,
+        seqs: &Range<Seq>,
+        dropping: &mut Dropping,
+    ) -> Result<(), CannotDrop> {
+        let mut entries = Vec::new();
+        self.read(id, seqs.start, PIECE, &mut entries);
+        let next = if entries.len() < PIECE { None } else { entries.last().map(|last| last.seqs().end) };
+        let next = next.filter(|next| *next < seqs.end);
+        let piece = seqs.start..next.unwrap_or(seqs.end);
+        let counts = |seq: &Seq| piece.contains(seq) && !self.is_acked(id, *seq) && !self.is_in_flight(id, *seq);
+        let fresh = entries.iter().flat_map(Entry::seqs).filter(counts).count() as u64;
+        let result = self.drop_range(id, &piece, dropping);
+        // What is gone now and was none of these, a rule had dropped.
+        let mut passed = dropping.dropped.saturating_sub(fresh);
+        dropping.dropped = dropping.dropped.min(fresh);
+        dropping.next = next;
+        let name = self.cursors.get(id).map(|cursor| (cursor.name().to_owned(), cursor.acked.low()));
+        if let Some((name, low)) = name {
+            for rule in self.by_hand.0.iter_mut().filter(|rule| *rule.cursor == *name) {
+                let its = passed.min(rule.pending);
+                rule.pending -= its;
+                passed -= its;
             }
-            !done
-        });
-        if self.by_hand.0.len() < rules {
+            self.by_hand.0.retain(|rule| *rule.cursor != *name || (rule.seqs.end > low && rule.pending > 0));
             self.save_rules();
         }
-        Ok(())
+        result
     }
 
     fn drop_sensor(
@@ -237,25 +258,27 @@ impl Outbox {
             keep
         });
         let low = cursor.acked.low();
+        self.by_hand.0.retain(|rule| *rule.cursor != *name || rule.seqs.end > low);
         if passed {
             self.flushing.acks += 1;
-        }
-        let rules = self.by_hand.0.len();
-        self.by_hand.0.retain(|rule| *rule.cursor != *name || rule.seqs.end > low);
-        if self.by_hand.0.len() < rules {
-            self.save_rules();
+            // With the acknowledgements, so that the count of what is left agrees with them after a kill.
+            self.store_rules();
         }
         out.len() < before
     }
 
     fn save_rules(&mut self) {
+        self.store_rules();
+        self.persist_soon();
+    }
+
+    fn store_rules(&mut self) {
         let stored = (!self.by_hand.0.is_empty()).then(|| {
             let mut stored = Vec::new();
             record::write(&mut stored, &self.by_hand.0);
             stored
         });
         self.put_state(STATE_KEY, stored);
-        self.persist_soon();
     }
 
     /// Takes up the rules of the last run. Damaged ones are forgotten: their records are delivered.
