@@ -9,13 +9,17 @@ mod it {
     mod config;
     #[cfg(feature = "broker")]
     mod demo;
+    mod failover;
     mod harness;
     mod main_path;
     mod outage;
     mod outbox_cli;
     mod replay;
     mod restart;
+    mod rotation;
     mod shutdown;
+    mod sleep;
     mod tidy;
     mod tls;
+    mod ways;
 }

@@ -199,7 +199,7 @@ fn an_hour_costs_no_more_than_the_documentation_says() {
         bytes += file::batch(&builder.finish()).len();
     }
     println!("{bytes} bytes an hour, {} a reading", bytes / 72_000);
-    assert!(bytes < 1_100_000, "{bytes} bytes");
+    assert!(bytes < 500_000, "{bytes} bytes");
 }
 
 fn some_entry() -> impl Strategy<Value = Entry> {

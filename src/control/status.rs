@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
-use crate::config::Config;
+use crate::config::{BrokerUrl, Config};
 use crate::export;
 use crate::outbox::{CursorId, Outbox, Settings};
 use crate::uplink::Hub;
@@ -26,7 +26,8 @@ impl About {
     /// Takes it from a configuration; `outbox` is what the agent opens it with.
     #[must_use]
     pub fn new(config: &Config, outbox: Settings) -> Self {
-        let uplinks = config.uplinks.iter().map(|uplink| (uplink.name.clone(), uplink.url.to_string())).collect();
+        let urls = |urls: &[BrokerUrl]| urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let uplinks = config.uplinks.iter().map(|uplink| (uplink.name.clone(), urls(&uplink.urls))).collect();
         Self { outbox, uplinks }
     }
 
