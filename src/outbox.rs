@@ -32,6 +32,9 @@ mod found;
 mod frame;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod holes;
+mod job;
 mod log;
 mod look;
 mod memory;
@@ -61,7 +64,7 @@ use tail::Tail;
 
 pub use by_hand::{CannotDrop, Dropping};
 pub use drops::{DropReason, Dropped, Moment};
-pub use flush::{FlushDone, FlushJob};
+pub use job::{FlushDone, FlushJob};
 pub use record::MAX_RECORD;
 pub use stats::{OpenError, Recovery, Stats, Warning};
 pub use walk::Walk;
@@ -380,6 +383,12 @@ impl Outbox {
         self.committed
     }
 
+    /// Every committed position below it is on disk, or acknowledged by all.
+    #[must_use]
+    pub fn on_disk(&self) -> Seq {
+        self.on_disk
+    }
+
     /// The cursor has acknowledged every position before this one.
     #[must_use]
     pub fn low(&self, cursor: CursorId) -> Seq {
@@ -432,12 +441,16 @@ impl Outbox {
     /// The disk does not take it; the tail is left in place, so that the next run has it.
     pub fn close(mut self, now: BootTime) -> Result<(), io::Error> {
         self.commit(now);
-        let mut with_state = true;
+        let (mut with_state, mut failed) = (true, false);
         while let Some(job) = self.compose_flush(now, with_state) {
             with_state = false;
             let done = job.run();
             if let Some(error) = done.error() {
-                return Err(error);
+                // Another segment may take what this one did not.
+                if std::mem::replace(&mut failed, true) {
+                    return Err(error);
+                }
+                with_state = true;
             }
             self.finish_flush(done, now);
         }

@@ -12,6 +12,7 @@ mod it {
     mod failover;
     mod harness;
     mod main_path;
+    mod mqtt5;
     mod outage;
     mod outbox_cli;
     mod replay;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::gaps::Gaps;
 use crate::uplink::Hub;
@@ -41,7 +41,11 @@ pub(super) async fn flush_now(hub: &Hub) {
     let job = hub.outbox.borrow_mut().begin_flush(hub.clock.boot());
     if let Some(job) = job {
         match tokio::task::spawn_blocking(move || job.run()).await {
-            Ok(done) => hub.outbox.borrow_mut().finish_flush(done, hub.clock.boot()),
+            Ok(done) => {
+                let mut outbox = hub.outbox.borrow_mut();
+                outbox.finish_flush(done, hub.clock.boot());
+                debug!(run = outbox.run(), below = outbox.on_disk(), "on disk");
+            }
             Err(end) => error!("a flush of the outbox ended early: {end}"),
         }
     }

@@ -212,7 +212,13 @@ static UPLINK: Section = Section {
             Some("true"),
             "Does the broker keep the last reading of a topic? Never for events.",
         ),
-        key("inflight", "1 to 65535", Some("100"), "How many messages may wait for their acknowledgement."),
+        key(
+            "inflight",
+            "1 to 65535",
+            Some("100"),
+            "How many messages may wait for their acknowledgement; fewer if the broker takes fewer, which only MQTT 5 \
+             tells (in 3.1.1, at most 16 with `qos = 2`).",
+        ),
         key(
             "keep_alive",
             "duration, `\"1s\"` to `\"65535s\"`",

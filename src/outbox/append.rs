@@ -74,7 +74,7 @@ impl Outbox {
         self.next = seqs.end;
         if self.tail.works() {
             let (salt, number) = (self.tail.salt(), self.tail.number());
-            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), self.run, descriptor);
+            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), salt, self.run, descriptor);
             frame::copy(&mut self.tail.buffer, salt, frame);
         }
     }

@@ -37,7 +37,10 @@ impl Outbox {
                 self.tail_failed(error);
             }
         }
-        if self.tail.wants_writing_anew(now) {
+        if self.tail.vanished(now) {
+            self.tail_failed(io::Error::new(io::ErrorKind::NotFound, "it was removed"));
+            self.write_tail_anew(now);
+        } else if self.tail.wants_writing_anew(now) {
             self.write_tail_anew(now);
         }
         self.settle();
@@ -95,7 +98,7 @@ impl Outbox {
                     continue;
                 }
                 let file = (Place::Tail, number);
-                dictionary.write_missing(&mut fresh.buffer, file, frame.head.run, frame.descriptor());
+                dictionary.write_missing(&mut fresh.buffer, file, salt, frame.head.run, frame.descriptor());
                 frame::copy(&mut fresh.buffer, salt, frame.bytes);
                 fresh.write_if_large()?;
             }
@@ -107,8 +110,7 @@ impl Outbox {
                 self.state.take_changes().for_each(drop);
                 self.cursors.changed = false;
                 self.tail_flushed = true;
-                if !worked {
-                    self.stats.tail_works = true;
+                if !std::mem::replace(&mut self.stats.tail_works, true) {
                     self.warn(Warning::TailWorks);
                 }
             }

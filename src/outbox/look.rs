@@ -35,6 +35,10 @@ impl StoredFile for ReadOnlyFile {
     fn sync(&self) -> io::Result<()> {
         refused()
     }
+
+    fn is_at(&self, path: &Path) -> bool {
+        self.0.is_at(path)
+    }
 }
 
 impl Storage for ReadOnly {

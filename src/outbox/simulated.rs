@@ -47,7 +47,9 @@ struct World {
     /// Changes of names since the last sync of a folder, in order: as in a journal, later ones never survive earlier
     /// ones.
     unsynced: Vec<NameChange>,
-    locked: BTreeSet<PathBuf>,
+    /// Locked folders, each with the number of its lock.
+    locked: BTreeMap<PathBuf, u64>,
+    locks: u64,
     fault: Option<Fault>,
     /// Bytes taken by others, where the disk has an end.
     others: Option<(u64, u64)>,
@@ -71,13 +73,16 @@ struct OpenFile {
 }
 
 #[derive(Debug)]
-struct Held(Simulated, PathBuf);
+struct Held(Simulated, PathBuf, u64);
 
 impl Lock for Held {}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.world().locked.remove(&self.1);
+        let world = &mut *self.0.world();
+        if world.locked.get(&self.1) == Some(&self.2) {
+            world.locked.remove(&self.1);
+        }
     }
 }
 
@@ -149,6 +154,14 @@ impl Simulated {
         world.durable_names.remove(path);
     }
 
+    /// Removes a folder behind everybody's back, durably. Whoever has a lock on it keeps that, and it is good for nothing.
+    pub(super) fn delete_folder(&self, folder: &Path) {
+        let world = &mut *self.world();
+        world.names.retain(|path, _| !path.starts_with(folder));
+        world.durable_names.retain(|path, _| !path.starts_with(folder));
+        world.locked.retain(|path, _| !path.starts_with(folder));
+    }
+
     /// The power goes. Of what was not synced, `lottery` says for each sector and name in turn whether it survives.
     pub(crate) fn power_cut(&self, mut lottery: impl FnMut() -> bool) {
         let mut world = self.world();
@@ -212,6 +225,10 @@ fn copy_sector(from: &[u8], to: &mut Vec<u8>, sector: usize) {
 }
 
 impl StoredFile for OpenFile {
+    fn is_at(&self, path: &Path) -> bool {
+        self.disk.find(path).is_ok_and(|inode| Arc::ptr_eq(&inode, &self.inode))
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let inode = lock(&self.inode);
         let offset = usize::try_from(offset).expect("a small file").min(inode.now.len());
@@ -271,8 +288,13 @@ impl Storage for Simulated {
     }
 
     fn lock(&self, folder: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        let fresh = self.world().locked.insert(folder.to_owned());
-        Ok(fresh.then(|| Box::new(Held(self.clone(), folder.to_owned())) as Box<dyn Lock>))
+        let world = &mut *self.world();
+        if world.locked.contains_key(folder) {
+            return Ok(None);
+        }
+        world.locks += 1;
+        world.locked.insert(folder.to_owned(), world.locks);
+        Ok(Some(Box::new(Held(self.clone(), folder.to_owned(), world.locks))))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

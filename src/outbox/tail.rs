@@ -16,6 +16,9 @@ const SLACK: u64 = 1024 * 1024;
 /// Between two attempts to write a tail that could not be written.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// Between two looks whether the file is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Bytes that are written at once when the tail is written anew.
 const PIECE: usize = 64 * 1024;
 
@@ -48,6 +51,8 @@ pub(super) struct Tail {
     number: u64,
     /// `None`: it cannot be written.
     file: Option<Arc<dyn StoredFile>>,
+    /// When it was last looked whether it is still there.
+    looked: BootTime,
     length: u64,
     /// How long it was when it was written anew.
     length_anew: u64,
@@ -60,7 +65,18 @@ impl Tail {
     /// A tail that is not yet written; `number` is larger than that of any tail found.
     pub(super) fn new(storage: Arc<dyn Storage>, folder: PathBuf, outbox: u64, number: u64) -> Self {
         let buffer = Vec::new();
-        Self { storage, folder, outbox, number, file: None, length: 0, length_anew: 0, retry_at: BootTime(0), buffer }
+        Self {
+            storage,
+            folder,
+            outbox,
+            number,
+            file: None,
+            looked: BootTime(0),
+            length: 0,
+            length_anew: 0,
+            retry_at: BootTime(0),
+            buffer,
+        }
     }
 
     /// Does it take writes?
@@ -86,6 +102,16 @@ impl Tail {
     /// What its frames are salted with.
     pub(super) fn salt(&self) -> Salt {
         Salt::of(self.number)
+    }
+
+    /// Was it removed? It is looked now and then: writes to it work all the same, and are lost with the process.
+    pub(super) fn vanished(&mut self, now: BootTime) -> bool {
+        let Some(file) = &self.file else { return false };
+        if now.since(self.looked) < LOOK_EVERY {
+            return false;
+        }
+        self.looked = now;
+        !file.is_at(&self.folder.join(name(self.number)))
     }
 
     /// Should it be written anew now, because it has grown or because that failed a while ago?

@@ -753,13 +753,13 @@ fn a_newer_format_is_refused_untouched() {
         let path = Path::new(DISK).join(name);
         let old = rig.disk.contents(&path);
         rig.disk.edit(&path, |bytes| {
-            bytes[8] = 2;
+            bytes[8] = 3;
             let checksum = crc32fast::hash(&bytes[..32]).to_le_bytes();
             bytes[32..36].copy_from_slice(&checksum);
         });
         let before: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
         let error = rig.try_open().expect_err("newer");
-        assert!(matches!(error, OpenError::Newer { version: 2, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { version: 3, .. }), "{error}");
         let after: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
         assert_eq!(before, after);
         rig.disk.edit(&path, |bytes| *bytes = old);

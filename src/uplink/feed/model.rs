@@ -19,7 +19,7 @@ use rumqttc::mqttbytes::v4::Packet;
 use crate::clock::{BootId, Clock, ManualClock};
 use crate::config::{Qos, UplinkConfig};
 use crate::outbox::simulated::{Fault, Simulated};
-use crate::outbox::{Body, Full, Outbox, Raw, Recovery, Settings};
+use crate::outbox::{Body, Outbox, Raw, Recovery, Settings};
 use crate::uplink::packet::{Accepted, Incoming, Limits, Reason};
 use crate::uplink::scripted::{config, gateway};
 use crate::uplink::status::Info;
@@ -181,8 +181,8 @@ impl World {
             tail_dir: PathBuf::from("/run"),
             flush: FLUSH,
             max_bytes: 64 << 20,
-            free_share: 100,
-            full: Full::DropOldest,
+            free_share: 50,
+            full: crate::outbox::Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
         };
