@@ -38,6 +38,7 @@ pub(super) fn open(
     let names = storage.list(&dir).map_err(cannot("list the folder", &dir))?;
     let tail_folder = tail::folder(&settings.tail_dir, &storage.absolute(&dir));
     let tails = tails(&*storage, &tail_folder);
+    let outdated = tail::is_outdated(&*storage, &tail_folder);
 
     // Nothing is changed before every file is known to be of a version that we understand.
     let mut files = Files { storage, dir, identity: None, recovery: Recovery::default(), damage: 0 };
@@ -112,7 +113,7 @@ pub(super) fn open(
         warnings: Vec::new(),
         _lock: lock,
     };
-    recovery.tail_found = found.as_ref().is_some_and(|found| found.end >= log_end);
+    recovery.tail_found = !outdated && found.as_ref().is_some_and(|found| found.end >= log_end);
     recovery.tail_torn = found.is_some_and(|found| found.torn);
     if let Some((path, number)) = tail_path.filter(|_| tail_holds_more) {
         recovery.from_tail = outbox.take_back(&path, number);
