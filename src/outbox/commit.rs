@@ -84,14 +84,17 @@ impl Outbox {
         let state = self.state.stored(self.committed);
         let (memory, dictionary) = (&self.memory, &mut self.dictionary);
         let (all_cursors, on_disk) = (&self.cursors, self.on_disk);
+        // What only soft cursors still want was never written to the log.
+        let log_end = self.log.segments.back().map_or(0, |last| last.end);
+        let from = if all_cursors.soft().next().is_some() { log_end.min(on_disk) } else { on_disk };
         let result = self.tail.write_anew(now, |fresh| {
             let number = fresh.number();
             let salt = Salt::of(number);
             frame::put(&mut fresh.buffer, salt, Kind::State, |buffer| record::write(buffer, state));
-            all_cursors.put(&mut fresh.buffer, salt, on_disk);
+            all_cursors.put(&mut fresh.buffer, salt, from);
             frame::put(&mut fresh.buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
-            for frame in memory.frames_from(on_disk) {
-                if all_cursors.all_acked(&frame.seqs()) {
+            for frame in memory.frames_from(from) {
+                if all_cursors.nobody_wants(&frame.seqs()) {
                     continue;
                 }
                 let file = (Place::Tail, number);

@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::by_hand::Rules;
 use super::cursors::Cursors;
 use super::dictionary::{Dictionary, FileDictionary};
 use super::flush::{Flushing, state_name};
@@ -80,7 +81,8 @@ pub(super) fn open(
     };
     let tail_holds_more = known_end > on_disk;
 
-    let run = next_run(&mut stored, slot.is_some() || found.is_some(), old);
+    let look_only = files.storage.is_read_only();
+    let run = if look_only { stored.run } else { next_run(&mut stored, slot.is_some() || found.is_some(), old) };
     let newest_tail = tails.last().copied().unwrap_or(0);
     let tail = Tail::new(Arc::clone(&files.storage), tail_folder, identity, newest_tail);
     let Files { storage, mut recovery, damage, .. } = files;
@@ -103,6 +105,7 @@ pub(super) fn open(
         tail,
         state: State::new(stored, slot.unwrap_or(0)),
         flushing: Flushing::default(),
+        by_hand: Rules::default(),
         scratch: Vec::new(),
         // The first attempt to write the tail is yet to come: until it fails it counts as working.
         stats: Stats { damage, tail_works: true, ..Stats::default() },
@@ -120,6 +123,10 @@ pub(super) fn open(
     let oldest = outbox.log.segments.front().map(|first| first.first).into_iter().chain(outbox.memory.first()).min();
     outbox.lose(0..oldest.unwrap_or(outbox.committed));
     recovery.waiting = outbox.cursors.waiting(outbox.committed);
+    outbox.restore_rules();
+    if look_only {
+        return Ok((outbox, recovery));
+    }
     recovery.run_counted = outbox.make_run_durable();
     outbox.dictionary.add_run(outbox.run, boot);
     // What the tail knew of the cursors may be news to the disk.
@@ -144,7 +151,7 @@ impl Outbox {
                 return;
             }
             let Some((head, seqs, rest)) = record::head(payload) else { return };
-            if seqs.end <= self.on_disk || seqs.start < last || self.cursors.all_acked(&seqs) {
+            if seqs.end <= self.on_disk || seqs.start < last || self.cursors.nobody_wants(&seqs) {
                 return;
             }
             let entry = match kind {

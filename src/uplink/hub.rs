@@ -62,7 +62,7 @@ impl Hub {
         info: Info,
         tail_found: bool,
     ) -> Rc<Self> {
-        let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        let dating = Dating::of(&outbox);
         // What an earlier run took is backlog.
         let marks = VecDeque::from([(BootTime(0), outbox.end())]);
         let hub = Rc::new(Self {

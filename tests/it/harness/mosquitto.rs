@@ -55,6 +55,12 @@ impl Mosquitto {
         wait_for("Mosquitto's end", || child.try_wait().expect("a child can be waited for"));
     }
 
+    /// Lets it do nothing more, with its connections open.
+    pub(crate) fn freeze(&self) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), Signal::STOP).expect("the process is our child and was not waited for");
+    }
+
     /// Makes it read its password file anew.
     pub(crate) fn reload(&self) {
         let child = self.child.as_ref().expect("it runs");
