@@ -16,4 +16,5 @@ mod it {
     mod shutdown;
     mod tidy;
     mod tls;
+    mod torture;
 }

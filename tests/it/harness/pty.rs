@@ -48,6 +48,11 @@ impl Port {
         !fds[0].revents().contains(PollFlags::HUP)
     }
 
+    /// The end that the Arduino writes to.
+    pub(crate) fn master(&mut self) -> &mut File {
+        &mut self.master
+    }
+
     /// Writes a line as it is.
     pub(crate) fn write_line(&mut self, line: &str) {
         self.master.write_all(format!("{line}\n").as_bytes()).expect("the pty takes a line");
