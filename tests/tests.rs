@@ -11,6 +11,7 @@ mod it {
     mod harness;
     mod main_path;
     mod outage;
+    mod privileged;
     mod replay;
     mod restart;
     mod shutdown;
