@@ -38,6 +38,10 @@ struct Open {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     version: u8,
+    /// Did the last CONNECT ask for a session without a past, and the one before it?
+    clean: [bool; 2],
+    /// Readings were published in the broker's present session.
+    in_use: bool,
     open: BTreeMap<u16, Open>,
     /// By the reading's `id`.
     pub(crate) readings: BTreeMap<String, Reading>,
@@ -45,6 +49,8 @@ pub(crate) struct Ledger {
     pub(crate) connections: usize,
     /// Connections on which the broker had no session (the first one among them).
     pub(crate) sessions: usize,
+    /// Times that the broker had no session although it should have had one.
+    pub(crate) forgotten: usize,
     /// Most readings in flight at a time.
     pub(crate) most_in_flight: usize,
     /// Readings that have been completed, each counted once.
@@ -58,13 +64,12 @@ impl Ledger {
     pub(crate) fn record(&mut self, from: From, (first, body): (u8, Vec<u8>)) {
         match (from, decode(first, &body, self.version)) {
             (_, None) => self.violation(format!("{from:?} sent a malformed packet: {first:#04x} {body:x?}")),
-            (From::Agent, Some(Packet::Connect { version })) => self.version = version,
+            (From::Agent, Some(Packet::Connect { version, clean })) => {
+                self.version = version;
+                self.clean = [clean, self.clean[0]];
+            }
             (From::Broker, Some(Packet::ConnAck { session_present, accepted: true })) => {
-                self.connections += 1;
-                if !session_present {
-                    self.sessions += 1;
-                    self.open.clear();
-                }
+                self.connected(session_present);
             }
             (From::Agent, Some(Packet::Publish { qos, dup, id, topic, payload })) if qos > 0 => {
                 self.published(qos, dup, id, &topic, &payload);
@@ -72,6 +77,22 @@ impl Ledger {
             (_, Some(Packet::Ack { kind, id, code })) => self.acknowledged(from, kind, id, code),
             _ => {}
         }
+    }
+
+    fn connected(&mut self, session_present: bool) {
+        self.connections += 1;
+        if session_present {
+            return;
+        }
+        match self.clean {
+            // An agent that was killed before it could note that it has a session finds one that it does not know.
+            [true, _] if self.in_use => self.violation("a session with readings in it was discarded".to_owned()),
+            [true, _] | [false, true] => {}
+            [false, false] => self.forgotten += usize::from(self.sessions > 0),
+        }
+        self.sessions += 1;
+        self.in_use = false;
+        self.open.clear();
     }
 
     fn published(&mut self, qos: u8, dup: bool, id: u16, topic: &str, payload: &[u8]) {
@@ -99,6 +120,7 @@ impl Ledger {
         let new = || Reading { mark, topic: topic.to_owned(), published: 0, completed: 0, released_in: None };
         let reading = self.readings.entry(id.clone()).or_insert_with(new);
         reading.published += 1;
+        self.in_use = true;
         let same = reading.mark == mark && reading.topic == topic;
         let released = qos == 2 && reading.released_in == Some(sessions);
         if !same {

@@ -6,6 +6,7 @@
 pub(crate) enum Packet {
     Connect {
         version: u8,
+        clean: bool,
     },
     ConnAck {
         session_present: bool,
@@ -62,7 +63,7 @@ fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
 pub(crate) fn decode(first: u8, body: &[u8], version: u8) -> Option<Packet> {
     let packet = match first >> 4 {
         // The protocol's name comes first: two bytes of length and "MQTT".
-        1 => Packet::Connect { version: *body.get(6)? },
+        1 => Packet::Connect { version: *body.get(6)?, clean: body.get(7)? & 2 != 0 },
         2 => Packet::ConnAck { session_present: *body.first()? == 1, accepted: *body.get(1)? == 0 },
         3 => return publish(first, body, version),
         kind @ 4..=7 => {
