@@ -6,13 +6,13 @@ use bytes::{Bytes, BytesMut};
 use divan::{Bencher, black_box, counter::ItemsCount};
 use rumqttc::mqttbytes::{QoS, v4::Publish};
 use vigie::clock::{BootId, BootTime, WallTime};
-use vigie::config::{PayloadShape, Qos};
+use vigie::config::{MqttVersion, PayloadShape, Qos};
 use vigie::outbox::{Body, Entry};
 use vigie::reading::{Descriptor, Finite, Kind, Location, Quantity, Value};
 use vigie::topic::Template;
 use vigie::uplink::dating::Date;
-use vigie::uplink::encode::{Encoder, Settings};
-use vigie::uplink::packet::{self, Head, Incoming};
+use vigie::uplink::encode::{Encoder, Part, Settings};
+use vigie::uplink::packet::{self, Form, Head, Incoming, Reason};
 use vigie::uplink::saved::{self, Origin};
 use vigie::uplink::session::Session;
 
@@ -54,18 +54,27 @@ fn entry() -> Entry {
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Encoder::new(Settings { template, shape, retain: true })
+    Encoder::new(Settings { template, shape, retain: true, backlog_topic: None })
 }
 
-fn publish(bencher: Bencher, shape: PayloadShape) {
+fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
     let (mut encoder, entry) = (encoder(shape), entry());
     let seqs = if shape == PayloadShape::Sensor { entry.seqs() } else { 1_042..1_043 };
+    let part = Part { seqs, shape, date: DATE, backlog: false };
     let mut out = BytesMut::with_capacity(64 * 1_024);
     bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
         out.clear();
-        let message = encoder.message(black_box(&entry), &seqs, shape, DATE).expect("a message");
-        let head = Head { topic: message.topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: 7 };
-        packet::put_publish(&mut out, &head, 10_000, |out| message.write(out)).expect("small enough");
+        let message = encoder.message(black_box(&entry), &part).expect("a message");
+        let head = Head {
+            topic: message.topic,
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            dup: false,
+            id: 7,
+            reading: Some(message.id),
+            expiry: None,
+        };
+        packet::put_publish(&mut out, &head, form, 10_000, |out| message.write(out)).expect("small enough");
         black_box(out.len())
     });
 }
@@ -73,24 +82,30 @@ fn publish(bencher: Bencher, shape: PayloadShape) {
 /// A whole PUBLISH with the JSON of one value.
 #[divan::bench]
 fn quantity(bencher: Bencher) {
-    publish(bencher, PayloadShape::Quantity);
+    publish(bencher, PayloadShape::Quantity, Form::V311);
+}
+
+/// The same in MQTT 5, with the reading's id as a user property.
+#[divan::bench]
+fn quantity_v5(bencher: Bencher) {
+    publish(bencher, PayloadShape::Quantity, Form::V5(None));
 }
 
 /// A whole PUBLISH with the JSON of three values.
 #[divan::bench]
 fn sensor(bencher: Bencher) {
-    publish(bencher, PayloadShape::Sensor);
+    publish(bencher, PayloadShape::Sensor, Form::V311);
 }
 
 /// The same message as `quantity` by way of the codec's own type.
 #[divan::bench]
 fn quantity_by_the_codec(bencher: Bencher) {
     let (mut encoder, entry) = (encoder(PayloadShape::Quantity), entry());
+    let part = Part { seqs: 1_042..1_043, shape: PayloadShape::Quantity, date: DATE, backlog: false };
     let mut out = BytesMut::with_capacity(64 * 1_024);
     bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
         out.clear();
-        let message =
-            encoder.message(black_box(&entry), &(1_042..1_043), PayloadShape::Quantity, DATE).expect("a message");
+        let message = encoder.message(black_box(&entry), &part).expect("a message");
         let mut payload = BytesMut::with_capacity(256);
         message.write(&mut payload);
         let mut publish = Publish::from_bytes(message.topic, QoS::AtLeastOnce, Bytes::from(payload));
@@ -110,12 +125,12 @@ fn session_turn(bencher: Bencher) {
     let mut acked = 1_u16;
     bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
         while session.free() > 0 {
-            session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::AtLeastOnce, now);
+            session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::AtLeastOnce, false, now);
             seq += 1;
         }
         black_box(saved::save(&session, origin, true, false));
         for _ in 0..TURN {
-            black_box(session.handle(Incoming::PubAck(acked), now));
+            black_box(session.handle(Incoming::PubAck(acked, Reason::SUCCESS), now));
             acked = if acked == u16::MAX { 1 } else { acked + 1 };
         }
     });
@@ -134,7 +149,7 @@ fn read_acknowledgements(bencher: Bencher) {
     bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
         buffer.reserve(8 * 1_024);
         buffer.extend_from_slice(&chunk);
-        while let Some(packet) = packet::read(&mut buffer, 10_000).expect("MQTT") {
+        while let Some(packet) = packet::read(&mut buffer, MqttVersion::V311, 10_000).expect("MQTT") {
             black_box(packet);
         }
     });

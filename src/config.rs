@@ -20,6 +20,7 @@ use crate::pipeline::PipelineConfig;
 use crate::reading::{Descriptor, Location};
 use crate::topic::Template;
 
+mod backlog;
 mod checks;
 mod gateway;
 mod keys;
@@ -147,6 +148,7 @@ fn read_root(
         uplink::check_client_ids(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
+        backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
     }
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
@@ -247,6 +249,25 @@ pub enum Qos {
     ExactlyOnce,
 }
 
+/// `mqtt = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 3.1.1, protocol level 4.
+    #[default]
+    V311,
+    /// MQTT 5, protocol level 5.
+    V5,
+}
+
+impl fmt::Display for MqttVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V311 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
+}
+
 /// `[uplink.NAME]`
 #[derive(Clone, Debug)]
 pub struct UplinkConfig {
@@ -254,6 +275,8 @@ pub struct UplinkConfig {
     pub name: String,
     /// Where the broker is.
     pub url: BrokerUrl,
+    /// Version of MQTT.
+    pub mqtt: MqttVersion,
     /// Client identifier, placeholders filled in.
     pub client_id: String,
     /// User name.
@@ -274,8 +297,69 @@ pub struct UplinkConfig {
     pub payload: PayloadShape,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
+    /// Which readings it sends.
+    pub selection: Selection,
+    /// How it catches up.
+    pub backlog: Backlog,
     /// TLS settings, for `mqtts`.
     pub tls: Option<TlsConfig>,
+}
+
+/// Which readings an uplink sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those of these rooms...
+    pub rooms: Vec<String>,
+    /// ...and of these sensors; all, if neither names any.
+    pub sensors: Vec<String>,
+    /// But none that is older.
+    pub max_age: Option<Duration>,
+}
+
+/// How an uplink catches up after it was away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backlog {
+    /// What is sent of it.
+    pub policy: BacklogPolicy,
+    /// Messages a second, above zero; `None`: as fast as the link takes them.
+    pub rate: Option<f64>,
+    /// Where it is published, if not where live readings are.
+    pub topic: Option<BacklogTopic>,
+    /// Live readings go before it.
+    pub live_first: bool,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { policy: BacklogPolicy::All, rate: None, topic: None, live_first: true }
+    }
+}
+
+/// `backlog = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BacklogPolicy {
+    /// Every reading.
+    #[default]
+    All,
+    /// Of each topic only the newest one.
+    Latest,
+}
+
+/// `backlog_topic = "…"`: what stands around the topic of live readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BacklogTopic {
+    /// Before it.
+    pub before: String,
+    /// Behind it.
+    pub after: String,
+}
+
+impl BacklogTopic {
+    /// Where the backlog of a topic goes.
+    #[must_use]
+    pub fn of(&self, topic: &str) -> String {
+        format!("{}{topic}{}", self.before, self.after)
+    }
 }
 
 /// `mqtt://host:port` or `mqtts://host:port`

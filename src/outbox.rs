@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ mod record;
 mod recovery;
 mod segment;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 mod stats;
 mod storage;
 mod tail;
@@ -282,6 +282,18 @@ impl Outbox {
     #[must_use]
     pub fn is_acked(&self, cursor: CursorId, seq: Seq) -> bool {
         self.cursors.get(cursor).is_none_or(|cursor| cursor.acked.contains(seq))
+    }
+
+    /// The first position from `from` on that the cursor has still to acknowledge, whether it is committed or not.
+    #[must_use]
+    pub fn next_unacked(&self, cursor: CursorId, from: Seq) -> Seq {
+        self.cursors.get(cursor).map_or(Seq::MAX, |cursor| cursor.acked.next_missing(from))
+    }
+
+    /// The folder of the log.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.settings.dir
     }
 
     /// The position after the last committed record.

@@ -11,7 +11,7 @@
 //! makes one write to the outbox's tail and one to the socket.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock};
-use crate::config::{Gateway, UplinkConfig};
-use crate::outbox::Outbox;
+use crate::config::{Gateway, Qos, UplinkConfig};
+use crate::outbox::{Outbox, Seq};
 
 use backoff::Backoff;
 use counters::Counters;
@@ -31,7 +31,8 @@ use dial::Stream;
 use expiry::{Expiry, Warnings};
 use feed::Feed;
 use link::{Link, Manners};
-use packet::ConnectSettings;
+use packet::{Accepted, ConnectSettings, Will};
+use refused::RefusedMessage;
 use status::{Board, CertificateInfo, Info};
 
 pub use failure::Failure;
@@ -48,12 +49,15 @@ pub mod keepalive;
 pub mod link;
 #[cfg(test)]
 mod model;
+pub mod pace;
 pub mod packet;
+pub mod refused;
 pub mod saved;
 #[cfg(test)]
 mod scripted;
 pub mod session;
 pub mod status;
+pub mod terms;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -63,6 +67,12 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a certificate expires soon, on a connection that lasts.
 const EXPIRY_CHECK: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What was taken so shortly before a connection was up is live all the same.
+pub const LIVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Times that are remembered to tell what was taken within [`LIVE_WITHIN`].
+const MARKS: u32 = 25;
 
 /// So many different causes of failure are remembered, so that each is logged once until a connection
 /// has been stable.
@@ -83,6 +93,8 @@ pub struct Hub {
     info: RefCell<Info>,
     dating: RefCell<Dating>,
     work: watch::Sender<()>,
+    /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
+    marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
 }
 
@@ -98,6 +110,8 @@ impl Hub {
         tail_found: bool,
     ) -> Rc<Self> {
         let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        // What an earlier run took is backlog.
+        let marks = VecDeque::from([(BootTime(0), outbox.end())]);
         let hub = Rc::new(Self {
             outbox: RefCell::new(outbox),
             clock,
@@ -108,6 +122,7 @@ impl Hub {
             info: RefCell::new(info),
             dating: RefCell::new(dating),
             work: watch::Sender::new(()),
+            marks: RefCell::new(marks),
             counters: RefCell::default(),
         });
         hub.set_state(&hub.topic("availability"), status::ONLINE);
@@ -123,7 +138,37 @@ impl Hub {
 
     /// Records were committed: the uplinks look for them.
     pub fn appended(&self) {
+        let (now, end) = (self.clock.boot(), self.outbox.borrow().end());
+        let marks = &mut *self.marks.borrow_mut();
+        // The last mark is always the newest; those before it lie apart.
+        if let [.., (before, _), _] = *marks.make_contiguous()
+            && now.since(before) < LIVE_WITHIN / MARKS
+        {
+            marks.pop_back();
+        }
+        marks.push_back((now, end));
+        while marks.get(1).is_some_and(|(then, _)| now.since(*then) >= LIVE_WITHIN) {
+            marks.pop_front();
+        }
         self.work.send_replace(());
+    }
+
+    /// What lies below this position is backlog for a connection that is made now.
+    fn live_from(&self) -> Seq {
+        let (now, marks) = (self.clock.boot(), self.marks.borrow());
+        let old = marks.iter().rev().find(|(then, _)| now.since(*then) >= LIVE_WITHIN);
+        old.or(marks.front()).map_or(0, |(_, end)| *end)
+    }
+
+    /// Writes messages that a broker refuses into their folder, on another thread.
+    fn put_aside(&self, messages: Vec<RefusedMessage>) {
+        let folder = self.outbox.borrow().folder().join(refused::FOLDER);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = refused::put_aside(&folder, &messages) {
+                let (folder, messages) = (folder.display(), messages.len());
+                tracing::warn!(%folder, messages, "refused messages cannot be put aside and are gone: {error}");
+            }
+        });
     }
 
     /// Publishes state on a topic, retained, if it is news.
@@ -207,7 +252,7 @@ impl Uplink {
                 Ok(link) => {
                     let up = self.hub.clock.boot();
                     let ended = self.serve(link, feed, stop).await;
-                    feed.disconnected();
+                    feed.disconnected(&self.hub, matches!(ended, Err(Failure::Closed)));
                     let lasted = self.hub.clock.boot().since(up);
                     backoff.was_up(lasted);
                     if lasted >= backoff::STABLE {
@@ -231,8 +276,8 @@ impl Uplink {
 
     /// Connects, and sees to it that the broker has no session that is not ours.
     async fn open(&mut self, feed: &mut Feed) -> Result<Link<Box<dyn Stream>>, Failure> {
-        let (mut link, mut session_present) = self.connect(false).await?;
-        if feed.is_stranger(session_present) {
+        let (mut link, mut accepted) = self.connect(false).await?;
+        if feed.is_stranger(accepted.session_present) {
             tracing::info!(
                 uplink = self.config.name,
                 "the broker has a session that this outbox does not know: it is discarded"
@@ -241,29 +286,32 @@ impl Uplink {
             let (clean, _) = self.connect(true).await?;
             clean.disconnect().await;
             feed.broker_forgot();
-            (link, session_present) = self.connect(false).await?;
+            (link, accepted) = self.connect(false).await?;
         }
+        let session_present = accepted.session_present;
         tracing::info!(uplink = self.config.name, broker = %self.config.url, session_present, "connected");
-        feed.connected(session_present, self.hub.clock.boot());
+        feed.connected(&accepted, self.hub.live_from(), self.hub.clock.boot());
         Ok(link)
     }
 
-    async fn connect(&mut self, clean_session: bool) -> Result<(Link<Box<dyn Stream>>, bool), Failure> {
+    async fn connect(&mut self, clean_session: bool) -> Result<(Link<Box<dyn Stream>>, Accepted), Failure> {
         let config = &self.config;
         let (stream, expiries) = dial::dial(&config.url, config.tls.as_ref(), self.hub.clock.wall()).await?;
         self.certificates.expiries = expiries;
-        let mut link = Link::new(stream, &config.url.host, config.max_packet);
+        let mut link = Link::new(stream, &config.url.host, config.mqtt, config.max_packet);
         let will = self.hub.topic("availability");
         let settings = ConnectSettings {
+            version: config.mqtt,
             client_id: &config.client_id,
             username: config.username.as_deref(),
             password: config.password.as_ref(),
             keep_alive: config.keep_alive,
             clean_session,
-            will: (&will, status::LOST),
+            max_packet: config.max_packet,
+            will: Will { topic: &will, payload: status::LOST, qos: Qos::AtLeastOnce, retain: true },
         };
-        let session_present = link.connect(&settings).await?;
-        Ok((link, session_present))
+        let accepted = link.connect(&settings).await?;
+        Ok((link, accepted))
     }
 
     async fn serve(

@@ -128,6 +128,13 @@ static UPLINK: Section = Section {
     keys: &[
         key("url", "`\"mqtt://HOST:PORT\"` or `\"mqtts://HOST:PORT\"`", None, "The broker; port 1883, with TLS 8883."),
         key(
+            "mqtt",
+            "`\"3.1.1\"` or `\"5\"`",
+            Some("`\"3.1.1\"`"),
+            "Version of MQTT. With 5 the broker gives reasons and limits, which are observed, topics get aliases, and \
+             each message has the reading's `id` as a user property.",
+        ),
+        key(
             "client_id",
             "text with `{gateway}` `{hostname}` `{id}`",
             Some("`\"vigie-{gateway}\"`"),
@@ -166,6 +173,40 @@ static UPLINK: Section = Section {
             "size, `\"1KiB\"` to 268435455",
             Some("`\"1MiB\"`"),
             "Largest packet that is sent or accepted.",
+        ),
+        key("rooms", "list of names", Some("all"), "Only readings of these rooms are sent, and those of `sensors`."),
+        key("sensors", "list of names", Some("all"), "Only readings of these sensors are sent, and those of `rooms`."),
+        key(
+            "max_age",
+            "duration, `\"1s\"` to a year",
+            Some("none"),
+            "Readings that are older when their turn comes are dropped, and counted.",
+        ),
+        key(
+            "backlog",
+            "`\"all\"` or `\"latest\"`",
+            Some("`\"all\"`"),
+            "What is sent of the readings that were taken while there was no connection: all of them, or only the newest \
+             of each topic, for consumers that take every arrival for the present.",
+        ),
+        key(
+            "backlog_rate",
+            "number, 0.001 to 1000000",
+            Some("what the link takes"),
+            "Messages of the backlog a second, at the most.",
+        ),
+        key(
+            "backlog_topic",
+            "topic with `{topic}`",
+            Some("`\"{topic}\"`"),
+            "Where the backlog is published; `{topic}` is the topic of live readings, as in `\"backlog/{topic}\"`. \
+             The backlog has `\"backlog\":true` in it, and is never retained.",
+        ),
+        key(
+            "live_first",
+            "true or false",
+            Some("true, but with `backlog = \"latest\"`"),
+            "Live readings go before the backlog. With `false` everything goes in the order in which it was taken.",
         ),
         key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "Certificates, for `mqtts://`."),
     ],

@@ -8,7 +8,9 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{BrokerUrl, Gateway, PayloadShape, Qos, TlsConfig, UplinkConfig, secret};
+use super::{
+    Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig, backlog, secret,
+};
 use crate::options::{Options, Problem, Problems};
 
 /// Name of the uplink that leads to the embedded broker.
@@ -89,6 +91,8 @@ pub(super) fn uplink(
             Some("add username = \"…\"".to_owned()),
         );
     }
+    let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
+    let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
     let words = [("quantity", PayloadShape::Quantity), ("sensor", PayloadShape::Sensor)];
     let payload = options.optional_word("payload", &words).unwrap_or_default();
     let clock_wait = options.optional_in("clock_wait", Duration::ZERO..=YEAR);
@@ -101,11 +105,13 @@ pub(super) fn uplink(
     let retain = options.optional("retain").unwrap_or(true);
     let inflight = options.optional_in("inflight", 1..=u16::MAX).unwrap_or(DEFAULT_INFLIGHT);
     let keep_alive = options.optional_in("keep_alive", KEEP_ALIVE).unwrap_or(DEFAULT_KEEP_ALIVE);
+    let (selection, backlog) = (backlog::selection(options), backlog::backlog(options));
     let tls = tls(options, url.as_ref(), around);
     let url = url?;
     let default_wait = if is_this_machine(&url.host) { Duration::ZERO } else { DEFAULT_CLOCK_WAIT };
     Some(UplinkConfig {
         name: name.to_owned(),
+        mqtt,
         client_id: client_id?,
         username,
         password,
@@ -116,6 +122,8 @@ pub(super) fn uplink(
         clock_wait: clock_wait.unwrap_or(default_wait),
         payload,
         max_packet: u32::try_from(max_packet.0).unwrap_or(u32::MAX),
+        selection,
+        backlog,
         tls: url.tls.then_some(tls).map(Option::unwrap_or_default),
         url,
     })
@@ -126,6 +134,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String) -> UplinkConfig {
     UplinkConfig {
         name: BROKER_UPLINK.to_owned(),
         url: url_of(listen),
+        mqtt: MqttVersion::default(),
         client_id,
         username: None,
         password: None,
@@ -136,6 +145,8 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String) -> UplinkConfig {
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
+        selection: Selection::default(),
+        backlog: Backlog::default(),
         tls: None,
     }
 }

@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::storage::{Lock, Storage, StoredFile};
+use super::{OpenError, Outbox, Recovery, Settings, recovery};
+use crate::clock::{BootId, BootTime};
 
 /// What a power cut keeps or loses as a whole.
 const SECTOR: usize = 512;
 
 /// Which operations fail.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// Operations below this path.
-    pub(super) below: PathBuf,
+    pub(crate) below: PathBuf,
     /// So many of them still work.
-    pub(super) after: u64,
+    pub(crate) after: u64,
     /// How many fail then.
-    pub(super) times: u64,
+    pub(crate) times: u64,
     /// With which error.
-    pub(super) kind: io::ErrorKind,
+    pub(crate) kind: io::ErrorKind,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +55,7 @@ struct World {
 
 /// The file system; clones are the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Simulated {
+pub(crate) struct Simulated {
     world: Arc<Mutex<World>>,
     /// Everything below it is lost with a power cut.
     tmpfs: PathBuf,
@@ -86,35 +88,45 @@ fn missing() -> io::Error {
 }
 
 impl Simulated {
-    pub(super) fn new(tmpfs: &Path) -> Self {
+    pub(crate) fn new(tmpfs: &Path) -> Self {
         Self { world: Arc::default(), tmpfs: tmpfs.to_owned() }
+    }
+
+    /// Opens an outbox on this file system.
+    pub(crate) fn open_outbox(
+        &self,
+        settings: Settings,
+        boot: BootId,
+        now: BootTime,
+    ) -> Result<(Outbox, Recovery), OpenError> {
+        recovery::open(Arc::new(self.clone()), settings, boot, now)
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
         lock(&self.world)
     }
 
-    pub(super) fn fail(&self, fault: Option<Fault>) {
+    pub(crate) fn fail(&self, fault: Option<Fault>) {
         self.world().fault = fault;
     }
 
     /// Bytes written below the disk's folders so far, and syncs.
-    pub(super) fn written(&self) -> (u64, u64) {
+    pub(crate) fn written(&self) -> (u64, u64) {
         let world = self.world();
         (world.written, world.syncs)
     }
 
     /// All files below a folder.
-    pub(super) fn files(&self, below: &Path) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, below: &Path) -> Vec<PathBuf> {
         self.world().names.keys().filter(|path| path.starts_with(below)).cloned().collect()
     }
 
-    pub(super) fn contents(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn contents(&self, path: &Path) -> Vec<u8> {
         lock(&self.world().names[path]).now.clone()
     }
 
     /// Changes a file behind everybody's back, durably.
-    pub(super) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut inode_world = self.world();
         let inode = inode_world.names.entry(path.to_owned()).or_default().clone();
         inode_world.durable_names.insert(path.to_owned(), Arc::clone(&inode));
@@ -124,14 +136,14 @@ impl Simulated {
     }
 
     /// Deletes a file behind everybody's back, durably.
-    pub(super) fn delete(&self, path: &Path) {
+    pub(crate) fn delete(&self, path: &Path) {
         let mut world = self.world();
         world.names.remove(path);
         world.durable_names.remove(path);
     }
 
     /// The power goes. Of what was not synced, `lottery` says for each sector and name in turn whether it survives.
-    pub(super) fn power_cut(&self, mut lottery: impl FnMut() -> bool) {
+    pub(crate) fn power_cut(&self, mut lottery: impl FnMut() -> bool) {
         let mut world = self.world();
         let unsynced = std::mem::take(&mut world.unsynced);
         for change in unsynced {

@@ -13,8 +13,14 @@ pub struct Counters {
     pub replayed: Count,
     /// Readings that the broker may have twice, because it had lost the session when they were in flight.
     pub possible_duplicates: Count,
-    /// Readings that cannot be sent to this broker: too large, or a topic that no broker accepts.
+    /// Readings that this broker does not take: too large, a topic that no broker accepts, or refused by it.
     pub refused: Count,
+    /// Readings that were older than `max_age` when it was their turn.
+    pub expired: Count,
+    /// Readings of the backlog that were passed over because there is a newer one (`backlog = "latest"`).
+    pub superseded: Count,
+    /// Readings that the broker did not take because its quota was exceeded, and that are sent again.
+    pub postponed: Count,
     /// Acknowledgements that nothing waited for.
     pub unexpected: Count,
     /// Connections that the broker accepted.

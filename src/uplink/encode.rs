@@ -3,11 +3,12 @@
 //! A pure function of record, descriptor, settings and date. The fields of a payload always come in this order, and
 //! what is not known is left out:
 //!
-//! `id time site room room_label sensor label quantity value unit clock boot uptime location tags`
+//! `id time site room room_label sensor label quantity value unit clock boot uptime backlog location tags`
 //!
 //! With `payload = "sensor"`, `values` and `units` stand where `quantity`, `value` and `unit` would. `id` is the run
 //! and the position of the message's first value. Without a date there is no `time`, `clock` is `"unset"`, and
-//! `boot` and `uptime` (seconds since that boot, to the millisecond) say when it was.
+//! `boot` and `uptime` (seconds since that boot, to the millisecond) say when it was. `backlog` is `true` for what was
+//! taken before the connection was up; consumers that take every arrival for the present go by it.
 //!
 //! Numbers have the shortest form that reads back as the same number, without `.0` for whole ones. Raw messages and
 //! values of bytes go out byte for byte, with no JSON around them.
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
-use crate::config::PayloadShape;
+use crate::config::{BacklogTopic, PayloadShape};
 use crate::outbox::{Body, Entry, Raw, Seq};
 use crate::reading::{Descriptor, Finite, Kind, Quantity, Value};
 use crate::topic::{MAX_BYTES, Template};
@@ -38,14 +39,31 @@ pub struct Settings {
     pub template: Template,
     /// One message a quantity or one a sensor.
     pub shape: PayloadShape,
-    /// Are readings retained? Events never are.
+    /// Are readings retained? Events and the backlog never are.
     pub retain: bool,
+    /// Where the backlog is published, if not on the topics of live readings.
+    pub backlog_topic: Option<BacklogTopic>,
+}
+
+/// Which part of a record a message is made of, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Positions: one value's or, in the shape of a sensor, the whole record's.
+    pub seqs: Range<Seq>,
+    /// How the record is cut.
+    pub shape: PayloadShape,
+    /// When it was measured.
+    pub date: Date,
+    /// It belongs to the backlog.
+    pub backlog: bool,
 }
 
 /// Makes messages of records, and keeps the parts ready that all messages of a sensor share.
 #[derive(Debug)]
 pub struct Encoder {
     settings: Settings,
+    /// Topic of a raw message in the backlog.
+    raw_topic: String,
     /// By address; each entry holds on to its descriptor, so that the address stays its own.
     cache: HashMap<*const Descriptor, Prepared>,
 }
@@ -57,13 +75,15 @@ pub struct Message<'a> {
     pub topic: &'a str,
     /// Shall the broker keep it?
     pub retain: bool,
+    /// Run and position: what the payload calls `id`.
+    pub id: (u32, Seq),
     content: Content<'a>,
 }
 
 #[derive(Debug)]
 enum Content<'a> {
     Plain(&'a [u8]),
-    Json { prepared: &'a Prepared, entry: &'a Entry, first: Seq, date: Date, values: Values<'a> },
+    Json { prepared: &'a Prepared, date: Date, backlog: bool, values: Values<'a> },
 }
 
 #[derive(Debug)]
@@ -76,7 +96,7 @@ enum Values<'a> {
 struct Prepared {
     descriptor: Arc<Descriptor>,
     quantities: Vec<PreparedQuantity>,
-    sensor_topic: Option<Box<str>>,
+    sensor_topic: Topics,
     /// `,"site":…` up to the sensor's label.
     head: Box<str>,
     /// `,"location":…,"tags":…}`
@@ -85,7 +105,7 @@ struct Prepared {
 
 #[derive(Debug)]
 struct PreparedQuantity {
-    topic: Option<Box<str>>,
+    topic: Topics,
     event: bool,
     /// `"temperature":`
     key: Box<str>,
@@ -95,11 +115,30 @@ struct PreparedQuantity {
     unit: Box<str>,
 }
 
+/// Where live messages and those of the backlog go; `None`: no broker accepts it.
+#[derive(Debug)]
+struct Topics {
+    live: Option<Box<str>>,
+    backlog: Option<Box<str>>,
+}
+
+impl Topics {
+    fn new(topic: String, settings: &Settings) -> Self {
+        let backlog = settings.backlog_topic.as_ref().map(|around| acceptable(around.of(&topic)));
+        let live = acceptable(topic);
+        Self { backlog: backlog.unwrap_or_else(|| live.clone()), live }
+    }
+
+    fn of(&self, backlog: bool) -> Option<&str> {
+        if backlog { self.backlog.as_deref() } else { self.live.as_deref() }
+    }
+}
+
 impl Encoder {
     /// An encoder for one uplink.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, cache: HashMap::new() }
+        Self { settings, raw_topic: String::new(), cache: HashMap::new() }
     }
 
     /// How a record is cut: as the uplink says, but what is not JSON has a message of its own.
@@ -113,28 +152,29 @@ impl Encoder {
         }
     }
 
-    /// The message for these positions of a record, which are one value's or, in the shape of a sensor, the record's.
+    /// The message for a part of a record.
     ///
     /// `None` if there can be no such message: no broker accepts the topic, or the record does not hold the value.
-    pub fn message<'a>(
-        &'a mut self,
-        entry: &'a Entry,
-        seqs: &Range<Seq>,
-        shape: PayloadShape,
-        date: Date,
-    ) -> Option<Message<'a>> {
+    pub fn message<'a>(&'a mut self, entry: &'a Entry, part: &Part) -> Option<Message<'a>> {
+        let Part { ref seqs, shape, date, backlog } = *part;
+        let id = (entry.run, seqs.start);
         let (descriptor, values) = match &entry.body {
             Body::Raw(Raw { topic, payload, retain }) => {
+                let mut topic = &**topic;
+                if let Some(around) = self.settings.backlog_topic.as_ref().filter(|_| backlog) {
+                    self.raw_topic = around.of(topic);
+                    topic = &self.raw_topic;
+                }
                 is_topic(topic).then_some(())?;
-                return Some(Message { topic, retain: *retain, content: Content::Plain(payload) });
+                return Some(Message { topic, retain: *retain && !backlog, id, content: Content::Plain(payload) });
             }
             Body::Reading { descriptor, values } => (descriptor, values.as_slice()),
         };
-        let retain = self.settings.retain;
+        let retain = self.settings.retain && !backlog;
         let prepared = self.prepared(descriptor);
         let (topic, retain, values) = match shape {
             PayloadShape::Sensor => {
-                let topic = prepared.sensor_topic.as_deref()?;
+                let topic = prepared.sensor_topic.of(backlog)?;
                 let event = values.iter().any(|(index, _)| prepared.quantity(*index).is_none_or(|q| q.event));
                 (topic, retain && !event, Values::All(values))
             }
@@ -142,15 +182,32 @@ impl Encoder {
                 let place = usize::try_from(seqs.start.checked_sub(entry.seq)?).ok()?;
                 let (index, value) = values.get(place)?;
                 let quantity = prepared.quantity(*index)?;
-                let topic = quantity.topic.as_deref()?;
+                let topic = quantity.topic.of(backlog)?;
                 let retain = retain && !quantity.event;
                 if let Value::Bytes(bytes) = value {
-                    return Some(Message { topic, retain, content: Content::Plain(bytes) });
+                    return Some(Message { topic, retain, id, content: Content::Plain(bytes) });
                 }
                 (topic, retain, Values::One(quantity, value))
             }
         };
-        Some(Message { topic, retain, content: Content::Json { prepared, entry, first: seqs.start, date, values } })
+        Some(Message { topic, retain, id, content: Content::Json { prepared, date, backlog, values } })
+    }
+
+    /// Hands each live topic of a record to `visit`, with the positions that go there.
+    pub fn topics(&mut self, entry: &Entry, mut visit: impl FnMut(&str, Range<Seq>)) {
+        let (descriptor, values) = match &entry.body {
+            Body::Raw(raw) => return visit(&raw.topic, entry.seqs()),
+            Body::Reading { descriptor, values } => (descriptor, values),
+        };
+        let shape = self.shape(entry);
+        let prepared = self.prepared(descriptor);
+        if shape == PayloadShape::Sensor {
+            return visit(prepared.sensor_topic.of(false).unwrap_or_default(), entry.seqs());
+        }
+        for (seq, (index, _)) in (entry.seq..).zip(values) {
+            let topic = prepared.quantity(*index).and_then(|quantity| quantity.topic.of(false));
+            visit(topic.unwrap_or_default(), seq..seq + 1);
+        }
     }
 
     fn prepared(&mut self, descriptor: &Arc<Descriptor>) -> &Prepared {
@@ -158,7 +215,7 @@ impl Encoder {
         if self.cache.len() >= MAX_CACHED && !self.cache.contains_key(&address) {
             self.cache.clear();
         }
-        self.cache.entry(address).or_insert_with(|| Prepared::new(descriptor, &self.settings.template))
+        self.cache.entry(address).or_insert_with(|| Prepared::new(descriptor, &self.settings))
     }
 }
 
@@ -167,15 +224,16 @@ impl Message<'_> {
     pub fn write(&self, out: &mut BytesMut) {
         match &self.content {
             Content::Plain(bytes) => out.put_slice(bytes),
-            Content::Json { prepared, entry, first, date, values } => {
-                prepared.write(out, (entry.run, *first), *date, values);
+            Content::Json { prepared, date, backlog, values } => {
+                prepared.write(out, self.id, *date, *backlog, values);
             }
         }
     }
 }
 
 impl Prepared {
-    fn new(descriptor: &Arc<Descriptor>, template: &Template) -> Self {
+    fn new(descriptor: &Arc<Descriptor>, settings: &Settings) -> Self {
+        let template = &settings.template;
         let mut head = String::with_capacity(64);
         for (key, value) in [
             ("site", &descriptor.site),
@@ -191,11 +249,14 @@ impl Prepared {
         let quantities = descriptor
             .quantities
             .iter()
-            .map(|quantity| PreparedQuantity::new(&head, quantity, template.quantity_topic(descriptor, quantity)))
+            .map(|quantity| {
+                let topic = Topics::new(template.quantity_topic(descriptor, quantity), settings);
+                PreparedQuantity::new(&head, quantity, topic)
+            })
             .collect();
         Self {
             quantities,
-            sensor_topic: acceptable(template.sensor_topic(descriptor)),
+            sensor_topic: Topics::new(template.sensor_topic(descriptor), settings),
             head: head.into(),
             tail: tail(descriptor).into(),
             descriptor: descriptor.clone(),
@@ -206,7 +267,7 @@ impl Prepared {
         self.quantities.get(usize::from(index))
     }
 
-    fn write(&self, out: &mut BytesMut, (run, first): (u32, Seq), date: Date, values: &Values<'_>) {
+    fn write(&self, out: &mut BytesMut, (run, first): (u32, Seq), date: Date, backlog: bool, values: &Values<'_>) {
         let _ = write!(out, "{{\"id\":\"{run}-{first}\"");
         if let Date::Wall(time) = date {
             let _ = write!(out, ",\"time\":\"{}\"", humantime::format_rfc3339_millis(time.to_system()));
@@ -233,6 +294,9 @@ impl Prepared {
                     milliseconds % 1_000
                 );
             }
+        }
+        if backlog {
+            out.put_slice(b",\"backlog\":true");
         }
         out.put_slice(self.tail.as_bytes());
     }
@@ -267,10 +331,10 @@ impl Prepared {
 }
 
 impl PreparedQuantity {
-    fn new(head: &str, quantity: &Quantity, topic: String) -> Self {
+    fn new(head: &str, quantity: &Quantity, topic: Topics) -> Self {
         let name = json(&quantity.name);
         Self {
-            topic: acceptable(topic),
+            topic,
             event: quantity.kind == Kind::Event,
             key: format!("{name}:").into(),
             head: format!("{head},\"quantity\":{name},\"value\":").into(),

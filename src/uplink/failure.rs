@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::dial;
-use super::packet::{Malformed, Verdict};
+use super::packet::{Malformed, Reason};
 use super::session::ACK_DEADLINE;
 use super::tls::TlsError;
+use crate::config::MqttVersion;
 
 /// Why connecting failed or a connection ended, with the remedy where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +35,12 @@ pub enum Failure {
     #[error("{0}")]
     Settings(String),
     /// CONNACK says no.
-    #[error("{}", refusal(*.verdict, .client_id, .username))]
+    #[error("{}", refusal(.reason, *.version, .client_id, .username))]
     Refused {
         /// Why.
-        verdict: Verdict,
+        reason: Reason,
+        /// The version of MQTT that we spoke.
+        version: MqttVersion,
         /// Our client identifier.
         client_id: String,
         /// Our user name.
@@ -50,14 +53,22 @@ pub enum Failure {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// A packet that may not come now.
-    #[error("the broker sent a packet that has no business here: is this an MQTT 3.1.1 broker?")]
+    #[error("the broker sent a packet that has no business here: is this an MQTT broker?")]
     OutOfPlace,
     /// The broker closed the connection.
     #[error(
-        "the broker closed the connection, and MQTT 3.1.1 lets it give no reason: its log may; another client with \
-         the same `client_id` would be one"
+        "the broker closed the connection and gave no reason (in MQTT 3.1.1 it cannot): its log may; another client \
+         with the same `client_id` would be one"
     )]
     Closed,
+    /// The broker closed the connection instead of answering a CONNECT of MQTT 5.
+    #[error(
+        "the broker closed the connection instead of answering: if it does not speak MQTT 5, set `mqtt = \"3.1.1\"`"
+    )]
+    NoAnswer,
+    /// The broker ended the connection and said why.
+    #[error("the broker ended the connection: {}{}", .0, remedy(.0))]
+    Disconnected(Reason),
     /// The connection is lost.
     #[error("the connection is lost: {0}")]
     Lost(String),
@@ -69,21 +80,41 @@ pub enum Failure {
     Hung,
 }
 
-fn refusal(verdict: Verdict, client_id: &str, username: &str) -> String {
-    match verdict {
-        Verdict::Accepted => "the broker accepted the connection".to_owned(),
-        Verdict::ProtocolVersion => "the broker does not speak MQTT 3.1.1".to_owned(),
-        Verdict::IdentifierRejected => {
-            format!("the broker rejects the client identifier `{client_id}`: choose another `client_id`")
+fn refusal(reason: &Reason, version: MqttVersion, client_id: &str, username: &str) -> String {
+    let words = match reason.code() {
+        0x84 => {
+            let other = match version {
+                MqttVersion::V311 => MqttVersion::V5,
+                MqttVersion::V5 => MqttVersion::V311,
+            };
+            format!("the broker does not speak MQTT {version}: set `mqtt = \"{other}\"`")
         }
-        Verdict::ServerUnavailable => "the broker is there but says that its service is unavailable".to_owned(),
-        Verdict::BadCredentials => {
-            format!("the broker refuses user `{username}`: user name or password is wrong")
-        }
-        Verdict::NotAuthorised => format!(
-            "the broker does not authorise user `{username}`, client `{client_id}`: the password is wrong (many brokers \
-             say it this way), or its access rules do not admit us"
+        0x85 => format!("the broker rejects the client identifier `{client_id}`: choose another `client_id`"),
+        0x86 => format!("the broker refuses user `{username}`: user name or password is wrong"),
+        0x87 => format!(
+            "the broker does not authorise user `{username}`, client `{client_id}`: the password is wrong (many \
+             brokers say it this way), or its access rules do not admit us"
         ),
-        Verdict::Reserved(code) => format!("the broker refuses the connection with the unknown code {code}"),
+        0x88 => "the broker is there but says that its service is unavailable".to_owned(),
+        _ => return format!("the broker refuses the connection: {reason}{}", remedy(reason)),
+    };
+    match reason.said() {
+        Some(said) => format!("{words}; the broker says {said}"),
+        None => words,
+    }
+}
+
+/// What can be done about it, where there is something.
+fn remedy(reason: &Reason) -> &'static str {
+    match reason.code() {
+        0x8a => ". It has banned us: its administrator can tell why",
+        0x8d => ". The link is too slow for `keep_alive`: set a longer one",
+        0x8e => ". Another client has the same `client_id`: give each its own",
+        0x93 => ". Set a smaller `inflight`",
+        0x95 => ". Set a smaller `max_packet`",
+        0x9a => ". Set `retain = false`",
+        0x9b => ". Set a lower `qos`",
+        0x9c | 0x9d => ". Set `url` to the server that it means",
+        _ => "",
     }
 }

@@ -5,39 +5,40 @@
 
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
-use crate::config::{PayloadShape, Qos, UplinkConfig};
+use crate::config::{Backlog, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
 use super::counters::Counters;
-use super::dating::Date;
-use super::encode::{Encoder, Settings};
-use super::packet::{self, Head, Incoming};
+use super::encode::{Encoder, Part, Settings};
+use super::pace::Pace;
+use super::packet::{self, Accepted, Head, Incoming, Reason};
+use super::refused::{Quarantine, RefusedMessage};
 use super::saved::{self, Origin, Saved};
-use super::session::{Outcome, Resend, Session};
+use super::session::{InFlight, Outcome, Session};
 use super::status::Version;
+use super::terms::Terms;
 use super::{Failure, Hub};
+
+use latest::Latest;
+use refusal::Pause;
+use selection::Selector;
+
+mod latest;
+#[cfg(test)]
+mod model;
+mod refusal;
+mod resend;
+mod selection;
+mod streams;
+#[cfg(test)]
+mod tests;
 
 /// No more messages are encoded while so many bytes wait to be written to the socket.
 pub const OUTPUT_LIMIT: usize = 64 * 1_024;
-
-/// Records that are taken from the outbox at a time.
-const READ_CHUNK: usize = 64;
-
-/// At QoS 2 no more messages than this are in flight, whatever `inflight` says. In MQTT 3.1.1 a broker cannot tell how
-/// many it takes, and some close the connection over one more, each time anew: Mosquitto by default over 20
-/// (`max_inflight_messages`), rmqtt over 16.
-pub const QOS_2_WINDOW: u16 = 16;
-
-/// When records wait that cannot be read from disk at the moment, it is tried again so much later.
-const READ_AGAIN: Duration = Duration::from_secs(1);
-
-/// Messages that cannot be sent are logged at most so often; all are counted.
-const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Bytes on their way to the socket of one connection.
 #[derive(Debug, Default)]
@@ -79,11 +80,11 @@ pub struct Fill {
 /// What one uplink has sent and has still to send. Outlives connections.
 #[derive(Debug)]
 pub struct Feed {
+    uplink: String,
     session: Session,
     encoder: Encoder,
     cursor: CursorId,
-    qos: Qos,
-    max_packet: u32,
+    terms: Terms,
     state_key: String,
     origin: Origin,
     /// Is the session that the broker may have the continuation of ours? If not, its packet ids would be taken for
@@ -91,16 +92,28 @@ pub struct Feed {
     known: bool,
     /// Has it come to an orderly end?
     closed: bool,
-    /// Everything unacknowledged before this position is in flight.
-    next: Seq,
-    /// Positions that were in flight when the agent started, sorted.
-    restored: Vec<Range<Seq>>,
+    selector: Selector,
+    backlog: Backlog,
+    pace: Pace,
+    /// Positions below it are the backlog of this connection, the others are live.
+    live_from: Seq,
+    /// Where each stream goes on: everything unacknowledged before it, down to the stream's beginning, is in flight.
+    next: streams::Next,
+    /// Positions that were in flight when the streams were (re)started, sorted.
+    in_slots: Vec<Range<Seq>>,
+    latest: Option<Latest>,
     entries: Vec<Entry>,
     /// Acknowledged by the broker, not yet told to the outbox.
     acked: Range<Seq>,
     status_seen: Version,
     /// Was anything told to the outbox since the last commit?
     dirty: bool,
+    /// Messages that the broker has refused since the last fill.
+    answers: Vec<(InFlight, Reason)>,
+    /// The broker's quota is exceeded: until then nothing new is sent, and the next pause is so long.
+    pause: Pause,
+    quarantine: Quarantine,
+    refused: Vec<RefusedMessage>,
     refused_logged: Option<BootTime>,
     counters: Rc<Counters>,
 }
@@ -113,34 +126,44 @@ impl Feed {
         let peer = saved::peer(&config.url.to_string(), &config.client_id);
         let origin = Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = format!("session/{}", config.name);
-        let window = match config.qos {
-            Qos::ExactlyOnce => config.inflight.min(QOS_2_WINDOW),
-            Qos::AtMostOnce | Qos::AtLeastOnce => config.inflight,
-        };
+        let terms = Terms::new(config);
+        let window = terms.window();
         let (session, known) = outbox
             .state(&state_key)
             .and_then(|stored| Saved::restore(stored, window))
             .filter(|saved| saved.is_current(&origin, hub.tail_found))
             .map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
-        let mut restored: Vec<Range<Seq>> = session.readings_in_flight().collect();
-        restored.sort_by_key(|seqs| seqs.start);
-        let settings = Settings { template: hub.gateway.topic.clone(), shape: config.payload, retain: config.retain };
+        let settings = Settings {
+            template: hub.gateway.topic.clone(),
+            shape: config.payload,
+            retain: config.retain,
+            backlog_topic: config.backlog.topic.clone(),
+        };
         let mut feed = Self {
+            uplink: config.name.clone(),
             session,
             encoder: Encoder::new(settings),
             cursor,
-            qos: config.qos,
-            max_packet: config.max_packet,
+            terms,
             state_key,
             origin,
             known,
             closed: false,
-            next: 0,
-            restored,
+            selector: Selector::new(config.selection.clone()),
+            pace: Pace::new(config.backlog.rate),
+            backlog: config.backlog.clone(),
+            live_from: 0,
+            next: streams::Next::default(),
+            in_slots: Vec::new(),
+            latest: None,
             entries: Vec::new(),
             acked: 0..0,
             status_seen: 0,
             dirty: true,
+            answers: Vec::new(),
+            pause: Pause::default(),
+            quarantine: Quarantine::default(),
+            refused: Vec::new(),
             refused_logged: None,
             counters: hub.counters(&config.name),
         };
@@ -161,24 +184,30 @@ impl Feed {
         self.dirty = true;
     }
 
-    /// The broker accepted the connection.
-    pub fn connected(&mut self, session_present: bool, now: BootTime) {
+    /// The broker accepted the connection. What lies below `live_from` is its backlog.
+    pub fn connected(&mut self, accepted: &Accepted, live_from: Seq, now: BootTime) {
+        let session_present = accepted.session_present;
         if !session_present {
             self.broker_forgot();
         }
-        let possible = self.session.connected(session_present, now);
+        self.terms.agree(accepted.limits.clone());
+        self.session.set_limits(self.terms.window(), self.terms.receive_maximum());
+        let possible = self.session.connected(session_present, live_from, now);
         self.counters.possible_duplicates.add(possible);
         self.counters.connects.add(1);
         self.status_seen = 0;
+        self.start_streams(live_from, now);
     }
 
-    /// The connection is gone.
-    pub fn disconnected(&mut self) {
-        self.session.disconnected();
-        if self.qos == Qos::AtMostOnce {
-            // What was not written is still unacknowledged.
-            self.next = 0;
+    /// The connection is gone. `closed`: the broker closed it without another reason, so that a message may be it.
+    pub fn disconnected(&mut self, hub: &Hub, closed: bool) {
+        let (outbox, now) = (&mut *hub.outbox.borrow_mut(), hub.clock.boot());
+        if let Some(culprit) = self.session.disconnected(closed) {
+            self.refuse_culprit(hub, outbox, &culprit, now);
         }
+        // What was answered last counts before the next connection goes through the streams anew.
+        self.handle_answers(hub, outbox, now);
+        self.commit(outbox, now);
     }
 
     /// The session, to look at.
@@ -196,188 +225,34 @@ impl Feed {
     /// Encodes what may be sent now. Gives the time when to try again although nothing else happens until then.
     pub fn fill(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
         let outbox = &mut *hub.outbox.borrow_mut();
+        if self.session.is_alone() {
+            self.send_state(hub, output, fill.now);
+        }
+        self.handle_answers(hub, outbox, fill.now);
         let again = self.resend(hub, outbox, output, fill.now);
         let all_state_sent = self.send_state(hub, output, fill.now);
         if again.is_some() || !fill.readings || !all_state_sent {
             return again;
         }
-        while output.has_room() && self.session.free() > 0 && self.next < outbox.end() {
-            let mut entries = std::mem::take(&mut self.entries);
-            entries.clear();
-            outbox.read(self.cursor, self.next, self.session.free().min(READ_CHUNK), &mut entries);
-            self.dirty |= entries.is_empty();
-            if entries.is_empty() {
-                self.entries = entries;
-                return self.after_empty_read(outbox, fill.now);
-            }
-            for entry in &entries {
-                let date = hub.dating.borrow().date(entry);
-                if matches!(date, Date::Uptime(boot, _) if boot == hub.boot) && fill.now < fill.hold_until {
-                    self.entries = entries;
-                    return Some(fill.hold_until);
-                }
-                if !self.send(outbox, output, entry, date, fill.now) {
-                    break;
-                }
-            }
-            self.entries = entries;
+        if let Some(until) = self.pause.until(fill.now) {
+            return Some(until);
         }
-        None
+        self.send_streams(hub, outbox, output, fill)
     }
 
-    /// There are later positions, but nothing can be read: all of them may be in flight, or the disk has a fault.
-    fn after_empty_read(&mut self, outbox: &Outbox, now: BootTime) -> Option<BootTime> {
-        let in_flight: u64 = self.session.readings_in_flight().map(|seqs| seqs.end - seqs.start).sum();
-        if outbox.backlog(self.cursor) <= in_flight {
-            self.next = outbox.end();
-            None
-        } else {
-            Some(now.after(READ_AGAIN))
-        }
-    }
-
-    /// Sends what is left of a record; `false` if there was no room for all of it.
-    fn send(&mut self, outbox: &mut Outbox, output: &mut Output, entry: &Entry, date: Date, now: BootTime) -> bool {
-        let seqs = entry.seqs();
-        let mut shape = self.encoder.shape(entry);
-        if shape == PayloadShape::Sensor {
-            // Of a record that was begun in the other shape, only the rest is sent.
-            if seqs.start >= self.next && seqs.clone().all(|seq| self.is_open(outbox, seq)) {
-                return self.send_one(outbox, output, entry, seqs, shape, date, now);
-            }
-            shape = PayloadShape::Quantity;
-        }
-        for seq in self.next.max(seqs.start)..seqs.end {
-            if !self.is_open(outbox, seq) {
-                self.next = seq + 1;
-            } else if !self.send_one(outbox, output, entry, seq..seq + 1, shape, date, now) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Neither acknowledged nor in flight since before the start.
-    fn is_open(&self, outbox: &Outbox, seq: Seq) -> bool {
-        let index = self.restored.partition_point(|seqs| seqs.end <= seq);
-        !self.restored.get(index).is_some_and(|seqs| seqs.contains(&seq)) && !outbox.is_acked(self.cursor, seq)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a message is just that: record, part, shape, date")]
-    fn send_one(
-        &mut self,
-        outbox: &mut Outbox,
-        output: &mut Output,
-        entry: &Entry,
-        seqs: Range<Seq>,
-        shape: PayloadShape,
-        date: Date,
-        now: BootTime,
-    ) -> bool {
-        if !output.has_room() || self.session.free() == 0 {
-            return false;
-        }
-        self.next = seqs.end;
-        let (qos, id) = (self.qos, self.session.next_id());
-        if let Err(why) = self.encode(output, entry, &seqs, shape, date, (qos, id, false)) {
-            self.refuse(outbox, seqs, &why, now);
-        } else {
-            self.counters.sent.add(1);
-            if qos == Qos::AtMostOnce {
-                self.session.queued(seqs, output.end());
-            } else {
-                self.session.sent(seqs, shape, qos, now);
-            }
-        }
-        true
-    }
-
-    fn encode(
-        &mut self,
-        output: &mut Output,
-        entry: &Entry,
-        seqs: &Range<Seq>,
-        shape: PayloadShape,
-        date: Date,
-        (qos, id, dup): (Qos, u16, bool),
-    ) -> Result<(), String> {
-        let Some(message) = self.encoder.message(entry, seqs, shape, date) else {
+    fn encode(&mut self, output: &mut Output, entry: &Entry, part: &Part, ids: Ids) -> Result<(), String> {
+        let Some(message) = self.encoder.message(entry, part) else {
             return Err("its topic is empty, too long, or has a wildcard in it".to_owned());
         };
-        let head = Head { topic: message.topic, qos, retain: message.retain, dup, id };
-        packet::put_publish(&mut output.buffer, &head, self.max_packet, |out| message.write(out))
-            .map_err(|error| format!("{}: {error}", message.topic))
-    }
-
-    /// A message that can never be sent must not stop those behind it.
-    fn refuse(&mut self, outbox: &mut Outbox, seqs: Range<Seq>, why: &str, now: BootTime) {
-        self.counters.refused.add(1);
-        if self.refused_logged.is_none_or(|last| now.since(last) >= REFUSED_LOG_INTERVAL) {
-            self.refused_logged = Some(now);
-            tracing::warn!(position = seqs.start, "a message cannot be sent and is dropped: {why}");
+        if self.quarantine.holds(message.topic, ids.now) {
+            return Err(format!("{}: a message on this topic made the broker close the connection", message.topic));
         }
-        outbox.ack(self.cursor, seqs);
-        self.dirty = true;
-    }
-
-    /// Sends again what was in flight when the last connection was lost. Gives the time when to go on if something
-    /// cannot be read from disk at the moment.
-    fn resend(&mut self, hub: &Hub, outbox: &mut Outbox, output: &mut Output, now: BootTime) -> Option<BootTime> {
-        while output.has_room() {
-            let Resend::Publish { id, seqs, shape, qos, dup } = (match self.session.next_resend()? {
-                Resend::Release(id) => {
-                    packet::put_pubrel(&mut output.buffer, id);
-                    self.session.resent();
-                    continue;
-                }
-                publish @ Resend::Publish { .. } => publish,
-            }) else {
-                unreachable!("the other variant is handled above")
-            };
-            let Some(index) = self.find(outbox, seqs.start) else {
-                if !outbox.is_acked(self.cursor, seqs.start) {
-                    return Some(now.after(READ_AGAIN));
-                }
-                self.give_up(outbox, id, now);
-                continue;
-            };
-            let entries = std::mem::take(&mut self.entries);
-            let date = hub.dating.borrow().date(&entries[index]);
-            let encoded = self.encode(output, &entries[index], &seqs, shape, date, (qos, id, dup));
-            self.entries = entries;
-            match encoded {
-                Ok(()) => {
-                    self.counters.replayed.add(1);
-                    self.session.resent();
-                }
-                Err(why) => {
-                    self.refuse(outbox, seqs, &why, now);
-                    self.give_up(outbox, id, now);
-                }
-            }
-        }
-        None
-    }
-
-    /// The message of this packet id cannot be sent again.
-    fn give_up(&mut self, outbox: &mut Outbox, id: u16, now: BootTime) {
-        // Where it is to be released, the slot stays, now waiting for PUBCOMP: `resend` comes to it again.
-        if let Outcome::Acked(seqs) = self.session.gone(id, now) {
-            self.acked(outbox, seqs);
-        }
-    }
-
-    /// The index in `entries` of the record with this position; they are read if need be.
-    fn find(&mut self, outbox: &mut Outbox, seq: Seq) -> Option<usize> {
-        let look = |entries: &[Entry]| {
-            let index = entries.partition_point(|entry| entry.seqs().end <= seq);
-            entries.get(index).is_some_and(|entry| entry.seqs().contains(&seq)).then_some(index)
-        };
-        look(&self.entries).or_else(|| {
-            self.entries.clear();
-            outbox.read(self.cursor, seq, READ_CHUNK, &mut self.entries);
-            look(&self.entries)
-        })
+        let Ids { qos, id, dup, .. } = ids;
+        let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
+        let head = Head { topic, qos, retain, dup, id, reading, expiry: None };
+        self.terms
+            .put_publish(&mut output.buffer, head, |out| message.write(out))
+            .map_err(|error| format!("{topic}: {error}"))
     }
 
     /// Sends state that the broker has not yet; says whether that is all of it.
@@ -387,11 +262,9 @@ impl Feed {
             if !output.has_room() || self.session.free_status() == 0 {
                 return false;
             }
-            let head = Head { topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: self.session.next_id() };
-            let put = packet::put_publish(&mut output.buffer, &head, self.max_packet, |out| {
-                out.extend_from_slice(payload);
-            });
-            match put {
+            let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
+            match self.terms.put_publish(&mut output.buffer, head, |out| out.extend_from_slice(payload)) {
+                Ok(()) if head.qos == Qos::AtMostOnce => {}
                 Ok(()) => self.session.sent_status(now),
                 Err(error) => tracing::warn!(topic, "state cannot be published: {error}"),
             }
@@ -405,9 +278,9 @@ impl Feed {
         if self.session.free_status() == 0 {
             return;
         }
-        let head = Head { topic, qos: Qos::AtLeastOnce, retain: true, dup: false, id: self.session.next_id() };
+        let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
         let put = |out: &mut BytesMut| out.extend_from_slice(payload.as_bytes());
-        if packet::put_publish(&mut output.buffer, &head, self.max_packet, put).is_ok() {
+        if self.terms.put_publish(&mut output.buffer, head, put).is_ok() && head.qos != Qos::AtMostOnce {
             self.session.sent_status(now);
         }
     }
@@ -424,13 +297,17 @@ impl Feed {
         now: BootTime,
     ) -> Result<(), Failure> {
         match packet {
-            Incoming::PubAck(_) | Incoming::PubRec(_) | Incoming::PubComp(_) => {
+            Incoming::PubAck(id, _) | Incoming::PubRec(id, _) | Incoming::PubComp(id, _) => {
+                self.pace.acknowledged(id, self.session.limit(), now);
                 match self.session.handle(packet, now) {
                     Outcome::Acked(seqs) => {
+                        self.pause.over();
                         self.counters.acknowledged.add(1);
                         self.acked(outbox, seqs);
                     }
                     Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
+                    Outcome::Refused(message, reason) => self.answers.push((message, reason)),
+                    Outcome::StatusRefused(reason) => tracing::warn!("the broker refuses a message of state: {reason}"),
                     Outcome::StatusAcked => {}
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }
@@ -444,7 +321,8 @@ impl Feed {
             },
             Incoming::PubRel(id) => packet::put_pubcomp(&mut output.buffer, id),
             Incoming::PingResp => {}
-            Incoming::ConnAck { .. } | Incoming::Unexpected => return Err(Failure::OutOfPlace),
+            Incoming::Disconnect(reason) => return Err(Failure::Disconnected(reason)),
+            Incoming::ConnAck(_) | Incoming::Unexpected => return Err(Failure::OutOfPlace),
         }
         Ok(())
     }
@@ -479,7 +357,7 @@ impl Feed {
         self.tell_acked(outbox);
         if self.session.take_changed() || self.dirty {
             outbox.put_state(&self.state_key, Some(saved::save(&self.session, self.origin, self.known, self.closed)));
-            outbox.set_in_flight(self.cursor, &[self.session.span()]);
+            outbox.set_in_flight(self.cursor, &self.session.spans(self.live_from));
             outbox.commit(now);
             self.dirty = false;
         }
@@ -491,4 +369,17 @@ impl Feed {
         self.dirty = true;
         self.commit(outbox, now);
     }
+}
+
+/// Under which packet id a message goes out, and when.
+#[derive(Clone, Copy, Debug)]
+struct Ids {
+    qos: Qos,
+    id: u16,
+    dup: bool,
+    now: BootTime,
+}
+
+fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
+    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None }
 }

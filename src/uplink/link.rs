@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::clock::BootTime;
+use crate::config::MqttVersion;
 use crate::outbox::Outbox;
 
 use super::feed::{Feed, Fill, Output};
 use super::keepalive::{Due, KeepAlive};
-use super::packet::{self, ConnectSettings, Incoming, Verdict};
+use super::packet::{self, Accepted, ConnectSettings, Incoming};
 use super::{Failure, Hub, status, tls};
 
 /// Bytes for which there is room at each read.
@@ -38,36 +39,47 @@ pub struct Link<S> {
     output: Output,
     /// For messages about TLS.
     host: String,
+    version: MqttVersion,
     max_packet: u32,
+    /// The broker's keep-alive, which takes the place of ours.
+    keep_alive: Option<Duration>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Takes over a connected stream. `max_packet` is the largest packet that is accepted.
-    pub fn new(stream: S, host: &str, max_packet: u32) -> Self {
+    pub fn new(stream: S, host: &str, version: MqttVersion, max_packet: u32) -> Self {
         let (input, output) = (BytesMut::new(), Output::default());
-        Self { stream, unflushed: false, input, output, host: host.to_owned(), max_packet }
+        let host = host.to_owned();
+        Self { stream, unflushed: false, input, output, host, version, max_packet, keep_alive: None }
     }
 
-    /// Sends CONNECT and waits for the answer: does the broker still have the session?
+    /// Sends CONNECT and waits for the answer.
     ///
     /// # Errors
     /// The broker refuses, says something else, or the connection is lost.
-    pub async fn connect(&mut self, settings: &ConnectSettings<'_>) -> Result<bool, Failure> {
+    pub async fn connect(&mut self, settings: &ConnectSettings<'_>) -> Result<Accepted, Failure> {
         packet::put_connect(&mut self.output.buffer, settings).map_err(Failure::Settings)?;
         loop {
-            match packet::read(&mut self.input, self.max_packet)? {
+            match packet::read(&mut self.input, self.version, self.max_packet)? {
                 None => {}
-                Some(Incoming::ConnAck { session_present, verdict: Verdict::Accepted }) => return Ok(session_present),
-                Some(Incoming::ConnAck { verdict, .. }) => {
-                    return Err(Failure::Refused {
-                        verdict,
+                Some(Incoming::ConnAck(answer)) => {
+                    let accepted = answer.map_err(|reason| Failure::Refused {
+                        reason,
+                        version: self.version,
                         client_id: settings.client_id.to_owned(),
                         username: settings.username.unwrap_or("(none)").to_owned(),
-                    });
+                    })?;
+                    self.keep_alive = accepted.limits.keep_alive;
+                    return Ok(accepted);
                 }
+                Some(Incoming::Disconnect(reason)) => return Err(Failure::Disconnected(reason)),
                 Some(_) => return Err(Failure::OutOfPlace),
             }
-            let (_, wrote) = poll_fn(|context| self.poll_transfer(context)).await?;
+            let (_, wrote) = poll_fn(|context| self.poll_transfer(context)).await.map_err(|failure| {
+                // Old brokers leave without a word when they see a version that they do not know.
+                let unanswered = matches!(failure, Failure::Closed) && self.version == MqttVersion::V5;
+                if unanswered { Failure::NoAnswer } else { failure }
+            })?;
             self.output.wrote(wrote);
         }
     }
@@ -85,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// Hands every whole packet that has come to the feed.
     fn take_packets(&mut self, feed: &mut Feed, outbox: &mut Outbox, now: BootTime) -> Result<(), Failure> {
-        while let Some(packet) = packet::read(&mut self.input, self.max_packet)? {
+        while let Some(packet) = packet::read(&mut self.input, self.version, self.max_packet)? {
             feed.received(outbox, &mut self.output, packet, now)?;
         }
         Ok(())
@@ -198,7 +210,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut work = hub.work.subscribe();
     let up = hub.clock.boot();
     let hold_until = up.after(manners.clock_wait);
-    let mut keep_alive = KeepAlive::new(manners.keep_alive, up);
+    let interval = link.keep_alive.unwrap_or(manners.keep_alive);
+    let mut keep_alive = KeepAlive::new(interval, up);
     let mut timer = Timer::new();
     let mut phase = Phase::Running;
     // What came together with CONNACK.
@@ -206,7 +219,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let now = hub.clock.boot();
         let mut due = match keep_alive.check(now) {
-            Due::Dead => return Err(Failure::Silent(manners.keep_alive + manners.keep_alive / 2)),
+            Due::Dead => return Err(Failure::Silent(interval + interval / 2)),
             Due::Ping => {
                 packet::put_pingreq(&mut link.output.buffer);
                 keep_alive.sent(now);
@@ -222,6 +235,10 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let again = feed.fill(hub, &mut link.output, fill);
         phase = advance(phase, *stop.borrow_and_update(), feed, &mut link.output, manners, now);
         feed.commit(&mut hub.outbox.borrow_mut(), now);
+        let refused = feed.take_refused();
+        if !refused.is_empty() {
+            hub.put_aside(refused);
+        }
         if let Phase::Leaving(until) = phase
             && (now >= until || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
         {

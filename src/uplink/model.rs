@@ -8,7 +8,7 @@ use crate::clock::{BootId, BootTime};
 use crate::config::{PayloadShape, Qos};
 use crate::outbox::Seq;
 
-use super::packet::Incoming;
+use super::packet::{Incoming, Reason};
 use super::saved::{self, Origin, Saved};
 use super::session::{Outcome, Resend, Session};
 
@@ -41,15 +41,15 @@ impl Broker {
                 } else {
                     self.deliveries.push(seq);
                 }
-                Incoming::PubRec(id)
+                Incoming::PubRec(id, Reason::SUCCESS)
             }
             ToBroker::Publish { id, seq, .. } => {
                 self.deliveries.push(seq);
-                Incoming::PubAck(id)
+                Incoming::PubAck(id, Reason::SUCCESS)
             }
             ToBroker::Release(id) => {
                 self.unreleased.remove(&id);
-                Incoming::PubComp(id)
+                Incoming::PubComp(id, Reason::SUCCESS)
             }
         }
     }
@@ -77,13 +77,15 @@ impl Agent {
         while let Some(resend) = self.session.next_resend() {
             self.session.resent();
             self.output.push(match resend {
-                Resend::Publish { id, seqs, qos, dup, .. } => ToBroker::Publish { id, seq: seqs.start, qos, dup },
+                Resend::Publish { message, dup } => {
+                    ToBroker::Publish { id: message.id, seq: message.seqs.start, qos: message.qos, dup }
+                }
                 Resend::Release(id) => ToBroker::Release(id),
             });
         }
         while self.session.free() > 0 && self.next < MESSAGES {
             let (id, seq) = (self.session.next_id(), self.next);
-            self.session.sent(seq..seq + 1, PayloadShape::Quantity, self.qos, NOW);
+            self.session.sent(seq..seq + 1, PayloadShape::Quantity, self.qos, false, NOW);
             self.output.push(ToBroker::Publish { id, seq, qos: self.qos, dup: false });
             self.next += 1;
         }
@@ -93,6 +95,7 @@ impl Agent {
         match self.session.handle(packet, NOW) {
             Outcome::Acked(seqs) => self.acked.extend(seqs),
             Outcome::Release(id) => self.output.push(ToBroker::Release(id)),
+            Outcome::Refused(..) | Outcome::StatusRefused(_) => unreachable!("this broker takes everything"),
             Outcome::StatusAcked | Outcome::Ignored => {}
         }
     }
@@ -141,7 +144,7 @@ enum Event {
 impl World {
     fn connect(&mut self) {
         if !self.up {
-            self.agent.session.connected(self.broker.has_session, NOW);
+            self.agent.session.connected(self.broker.has_session, 0, NOW);
             self.broker.has_session = true;
             self.up = true;
         }
@@ -151,7 +154,7 @@ impl World {
         if self.up {
             self.up = false;
             self.losses += 1;
-            self.agent.session.disconnected();
+            self.agent.session.disconnected(false);
             self.agent.output.clear();
             self.to_broker.clear();
             self.to_agent.clear();
@@ -215,9 +218,9 @@ impl World {
                 // Only of the kind that this session never waits for, or for ids that are not in use: a broker that
                 // acknowledges what it did not take cannot be seen through.
                 let packet = match (self.agent.qos, kind % 2) {
-                    (Qos::ExactlyOnce, _) => Incoming::PubAck(id),
-                    (_, 0) => Incoming::PubRec(id),
-                    _ => Incoming::PubComp(id),
+                    (Qos::ExactlyOnce, _) => Incoming::PubAck(id, Reason::SUCCESS),
+                    (_, 0) => Incoming::PubRec(id, Reason::SUCCESS),
+                    _ => Incoming::PubComp(id, Reason::SUCCESS),
                 };
                 self.agent.handle(packet);
             }

@@ -11,7 +11,7 @@ use crate::outbox::Seq;
 use super::session::{Reading, Session, Slot, Stage, id_after};
 
 /// Version of the stored form; another one is not read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The largest stored form. A window that takes more (tens of thousands of messages, acknowledged in no order at all)
 /// is stored as unknown: after a crash its messages count as possible duplicates.
@@ -64,6 +64,7 @@ struct Run {
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Form {
     sensor: bool,
+    backlog: bool,
     /// 1: PUBACK is missing; 2: PUBREC; 3: PUBCOMP.
     stage: u8,
 }
@@ -158,7 +159,7 @@ fn slots(first_id: u16, runs: &[Run]) -> Option<VecDeque<Slot>> {
         for message in 0..run.messages {
             let seq = run.seq.checked_add(Seq::from(message) * Seq::from(run.count))?;
             seq.checked_add(Seq::from(run.count))?;
-            slots.push_back(Slot::Reading(Reading { seq, count: run.count, shape, stage }));
+            slots.push_back(Slot::Reading(Reading::new(seq, run.count, shape, stage, run.form.backlog)));
         }
         if slots.len() >= usize::from(u16::MAX) {
             return None;
@@ -170,6 +171,7 @@ fn slots(first_id: u16, runs: &[Run]) -> Option<VecDeque<Slot>> {
 fn form(reading: &Reading) -> Form {
     Form {
         sensor: reading.shape == PayloadShape::Sensor,
+        backlog: reading.backlog,
         stage: match reading.stage {
             Stage::Acknowledge => 1,
             Stage::Receive => 2,
@@ -194,14 +196,14 @@ mod tests {
     use super::*;
     use crate::clock::BootTime;
     use crate::config::Qos;
-    use crate::uplink::packet::Incoming;
+    use crate::uplink::packet::{Incoming, Reason};
 
     const NOW: BootTime = BootTime(0);
     const HERE: Origin = Origin { peer: 7, boot: BootId([1; 16]), run: 17 };
 
     fn resends(mut session: Session) -> Vec<crate::uplink::session::Resend> {
-        session.disconnected();
-        session.connected(true, NOW);
+        session.disconnected(false);
+        session.connected(true, 0, NOW);
         std::iter::from_fn(|| session.next_resend().inspect(|_| session.resent())).collect()
     }
 
@@ -220,12 +222,12 @@ mod tests {
                     0 | 1 if session.free() > 0 => {
                         let qos = if what == 0 { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
                         let shape = if count > 1 { PayloadShape::Sensor } else { PayloadShape::Quantity };
-                        session.sent(seq..seq + count, shape, qos, NOW);
+                        session.sent(seq..seq + count, shape, qos, pick % 2 == 0, NOW);
                         seq += count;
                     }
-                    2 => drop(session.handle(Incoming::PubAck(id), NOW)),
-                    3 => drop(session.handle(Incoming::PubRec(id), NOW)),
-                    4 => drop(session.handle(Incoming::PubComp(id), NOW)),
+                    2 => drop(session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW)),
+                    3 => drop(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW)),
+                    4 => drop(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW)),
                     _ => if session.free_status() > 0 { session.sent_status(NOW) },
                 }
             }
@@ -233,7 +235,8 @@ mod tests {
                 Saved::restore(&save(&session, HERE, true, false), 50).expect("as saved");
             prop_assert_eq!((origin, known, closed), (HERE, true, false));
             prop_assert_eq!(restored.in_flight(), session.in_flight());
-            prop_assert_eq!(restored.span(), session.span());
+            prop_assert_eq!(restored.spans(110), session.spans(110));
+            prop_assert_eq!(restored.backlogged(), session.backlogged());
             prop_assert_eq!(resends(restored), resends(session));
         }
 
@@ -244,7 +247,7 @@ mod tests {
                 *first = VERSION;
             }
             if let Some(Saved { session, .. }) = Saved::restore(&bytes, 10) {
-                let _ = (session.span(), session.free(), session.next_id());
+                let _ = (session.spans(7), session.free(), session.next_id());
             }
         }
 
@@ -253,14 +256,14 @@ mod tests {
         fn no_damage_panics(at: u16, to: u8, cut: u16) {
             let mut session = Session::new(100);
             for seq in 0..40 {
-                session.sent(seq * 3..seq * 3 + 1, PayloadShape::Quantity, Qos::ExactlyOnce, NOW);
+                session.sent(seq * 3..seq * 3 + 1, PayloadShape::Quantity, Qos::ExactlyOnce, false, NOW);
             }
             let mut bytes = save(&session, HERE, true, false);
             let length = bytes.len();
             bytes[usize::from(at) % length] = to;
             bytes.truncate(length - usize::from(cut) % 8);
             if let Some(Saved { session, .. }) = Saved::restore(&bytes, 10) {
-                let _ = (session.span(), session.free(), session.next_id());
+                let _ = (session.spans(7), session.free(), session.next_id());
             }
         }
     }
@@ -269,10 +272,10 @@ mod tests {
     fn a_full_window_takes_a_few_bytes() {
         let mut session = Session::new(1_000);
         for seq in 0..1_000 {
-            session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::ExactlyOnce, NOW);
+            session.sent(seq..seq + 1, PayloadShape::Quantity, Qos::ExactlyOnce, false, NOW);
         }
         for id in 1..=300 {
-            session.handle(Incoming::PubRec(id), NOW);
+            session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW);
         }
         assert!(save(&session, HERE, true, false).len() < 60);
     }
@@ -281,7 +284,7 @@ mod tests {
     fn a_window_that_is_too_large_to_store_is_unknown() {
         let mut session = Session::new(u16::MAX);
         for seq in 0..60_000 {
-            session.sent(seq * 1_000_000..seq * 1_000_000 + 1, PayloadShape::Quantity, Qos::ExactlyOnce, NOW);
+            session.sent(seq * 1_000_000..seq * 1_000_000 + 1, PayloadShape::Quantity, Qos::ExactlyOnce, false, NOW);
         }
         let restored = Saved::restore(&save(&session, HERE, true, false), 10).expect("as saved");
         assert_eq!((restored.known, restored.session.in_flight()), (false, 0));

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{BrokerUrl, Gateway, PayloadShape, Qos, UplinkConfig};
+use crate::config::{Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, UplinkConfig};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
@@ -21,7 +21,7 @@ use super::Hub;
 use super::failure::Failure;
 use super::feed::Feed;
 use super::link::{Link, Manners, serve};
-use super::packet::ConnectSettings;
+use super::packet::{ConnectSettings, Will};
 use super::status::{Info, LOST};
 
 /// Nothing in these tests waits for time to pass; who waits for so long waits for something that will not happen.
@@ -41,6 +41,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
     UplinkConfig {
         name: "home".to_owned(),
         url: BrokerUrl { tls: false, host: "127.0.0.1".to_owned(), port: 1883 },
+        mqtt: MqttVersion::V311,
         client_id: "vigie-test".to_owned(),
         username: Some("pi".to_owned()),
         password: None,
@@ -51,7 +52,20 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
         max_packet: 10_000,
+        selection: Selection::default(),
+        backlog: Backlog::default(),
         tls: None,
+    }
+}
+
+pub(super) fn gateway() -> Gateway {
+    Gateway {
+        name: "atelier".to_owned(),
+        id: "1".to_owned(),
+        label: None,
+        site: Some("maison".to_owned()),
+        topic: Template::parse("{site}/{room}/{quantity}").expect("a template"),
+        location: None,
     }
 }
 
@@ -79,16 +93,8 @@ impl Setup {
             persist: Duration::from_secs(300),
         };
         let (outbox, recovery) = Outbox::open(settings, boot, clock.boot()).expect("an outbox");
-        let gateway = Gateway {
-            name: "atelier".to_owned(),
-            id: "1".to_owned(),
-            label: None,
-            site: Some("maison".to_owned()),
-            topic: Template::parse("{site}/{room}/{quantity}").expect("a template"),
-            location: None,
-        };
         let info = Info { version: "0", run: outbox.run(), ..Info::default() };
-        let hub = Hub::new(outbox, clock.clone(), boot, gateway, info, recovery.tail_found);
+        let hub = Hub::new(outbox, clock.clone(), boot, gateway(), info, recovery.tail_found);
         let feed = Feed::new(&config, &hub);
         Self { hub, feed, config, clock, boot, dir }
     }
@@ -120,12 +126,12 @@ impl Setup {
 
     /// Takes messages with these texts.
     pub(super) fn take<'t>(&self, texts: impl IntoIterator<Item = &'t str>) {
-        let outbox = &mut *self.hub.outbox.borrow_mut();
         for text in texts {
             let raw = Raw { topic: "t".into(), payload: text.as_bytes().into(), retain: false };
-            outbox.append(self.clock.boot(), self.clock.wall_if_set(), Body::Raw(raw));
+            let (now, time) = (self.clock.boot(), self.clock.wall_if_set());
+            self.hub.outbox.borrow_mut().append(now, time, Body::Raw(raw));
         }
-        outbox.commit(self.clock.boot());
+        self.hub.outbox.borrow_mut().commit(self.clock.boot());
         self.hub.appended();
     }
 
@@ -173,24 +179,26 @@ impl Setup {
             script(&mut peer).await;
         };
         let client = async {
-            let mut link = Link::new(ours, "broker", self.config.max_packet);
+            let mut link = Link::new(ours, "broker", self.config.mqtt, self.config.max_packet);
             let settings = ConnectSettings {
+                version: self.config.mqtt,
                 client_id: &self.config.client_id,
                 username: self.config.username.as_deref(),
                 password: None,
                 keep_alive: self.config.keep_alive,
                 clean_session: false,
-                will: ("maison/atelier/availability", LOST),
+                max_packet: self.config.max_packet,
+                will: Will { topic: "maison/atelier/availability", payload: LOST, qos: Qos::AtLeastOnce, retain: true },
             };
-            let session_present = link.connect(&settings).await?;
-            self.feed.connected(session_present, self.clock.boot());
+            let accepted = link.connect(&settings).await?;
+            self.feed.connected(&accepted, self.hub.live_from(), self.clock.boot());
             let manners = Manners {
                 keep_alive: self.config.keep_alive,
                 clock_wait: self.config.clock_wait,
                 availability_topic: self.hub.topic("availability"),
             };
             let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop).await;
-            self.feed.disconnected();
+            self.feed.disconnected(&self.hub, matches!(ended, Err(Failure::Closed)));
             ended
         };
         let both = async { tokio::join!(client, broker).0 };
@@ -256,6 +264,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(super) async fn acknowledge(&mut self, kind: u8, id: u16) {
         let [high, low] = id.to_be_bytes();
         self.send(&[kind, 2, high, low]).await;
+    }
+
+    /// The first acknowledgement of a message.
+    pub(super) async fn complete(&mut self, message: &Publish) {
+        let kind = if message.qos == QoS::ExactlyOnce { 0x50 } else { 0x40 };
+        self.acknowledge(kind, message.pkid).await;
     }
 
     /// The next message that is a reading; state before it is acknowledged.
@@ -324,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 }
 
 fn is_reading(message: &Publish) -> bool {
-    message.topic == "t" || message.topic.contains("/salon/")
+    !message.topic.starts_with("maison/atelier/") && !message.topic.ends_with("/availability")
 }
 
 pub(super) fn texts(messages: &[Publish]) -> Vec<String> {

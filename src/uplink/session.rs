@@ -7,6 +7,10 @@
 //! Packet ids are given out one after the other, so that the window is a queue in order of sending, and a packet id
 //! is an index into it. An acknowledged slot in the middle stays as a hole until everything before it is done. The
 //! queue is never longer than there are packet ids.
+//!
+//! A broker of MQTT 3.1.1 that does not want a message has but one way to say so: it closes the connection. A message
+//! that was in flight at [`MAX_STRIKES`] such ends is suspected; then the window is sent again one message at a time,
+//! so that the next end shows which one it was.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,7 +20,7 @@ use crate::clock::BootTime;
 use crate::config::{PayloadShape, Qos};
 use crate::outbox::Seq;
 
-use super::packet::Incoming;
+use super::packet::{Incoming, Reason};
 
 /// A broker that leaves the oldest message unacknowledged for so long while the link is alive is taken for hung:
 /// the connection is made anew, and the message sent again.
@@ -24,6 +28,9 @@ pub const ACK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How many state messages may wait for their acknowledgement, beside the window of the readings.
 pub const STATUS_WINDOW: usize = 16;
+
+/// A message that was in flight when the broker closed so many connections is suspected of being the cause.
+pub const MAX_STRIKES: u8 = 3;
 
 /// There are so many packet ids (MQTT 3.1.1, 2.3.1: 1 to 65535).
 const IDS: usize = 65_535;
@@ -45,9 +52,17 @@ pub(super) struct Reading {
     pub(super) count: u32,
     pub(super) shape: PayloadShape,
     pub(super) stage: Stage,
+    /// It belongs to the backlog, and is marked so each time that it is sent.
+    pub(super) backlog: bool,
+    /// How many connections the broker closed while it was in flight. Not stored: a run counts anew.
+    pub(super) strikes: u8,
 }
 
 impl Reading {
+    pub(super) fn new(seq: Seq, count: u32, shape: PayloadShape, stage: Stage, backlog: bool) -> Self {
+        Self { seq, count, shape, stage, backlog, strikes: 0 }
+    }
+
     fn seqs(&self) -> Range<Seq> {
         self.seq..self.seq + Seq::from(self.count)
     }
@@ -70,10 +85,29 @@ pub enum Outcome {
     Acked(Range<Seq>),
     /// PUBREL is to be written, once the session is saved.
     Release(u16),
+    /// The broker refuses the message, which is no longer in flight.
+    Refused(InFlight, Reason),
     /// A state message arrived.
     StatusAcked,
+    /// The broker refuses a state message.
+    StatusRefused(Reason),
     /// Nothing waited for it: an acknowledgement of an unknown packet id, a second one, or one of the wrong kind.
     Ignored,
+}
+
+/// A message in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Packet id.
+    pub id: u16,
+    /// Its positions in the outbox.
+    pub seqs: Range<Seq>,
+    /// How it was cut; kept, so that a changed configuration does not change what a packet id stands for.
+    pub shape: PayloadShape,
+    /// At least 1.
+    pub qos: Qos,
+    /// It belongs to the backlog.
+    pub backlog: bool,
 }
 
 /// A message that is to be sent again after a lost connection.
@@ -81,14 +115,8 @@ pub enum Outcome {
 pub enum Resend {
     /// PUBLISH.
     Publish {
-        /// Packet id.
-        id: u16,
-        /// Its positions in the outbox.
-        seqs: Range<Seq>,
-        /// How it was cut; kept, so that a changed configuration does not change what a packet id stands for.
-        shape: PayloadShape,
-        /// At least 1.
-        qos: Qos,
+        /// The message.
+        message: InFlight,
         /// The broker kept the session, so that it may know the message by this packet id.
         dup: bool,
     },
@@ -101,15 +129,25 @@ pub enum Resend {
 pub struct Session {
     /// How many readings may be in flight.
     limit: usize,
+    /// How many messages of any kind the broker takes at a time on this connection (MQTT 5, 4.9).
+    quota: usize,
+    /// How many of them it has.
+    outstanding: usize,
     slots: VecDeque<Slot>,
     /// The packet id of the first slot; of the next message when there is none.
     first_id: u16,
     readings: usize,
+    /// How many of the readings belong to the backlog.
+    backlogged: usize,
     statuses: usize,
     /// Slots of this index range are still to be sent again.
     resend: Range<usize>,
     /// Did the broker keep the session at the last connect?
     resumed: bool,
+    /// What is suspected is sent again one message at a time.
+    alone: bool,
+    /// Something was acknowledged on this connection: the broker takes messages of ours.
+    proven: bool,
     /// Since when the first slot has been waiting on this connection.
     oldest_since: BootTime,
     /// Positions sent at QoS 0, with the count of bytes that must have left for them to count as sent.
@@ -126,18 +164,31 @@ impl Session {
 
     pub(super) fn with_slots(inflight: u16, first_id: u16, slots: VecDeque<Slot>) -> Self {
         let readings = slots.iter().filter(|slot| matches!(slot, Slot::Reading(_))).count();
+        let backlogged = slots.iter().filter(|slot| matches!(slot, Slot::Reading(it) if it.backlog)).count();
         Self {
             limit: usize::from(inflight).clamp(1, IDS - STATUS_WINDOW),
+            quota: IDS,
+            outstanding: 0,
             slots,
             first_id,
             readings,
+            backlogged,
             statuses: 0,
             resend: 0..0,
             resumed: false,
+            alone: false,
+            proven: false,
             oldest_since: BootTime(0),
             unwritten: VecDeque::new(),
             changed: true,
         }
+    }
+
+    /// What holds on the connection that is about to be [`connected`](Self::connected): so many readings may be in
+    /// flight, and so many messages of any kind.
+    pub fn set_limits(&mut self, inflight: u16, quota: u16) {
+        self.limit = usize::from(inflight).clamp(1, IDS - STATUS_WINDOW);
+        self.quota = usize::from(quota.max(1));
     }
 
     pub(super) fn slots(&self) -> (u16, &VecDeque<Slot>) {
@@ -145,20 +196,27 @@ impl Session {
     }
 
     /// The broker accepted the connection. Returns how many messages it may get twice, because it no longer knows
-    /// them: those that were in flight when it had no session any more.
-    pub fn connected(&mut self, session_present: bool, now: BootTime) -> u64 {
+    /// them: those that were in flight when it had no session any more. Of these, what lies below `live_from` belongs to
+    /// the backlog from now on; the others stay what they were sent as.
+    pub fn connected(&mut self, session_present: bool, live_from: Seq, now: BootTime) -> u64 {
         self.resumed = session_present;
         self.oldest_since = now;
+        self.proven = false;
+        self.alone = self.slots.iter().any(|slot| matches!(slot, Slot::Reading(it) if it.strikes >= MAX_STRIKES));
+        self.outstanding = 0;
         let mut possible_duplicates = 0;
         if !session_present && self.readings > 0 {
             // Fresh packet ids, in the order of sending; what was released at QoS 2 starts over too.
             self.first_id = self.next_id();
             self.slots.retain(|slot| matches!(slot, Slot::Reading(_)));
             for slot in &mut self.slots {
-                if let Slot::Reading(reading) = slot
-                    && reading.stage == Stage::Complete
-                {
+                let Slot::Reading(reading) = slot else { continue };
+                if reading.stage == Stage::Complete {
                     reading.stage = Stage::Receive;
+                }
+                if reading.seq < live_from && !reading.backlog {
+                    reading.backlog = true;
+                    self.backlogged += 1;
                 }
             }
             possible_duplicates = self.readings as u64;
@@ -168,8 +226,20 @@ impl Session {
         possible_duplicates
     }
 
-    /// The connection is gone.
-    pub fn disconnected(&mut self) {
+    /// The connection is gone. `closed`: the broker closed it and gave no other reason, so that a message may be the
+    /// cause. Gives that message when it is known: it was sent alone, to a broker that takes others.
+    pub fn disconnected(&mut self, closed: bool) -> Option<InFlight> {
+        let mut culprit = None;
+        if closed {
+            for index in (0..self.slots.len()).filter(|index| !self.resend.contains(index)) {
+                let Slot::Reading(reading) = &mut self.slots[index] else { continue };
+                reading.strikes = reading.strikes.saturating_add(1);
+                if self.alone && self.proven && reading.stage != Stage::Complete {
+                    culprit = self.in_flight_at(index);
+                }
+            }
+        }
+        self.alone = false;
         self.unwritten.clear();
         for slot in &mut self.slots {
             if *slot == Slot::Status {
@@ -177,33 +247,55 @@ impl Session {
             }
         }
         self.statuses = 0;
+        self.outstanding = 0;
         self.resend = 0..0;
         self.drop_done();
+        culprit
     }
 
     /// The next message to send again, in the order in which they were sent first; the same one until
-    /// [`resent`](Self::resent) is called.
+    /// [`resent`](Self::resent) is called. While a message is suspected, each waits for the acknowledgement of the one
+    /// before, and all for a sign that the broker takes messages at all.
+    /// `None` also while the broker takes no more.
     pub fn next_resend(&mut self) -> Option<Resend> {
-        while !self.resend.is_empty() {
+        while !self.resend.is_empty() && self.outstanding < self.quota {
             let index = self.resend.start;
             if let Slot::Reading(reading) = &self.slots[index] {
-                let id = self.id_at(index);
-                let qos = match reading.stage {
-                    Stage::Acknowledge => Qos::AtLeastOnce,
-                    Stage::Receive => Qos::ExactlyOnce,
-                    Stage::Complete => return Some(Resend::Release(id)),
-                };
-                let (seqs, shape) = (reading.seqs(), reading.shape);
-                return Some(Resend::Publish { id, seqs, shape, qos, dup: self.resumed });
+                if self.alone && (!self.proven || self.is_any_reading_below(index)) {
+                    return None;
+                }
+                if reading.stage == Stage::Complete {
+                    return Some(Resend::Release(self.id_at(index)));
+                }
+                let dup = self.resumed;
+                return self.in_flight_at(index).map(|message| Resend::Publish { message, dup });
             }
-            self.resent();
+            self.resend.next();
         }
         None
+    }
+
+    fn is_any_reading_below(&self, index: usize) -> bool {
+        self.slots.range(..index).any(|slot| matches!(slot, Slot::Reading(_)))
+    }
+
+    fn in_flight_at(&self, index: usize) -> Option<InFlight> {
+        let Slot::Reading(reading) = self.slots.get(index)? else { return None };
+        let qos = if reading.stage == Stage::Acknowledge { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
+        let Reading { shape, backlog, .. } = *reading;
+        Some(InFlight { id: self.id_at(index), seqs: reading.seqs(), shape, qos, backlog })
+    }
+
+    /// Is the window sent again one message at a time? Then the state is sent before it, as a test of the broker.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone && !self.resend.is_empty()
     }
 
     /// What [`next_resend`](Self::next_resend) gave was sent.
     pub fn resent(&mut self) {
         self.resend.next();
+        self.outstanding += 1;
     }
 
     /// The outbox no longer has the message of a [`Resend::Publish`]. At QoS 1 it is done with; at QoS 2 the broker
@@ -221,11 +313,24 @@ impl Session {
         }
     }
 
+    /// How many readings may be in flight on this connection.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.min(self.quota)
+    }
+
+    /// How many readings of the backlog are in flight.
+    #[must_use]
+    pub fn backlogged(&self) -> usize {
+        self.backlogged
+    }
+
     /// How many readings may be sent now; none before everything old is sent again.
     #[must_use]
     pub fn free(&self) -> usize {
         if self.resend.is_empty() {
-            self.limit.saturating_sub(self.readings).min((IDS - STATUS_WINDOW).saturating_sub(self.slots.len()))
+            let ids = (IDS - STATUS_WINDOW).saturating_sub(self.slots.len());
+            self.limit.saturating_sub(self.readings).min(ids).min(self.quota.saturating_sub(self.outstanding))
         } else {
             0
         }
@@ -234,8 +339,9 @@ impl Session {
     /// How many state messages may be sent now.
     #[must_use]
     pub fn free_status(&self) -> usize {
-        if self.resend.is_empty() {
-            STATUS_WINDOW.saturating_sub(self.statuses).min(IDS.saturating_sub(self.slots.len()))
+        if self.resend.is_empty() || self.alone {
+            let ids = IDS.saturating_sub(self.slots.len());
+            STATUS_WINDOW.saturating_sub(self.statuses).min(ids).min(self.quota.saturating_sub(self.outstanding))
         } else {
             0
         }
@@ -249,11 +355,13 @@ impl Session {
 
     /// A reading was encoded under [`next_id`](Self::next_id), which there must be [room](Self::free) for. It must
     /// not leave before the session is saved.
-    pub fn sent(&mut self, seqs: Range<Seq>, shape: PayloadShape, qos: Qos, now: BootTime) {
+    pub fn sent(&mut self, seqs: Range<Seq>, shape: PayloadShape, qos: Qos, backlog: bool, now: BootTime) {
         let stage = if qos == Qos::ExactlyOnce { Stage::Receive } else { Stage::Acknowledge };
         let count = u32::try_from(seqs.end - seqs.start).expect("a message holds less than 4 billion values");
-        self.push(Slot::Reading(Reading { seq: seqs.start, count, shape, stage }), now);
+        self.push(Slot::Reading(Reading::new(seqs.start, count, shape, stage, backlog)), now);
         self.readings += 1;
+        self.backlogged += usize::from(backlog);
+        self.outstanding += 1;
         self.changed = true;
     }
 
@@ -261,6 +369,7 @@ impl Session {
     pub fn sent_status(&mut self, now: BootTime) {
         self.push(Slot::Status, now);
         self.statuses += 1;
+        self.outstanding += 1;
     }
 
     /// A reading was encoded at QoS 0; it counts as sent when `bytes` have been written to this connection.
@@ -283,21 +392,32 @@ impl Session {
 
     /// An acknowledgement came.
     pub fn handle(&mut self, packet: Incoming, now: BootTime) -> Outcome {
+        let outcome = self.take(packet, now);
+        self.proven |= outcome != Outcome::Ignored;
+        outcome
+    }
+
+    fn take(&mut self, packet: Incoming, now: BootTime) -> Outcome {
         match packet {
-            Incoming::PubAck(id) => {
+            Incoming::PubAck(id, reason) => {
                 let Some(index) = self.index_of(id) else { return Outcome::Ignored };
                 match &self.slots[index] {
                     Slot::Status => {
                         self.slots[index] = Slot::Done;
                         self.statuses -= 1;
+                        self.outstanding = self.outstanding.saturating_sub(1);
                         self.advance(now);
-                        Outcome::StatusAcked
+                        if reason.is_refusal() { Outcome::StatusRefused(reason) } else { Outcome::StatusAcked }
                     }
-                    Slot::Reading(reading) if reading.stage == Stage::Acknowledge => self.done(index, now),
+                    Slot::Reading(reading) if reading.stage == Stage::Acknowledge => self.answered(index, reason, now),
                     Slot::Reading(_) | Slot::Done => Outcome::Ignored,
                 }
             }
-            Incoming::PubRec(id) => match self.reading(id) {
+            Incoming::PubRec(id, reason) => match self.reading(id) {
+                // A refusal ends the exchange, and frees the packet id (MQTT 5, 4.3.3).
+                Some((index, reading)) if reading.stage == Stage::Receive && reason.is_refusal() => {
+                    self.answered(index, reason, now)
+                }
                 Some((_, reading)) if reading.stage == Stage::Receive => {
                     reading.stage = Stage::Complete;
                     self.changed = true;
@@ -307,7 +427,8 @@ impl Session {
                 Some((_, reading)) if reading.stage == Stage::Complete => Outcome::Release(id),
                 _ => Outcome::Ignored,
             },
-            Incoming::PubComp(id) => match self.reading(id) {
+            // With whatever reason: one that does not know the packet id has nothing to release (MQTT 5, 3.7.2.1).
+            Incoming::PubComp(id, _) => match self.reading(id) {
                 Some((index, reading)) if reading.stage == Stage::Complete => self.done(index, now),
                 _ => Outcome::Ignored,
             },
@@ -339,13 +460,16 @@ impl Session {
         (self.readings + self.statuses > 0).then(|| self.oldest_since.after(ACK_DEADLINE))
     }
 
-    /// The positions between the first and the last that are in flight; empty if none is.
+    /// The positions between the first and the last that are in flight, below `live_from` and from there on; empty if
+    /// none is.
     #[must_use]
-    pub fn span(&self) -> Range<Seq> {
-        let start =
-            self.readings_in_flight().map(|seqs| seqs.start).chain(self.unwritten_seqs().map(|s| s.start)).min();
-        let end = self.readings_in_flight().map(|seqs| seqs.end).chain(self.unwritten_seqs().map(|s| s.end)).max();
-        start.unwrap_or_default()..end.unwrap_or_default()
+    pub fn spans(&self, live_from: Seq) -> [Range<Seq>; 2] {
+        let mut spans = [0..0, 0..0];
+        for seqs in self.readings_in_flight().chain(self.unwritten_seqs().cloned()) {
+            let span = &mut spans[usize::from(seqs.start >= live_from)];
+            *span = if span.start == span.end { seqs } else { span.start.min(seqs.start)..span.end.max(seqs.end) };
+        }
+        spans
     }
 
     /// The positions of every reading in flight at QoS 1 and 2, in order of sending.
@@ -367,7 +491,7 @@ impl Session {
     }
 
     fn push(&mut self, slot: Slot, now: BootTime) {
-        debug_assert!(self.slots.len() < IDS && self.resend.is_empty());
+        debug_assert!(self.slots.len() < IDS && (self.resend.is_empty() || self.alone));
         if self.slots.is_empty() {
             self.oldest_since = now;
         }
@@ -379,9 +503,23 @@ impl Session {
             return Outcome::Ignored;
         };
         self.readings -= 1;
+        self.backlogged -= usize::from(reading.backlog);
+        if !self.resend.contains(&index) {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
         self.changed = true;
         self.advance(now);
         Outcome::Acked(reading.seqs())
+    }
+
+    /// The broker took the message in this slot, or refused it.
+    fn answered(&mut self, index: usize, reason: Reason, now: BootTime) -> Outcome {
+        let message = self.in_flight_at(index);
+        let acked = self.done(index, now);
+        match message.filter(|_| reason.is_refusal()) {
+            Some(message) => Outcome::Refused(message, reason),
+            None => acked,
+        }
     }
 
     fn advance(&mut self, now: BootTime) {
@@ -436,7 +574,7 @@ mod tests {
 
     fn publish(session: &mut Session, seq: Seq, qos: Qos) -> u16 {
         let id = session.next_id();
-        session.sent(seq..seq + 1, PayloadShape::Quantity, qos, NOW);
+        session.sent(seq..seq + 1, PayloadShape::Quantity, qos, false, NOW);
         id
     }
 
@@ -450,12 +588,12 @@ mod tests {
         let first = publish(&mut session, 10, Qos::AtLeastOnce);
         let second = publish(&mut session, 11, Qos::AtLeastOnce);
         assert_eq!((first, second, session.free()), (1, 2, 0));
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Acked(11..12));
-        assert_eq!((session.free(), session.span()), (1, 10..11));
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Ignored, "the second of two");
-        assert_eq!(session.handle(Incoming::PubAck(9), NOW), Outcome::Ignored, "an unknown one");
-        assert_eq!(session.handle(Incoming::PubAck(0), NOW), Outcome::Ignored, "no id at all");
-        assert_eq!(session.handle(Incoming::PubAck(1), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Acked(11..12));
+        assert_eq!((session.free(), session.spans(0)[1].clone()), (1, 10..11));
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Ignored, "the second of two");
+        assert_eq!(session.handle(Incoming::PubAck(9, Reason::SUCCESS), NOW), Outcome::Ignored, "an unknown one");
+        assert_eq!(session.handle(Incoming::PubAck(0, Reason::SUCCESS), NOW), Outcome::Ignored, "no id at all");
+        assert_eq!(session.handle(Incoming::PubAck(1, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
         assert!(!session.is_waiting());
         assert_eq!(session.next_id(), 3, "an id is not used again at once");
     }
@@ -464,15 +602,15 @@ mod tests {
     fn qos_2_takes_three_steps() {
         let mut session = Session::new(2);
         let id = publish(&mut session, 10, Qos::ExactlyOnce);
-        assert_eq!(session.handle(Incoming::PubAck(id), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubRec(id), NOW), Outcome::Release(id));
-        assert_eq!(session.handle(Incoming::PubRec(id), NOW), Outcome::Release(id), "PUBREC twice");
-        session.disconnected();
-        session.connected(true, NOW);
+        assert_eq!(session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW), Outcome::Release(id));
+        assert_eq!(session.handle(Incoming::PubRec(id, Reason::SUCCESS), NOW), Outcome::Release(id), "PUBREC twice");
+        assert_eq!(session.disconnected(false), None);
+        session.connected(true, 0, NOW);
         assert_eq!(resends(&mut session), [Resend::Release(id)]);
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Acked(10..11));
-        assert_eq!(session.handle(Incoming::PubComp(id), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubComp(id, Reason::SUCCESS), NOW), Outcome::Ignored);
     }
 
     #[test]
@@ -481,15 +619,18 @@ mod tests {
         for seq in 10..13 {
             publish(&mut session, seq, Qos::AtLeastOnce);
         }
-        session.handle(Incoming::PubAck(2), NOW);
-        session.disconnected();
-        assert_eq!(session.connected(true, NOW), 0);
+        session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW);
+        assert_eq!(session.disconnected(false), None);
+        assert_eq!(session.connected(true, 0, NOW), 0);
         assert_eq!((session.free(), session.free_status()), (0, 0), "the old comes first");
         let again = |id, seq| Resend::Publish {
-            id,
-            seqs: seq..seq + 1,
-            shape: PayloadShape::Quantity,
-            qos: Qos::AtLeastOnce,
+            message: InFlight {
+                id,
+                seqs: seq..seq + 1,
+                shape: PayloadShape::Quantity,
+                qos: Qos::AtLeastOnce,
+                backlog: false,
+            },
             dup: true,
         };
         assert_eq!(resends(&mut session), [again(1, 10), again(3, 12)]);
@@ -500,14 +641,14 @@ mod tests {
     fn a_lost_session_gets_the_window_under_fresh_ids() {
         let mut session = Session::new(4);
         let old: Vec<u16> = (10..13).map(|seq| publish(&mut session, seq, Qos::ExactlyOnce)).collect();
-        session.handle(Incoming::PubRec(old[0]), NOW);
-        session.disconnected();
-        assert_eq!(session.connected(false, NOW), 3);
+        session.handle(Incoming::PubRec(old[0], Reason::SUCCESS), NOW);
+        assert_eq!(session.disconnected(false), None);
+        assert_eq!(session.connected(false, 0, NOW), 3);
         let again = resends(&mut session);
         assert_eq!(again.len(), 3);
         for (resend, seq) in again.iter().zip(10..) {
-            let Resend::Publish { id, seqs, dup, .. } = resend else { panic!("{resend:?}") };
-            assert!(!old.contains(id) && *seqs == (seq..seq + 1) && !dup, "{resend:?}");
+            let Resend::Publish { message, dup } = resend else { panic!("{resend:?}") };
+            assert!(!old.contains(&message.id) && message.seqs == (seq..seq + 1) && !dup, "{resend:?}");
         }
     }
 
@@ -517,12 +658,12 @@ mod tests {
         session.sent_status(NOW);
         publish(&mut session, 10, Qos::AtLeastOnce);
         assert_eq!((session.free(), session.free_status()), (0, STATUS_WINDOW - 1));
-        session.disconnected();
-        session.connected(true, NOW);
+        assert_eq!(session.disconnected(false), None);
+        session.connected(true, 0, NOW);
         assert_eq!(resends(&mut session).len(), 1);
         assert_eq!(session.free_status(), STATUS_WINDOW);
-        assert_eq!(session.handle(Incoming::PubAck(1), NOW), Outcome::Ignored);
-        assert_eq!(session.handle(Incoming::PubAck(2), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubAck(1, Reason::SUCCESS), NOW), Outcome::Ignored);
+        assert_eq!(session.handle(Incoming::PubAck(2, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
     }
 
     #[test]
@@ -532,11 +673,11 @@ mod tests {
         session.queued(12..13, 6_000);
         session.queued(20..21, 12_000);
         assert!(session.is_waiting());
-        assert_eq!(session.span(), 10..21);
+        assert_eq!(session.spans(0)[1], 10..21);
         assert_eq!(session.written(5_999), None);
         assert_eq!(session.written(6_000), Some(10..13));
         assert_eq!(session.written(6_000), None);
-        session.disconnected();
+        assert_eq!(session.disconnected(false), None);
         assert_eq!(session.written(12_000), None, "what did not leave is not acknowledged");
     }
 
@@ -548,13 +689,13 @@ mod tests {
         while session.free() > 0 {
             let id = publish(&mut session, 1, Qos::AtLeastOnce);
             assert_ne!(id, 1, "the id of the first is in use");
-            session.handle(Incoming::PubAck(id), NOW);
+            session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW);
             sent += 1;
         }
         assert!(sent > 60_000);
         assert!(session.free_status() > 0);
         assert_eq!(session.ack_due(), Some(NOW.after(ACK_DEADLINE)), "it counts as hung");
-        session.handle(Incoming::PubAck(1), BootTime(5));
+        session.handle(Incoming::PubAck(1, Reason::SUCCESS), BootTime(5));
         assert_eq!((session.free(), session.ack_due()), (2, None));
     }
 
@@ -568,10 +709,96 @@ mod tests {
         let mut session = Session::new(3);
         let first = publish(&mut session, 10, Qos::ExactlyOnce);
         let second = publish(&mut session, 11, Qos::AtLeastOnce);
-        session.disconnected();
-        session.connected(true, NOW);
+        assert_eq!(session.disconnected(false), None);
+        session.connected(true, 0, NOW);
         assert_eq!(session.gone(first, NOW), Outcome::Release(first));
         assert_eq!(session.gone(second, NOW), Outcome::Acked(11..12));
-        assert_eq!(session.handle(Incoming::PubComp(first), NOW), Outcome::Acked(10..11));
+        assert_eq!(session.handle(Incoming::PubComp(first, Reason::SUCCESS), NOW), Outcome::Acked(10..11));
+    }
+
+    #[test]
+    fn the_message_that_makes_the_broker_close_is_found() {
+        for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let mut session = Session::new(4);
+            for seq in 10..13 {
+                publish(&mut session, seq, qos);
+            }
+            for _ in 0..MAX_STRIKES {
+                assert!(!session.is_alone());
+                resends(&mut session);
+                assert_eq!(session.disconnected(true), None, "all three are suspected");
+                session.connected(true, 0, NOW);
+            }
+            assert!(session.is_alone());
+            assert_eq!(session.next_resend(), None, "first it is to be seen whether the broker takes anything");
+            let status = session.next_id();
+            session.sent_status(NOW);
+            assert_eq!(session.handle(Incoming::PubAck(status, Reason::SUCCESS), NOW), Outcome::StatusAcked);
+            let sent = resends(&mut session);
+            assert_eq!(sent.len(), 1, "{sent:?}");
+            let Resend::Publish { message, .. } = &sent[0] else { panic!("{sent:?}") };
+            assert_eq!(session.disconnected(true).as_ref(), Some(message));
+            assert_eq!(message.seqs, 10..11);
+        }
+    }
+
+    #[test]
+    fn a_broker_that_takes_nothing_at_all_makes_no_message_a_culprit() {
+        let mut session = Session::new(4);
+        publish(&mut session, 10, Qos::AtLeastOnce);
+        for _ in 0..10 {
+            assert_eq!(session.disconnected(true), None);
+            session.connected(true, 0, NOW);
+            resends(&mut session);
+        }
+        for _ in 0..10 {
+            assert_eq!(session.disconnected(false), None, "the network does not count");
+            session.connected(true, 0, NOW);
+        }
+    }
+
+    #[test]
+    fn the_suspected_go_one_after_the_other_and_then_all_is_as_before() {
+        let mut session = Session::new(4);
+        for seq in 10..13 {
+            publish(&mut session, seq, Qos::AtLeastOnce);
+        }
+        for _ in 0..MAX_STRIKES {
+            resends(&mut session);
+            session.disconnected(true);
+            session.connected(true, 0, NOW);
+        }
+        let status = session.next_id();
+        session.sent_status(NOW);
+        session.handle(Incoming::PubAck(status, Reason::SUCCESS), NOW);
+        for id in 1..=3 {
+            assert_eq!(session.free(), 0);
+            assert_eq!(resends(&mut session).len(), 1);
+            assert_eq!(
+                session.handle(Incoming::PubAck(id, Reason::SUCCESS), NOW),
+                Outcome::Acked(9 + u64::from(id)..10 + u64::from(id))
+            );
+        }
+        assert!(session.next_resend().is_none() && !session.is_alone());
+        assert_eq!(session.free(), 4);
+    }
+
+    #[test]
+    fn what_a_forgetful_broker_gets_anew_is_backlog_by_then() {
+        let mut session = Session::new(4);
+        for seq in 10..13 {
+            publish(&mut session, seq, Qos::AtLeastOnce);
+        }
+        session.disconnected(false);
+        session.connected(true, 100, NOW);
+        assert_eq!(session.backlogged(), 0, "the same packets as before");
+        session.disconnected(false);
+        session.connected(false, 12, NOW);
+        let marks: Vec<bool> = resends(&mut session)
+            .iter()
+            .map(|resend| matches!(resend, Resend::Publish { message, .. } if message.backlog))
+            .collect();
+        assert_eq!((marks, session.backlogged()), (vec![true, true, false], 2));
+        assert_eq!(session.spans(12), [10..12, 12..13]);
     }
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::failure::Failure;
-use super::packet::{Malformed, Verdict};
+use super::packet::{Malformed, Reason};
 use super::scripted::{Peer, Setup, config, ids, numbers, run, texts};
 use super::session::ACK_DEADLINE;
 use crate::clock::{BootTime, Clock};
@@ -119,14 +119,14 @@ fn a_broker_that_never_acknowledges_gets_a_window_and_is_left() {
 fn at_qos_2_no_more_is_in_flight_than_brokers_take() {
     let mut setup = Setup::new(config(Qos::ExactlyOnce, 1_000));
     setup.take_numbers(100);
-    let window = usize::from(super::feed::QOS_2_WINDOW);
+    let window = usize::from(super::terms::QOS_2_WINDOW);
     run(setup.connection(async |broker| {
         broker.connack(false).await;
         assert_eq!(texts(&broker.readings(window).await), numbers(window));
         broker.sync().await;
     }))
     .expect_err("closed by the script");
-    assert_eq!((setup.backlog(), setup.hub.counters("home").sent.get()), (100, u64::from(super::feed::QOS_2_WINDOW)));
+    assert_eq!((setup.backlog(), setup.hub.counters("home").sent.get()), (100, u64::from(super::terms::QOS_2_WINDOW)));
 }
 
 #[test]
@@ -350,13 +350,13 @@ fn a_new_account_at_the_broker_is_a_strangers_too() {
 
 #[test]
 fn each_refusal_is_put_in_words() {
-    for (code, verdict, words) in [
-        (1, Verdict::ProtocolVersion, "does not speak MQTT 3.1.1"),
-        (2, Verdict::IdentifierRejected, "rejects the client identifier `vigie-test`"),
-        (3, Verdict::ServerUnavailable, "its service is unavailable"),
-        (4, Verdict::BadCredentials, "refuses user `pi`: user name or password is wrong"),
-        (5, Verdict::NotAuthorised, "does not authorise user `pi`"),
-        (99, Verdict::Reserved(99), "unknown code 99"),
+    for (code, reason, words) in [
+        (1, Reason::UNSUPPORTED_PROTOCOL_VERSION, "does not speak MQTT 3.1.1: set `mqtt = \"5\"`"),
+        (2, Reason::CLIENT_IDENTIFIER_NOT_VALID, "rejects the client identifier `vigie-test`"),
+        (3, Reason::SERVER_UNAVAILABLE, "its service is unavailable"),
+        (4, Reason::BAD_USER_NAME_OR_PASSWORD, "refuses user `pi`: user name or password is wrong"),
+        (5, Reason::NOT_AUTHORIZED, "does not authorise user `pi`"),
+        (99, Reason::new(99), "a reason that MQTT does not know (0x63)"),
     ] {
         let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
         let ended = run(setup.connection(async |broker| {
@@ -364,7 +364,7 @@ fn each_refusal_is_put_in_words() {
             broker.send(&[0x20, 2, 0, code]).await;
         }));
         let Err(failure) = ended else { panic!("accepted") };
-        assert!(matches!(&failure, Failure::Refused { verdict: found, .. } if *found == verdict));
+        assert!(matches!(&failure, Failure::Refused { reason: found, .. } if *found == reason));
         assert!(failure.to_string().contains(words), "{failure}");
     }
 }
@@ -527,9 +527,8 @@ fn take_reading(setup: &Setup, value: f64) {
     };
     let values = (0..3).map(|index| (index, Value::Number(Finite::new(value).expect("finite")))).collect();
     let body = crate::outbox::Body::Reading { descriptor: descriptor.into(), values };
-    let outbox = &mut *setup.hub.outbox.borrow_mut();
-    outbox.append(setup.clock.boot(), setup.clock.wall_if_set(), body);
-    outbox.commit(setup.clock.boot());
+    setup.hub.outbox.borrow_mut().append(setup.clock.boot(), setup.clock.wall_if_set(), body);
+    setup.hub.outbox.borrow_mut().commit(setup.clock.boot());
     setup.hub.appended();
 }
 

@@ -45,21 +45,25 @@ fn entry(descriptor: Descriptor, values: Vec<(u16, Value)>) -> Entry {
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Encoder::new(Settings { template, shape, retain: true })
+    Encoder::new(Settings { template, shape, retain: true, backlog_topic: None })
+}
+
+fn part(seqs: std::ops::Range<u64>, shape: PayloadShape, date: Date) -> Part {
+    Part { seqs, shape, date, backlog: false }
 }
 
 /// Topic, retained?, payload of the message at this value.
 fn quantity_message(entry: &Entry, place: u64, date: Date) -> (String, bool, String) {
     let mut encoder = encoder(PayloadShape::Quantity);
     let start = entry.seq + place;
-    let message = encoder.message(entry, &(start..start + 1), PayloadShape::Quantity, date).expect("a message");
+    let message = encoder.message(entry, &part(start..start + 1, PayloadShape::Quantity, date)).expect("a message");
     shown(&message)
 }
 
 fn sensor_message(entry: &Entry, date: Date) -> (String, bool, String) {
     let mut encoder = encoder(PayloadShape::Sensor);
     assert_eq!(encoder.shape(entry), PayloadShape::Sensor);
-    let message = encoder.message(entry, &entry.seqs(), PayloadShape::Sensor, date).expect("a message");
+    let message = encoder.message(entry, &part(entry.seqs(), PayloadShape::Sensor, date)).expect("a message");
     shown(&message)
 }
 
@@ -183,13 +187,13 @@ fn raw_messages_and_bytes_go_out_as_they_are() {
     let mut encoder = encoder(PayloadShape::Sensor);
     assert_eq!(encoder.shape(&with_image), PayloadShape::Quantity, "bytes are no JSON");
     let message =
-        encoder.message(&with_image, &(1042..1043), PayloadShape::Quantity, TIME).expect("a message of bytes");
+        encoder.message(&with_image, &part(1042..1043, PayloadShape::Quantity, TIME)).expect("a message of bytes");
     let mut out = BytesMut::new();
     message.write(&mut out);
     assert_eq!((message.topic, out.as_ref()), ("maison/salon/image", [0xff, 0x00].as_slice()));
 
     with_image.body = Body::Raw(Raw { topic: "z2m/lampe".into(), payload: b"\xfe{}".as_slice().into(), retain: false });
-    let message = encoder.message(&with_image, &(1042..1043), PayloadShape::Quantity, TIME).expect("a raw message");
+    let message = encoder.message(&with_image, &part(1042..1043, PayloadShape::Quantity, TIME)).expect("a raw message");
     out.clear();
     message.write(&mut out);
     assert_eq!((message.topic, message.retain, out.as_ref()), ("z2m/lampe", false, b"\xfe{}".as_slice()));
@@ -206,13 +210,13 @@ fn no_topic_leaves_that_a_broker_would_end_the_connection_for() {
     for topic in ["", "a/#", "a\u{0}b", &"x".repeat(70_000)] {
         let raw = Body::Raw(Raw { topic: topic.into(), payload: Box::default(), retain: false });
         let entry = Entry { body: raw, ..odd.clone() };
-        assert!(encoder.message(&entry, &(1042..1043), PayloadShape::Quantity, TIME).is_none());
+        assert!(encoder.message(&entry, &part(1042..1043, PayloadShape::Quantity, TIME)).is_none());
     }
     // Positions and indices that the record does not hold give no message, and no panic.
-    assert!(encoder.message(&odd, &(1..2), PayloadShape::Quantity, TIME).is_none());
-    assert!(encoder.message(&odd, &(1050..1051), PayloadShape::Quantity, TIME).is_none());
+    assert!(encoder.message(&odd, &part(1..2, PayloadShape::Quantity, TIME)).is_none());
+    assert!(encoder.message(&odd, &part(1050..1051, PayloadShape::Quantity, TIME)).is_none());
     let unknown = entry(descriptor(), vec![(9, number(1.0))]);
-    assert!(encoder.message(&unknown, &(1042..1043), PayloadShape::Quantity, TIME).is_none());
+    assert!(encoder.message(&unknown, &part(1042..1043, PayloadShape::Quantity, TIME)).is_none());
 }
 
 #[test]
@@ -221,8 +225,26 @@ fn the_cache_is_bounded_and_never_mixes_sensors_up() {
     for sensor in 0..MAX_CACHED + 10 {
         let name = format!("s{sensor}");
         let entry = entry(Descriptor { room: Some(name.clone().into()), ..descriptor() }, vec![(0, number(1.0))]);
-        let message = encoder.message(&entry, &(1042..1043), PayloadShape::Quantity, TIME).expect("a message");
+        let message = encoder.message(&entry, &part(1042..1043, PayloadShape::Quantity, TIME)).expect("a message");
         assert_eq!(message.topic, format!("maison/{name}/temperature"));
         assert!(encoder.cache.len() <= MAX_CACHED);
+    }
+}
+
+#[test]
+fn the_backlog_says_so_and_is_not_retained() {
+    let entry = entry(descriptor(), vec![(0, number(21.53))]);
+    let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
+    let around = BacklogTopic { before: "late/".to_owned(), after: String::new() };
+    for (backlog_topic, topic) in [(None, "maison/salon/temperature"), (Some(around), "late/maison/salon/temperature")]
+    {
+        let (template, shape) = (template.clone(), PayloadShape::Quantity);
+        let mut encoder = Encoder::new(Settings { template, shape, retain: true, backlog_topic });
+        let late = Part { backlog: true, ..part(1042..1043, shape, TIME) };
+        let (found, retain, payload) = shown(&encoder.message(&entry, &late).expect("a message"));
+        assert_eq!((found.as_str(), retain), (topic, false));
+        assert!(payload.contains(r#""clock":"set","backlog":true,"location""#), "{payload}");
+        let live = encoder.message(&entry, &part(1042..1043, shape, TIME)).expect("a message");
+        assert_eq!((live.topic, live.retain), ("maison/salon/temperature", true));
     }
 }
