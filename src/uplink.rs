@@ -48,6 +48,8 @@ pub mod feed;
 pub mod keepalive;
 pub mod link;
 #[cfg(test)]
+mod misbehaves;
+#[cfg(test)]
 mod model;
 pub mod pace;
 pub mod packet;
