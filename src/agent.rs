@@ -64,8 +64,8 @@ pub type OnReading = dyn Fn(&Template, &Descriptor, &Values);
 pub fn run(config: Config, extras: Extras) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Flushes run one at a time; the second is for name look-ups.
-        .max_blocking_threads(2)
+        // Flushes run one at a time; each uplink reads files and looks up names, one of which may be stuck.
+        .max_blocking_threads(2 + 2 * config.uplinks.len())
         .thread_keep_alive(Duration::from_secs(2))
         .build()
         .context("no runtime")?;
@@ -180,6 +180,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     if !flusher.is_finished() {
         let _ = flusher.await;
     }
+    hub.remember_time();
     let closed = match Rc::try_unwrap(hub) {
         Ok(hub) => hub.outbox.into_inner().close(clock.boot()).context("the outbox cannot be written at the end"),
         // The tail has everything; only a power cut now could lose what was not flushed.

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use crate::clock::Trust;
 use crate::drivers::{DRIVERS, Driver, Source};
 use crate::hardware::Backend;
@@ -21,7 +19,9 @@ use crate::reading::{Descriptor, Location};
 use crate::topic::Template;
 
 mod backlog;
+mod broker_url;
 mod checks;
+mod connection;
 mod gateway;
 mod keys;
 mod machine;
@@ -33,10 +33,13 @@ mod sensor;
 mod source;
 mod uplink;
 
+pub use broker_url::BrokerUrl;
+pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use keys::{SECTIONS, Section, docs};
 pub use machine::Machine;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
+pub use secret::Password;
 pub use sensor::MAX_UNIT_CHARS;
 pub use source::MAX_FILE_BYTES;
 pub use uplink::BROKER_UPLINK;
@@ -192,7 +195,7 @@ impl Config {
         if let Some(broker) = &mut self.broker {
             broker.listen = listen;
             for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
-                uplink.url = uplink::url_of(listen);
+                uplink.urls = vec![BrokerUrl::of(listen)];
             }
         }
     }
@@ -273,16 +276,24 @@ impl fmt::Display for MqttVersion {
 pub struct UplinkConfig {
     /// The table's name.
     pub name: String,
-    /// Where the broker is.
-    pub url: BrokerUrl,
+    /// Where the brokers are, the preferred one first; at least one. None knows the sessions of another.
+    pub urls: Vec<BrokerUrl>,
+    /// While connected to a later one of `urls`, how often the first is tried.
+    pub failback: Duration,
+    /// Connected always, or only now and then?
+    pub connect: Connect,
+    /// Network interface that the connection must go through.
+    pub interface: Option<String>,
+    /// HTTP proxy that the connection goes through.
+    pub proxy: Option<ProxyConfig>,
     /// Version of MQTT.
     pub mqtt: MqttVersion,
     /// Client identifier, placeholders filled in.
     pub client_id: String,
     /// User name.
     pub username: Option<String>,
-    /// Password; the file it came from was readable when the configuration was checked.
-    pub password: Option<SecretString>,
+    /// Where the password is read from at each connection; it was readable when the configuration was checked.
+    pub password: Option<Password>,
     /// Quality of service of readings.
     pub qos: Qos,
     /// Are readings (not events) retained?
@@ -301,8 +312,8 @@ pub struct UplinkConfig {
     pub selection: Selection,
     /// How it catches up.
     pub backlog: Backlog,
-    /// TLS settings, for `mqtts`.
-    pub tls: Option<TlsConfig>,
+    /// TLS settings, for `mqtts` and `wss`.
+    pub tls: TlsConfig,
 }
 
 /// Which readings an uplink sends.
@@ -360,37 +371,6 @@ impl BacklogTopic {
     pub fn of(&self, topic: &str) -> String {
         format!("{}{topic}{}", self.before, self.after)
     }
-}
-
-/// `mqtt://host:port` or `mqtts://host:port`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerUrl {
-    /// `mqtts`
-    pub tls: bool,
-    /// Name or address, without brackets.
-    pub host: String,
-    /// Default 1883, with TLS 8883.
-    pub port: u16,
-}
-
-impl fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// Files for TLS, read anew at each connection, so that renewed ones are used without a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// PEM file of the authorities to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// PEM files of our certificate chain and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// `[[sensor]]`

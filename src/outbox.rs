@@ -302,6 +302,12 @@ impl Outbox {
         self.committed
     }
 
+    /// The cursor has acknowledged every position before this one.
+    #[must_use]
+    pub fn low(&self, cursor: CursorId) -> Seq {
+        self.cursors.get(cursor).map_or(self.committed, |cursor| cursor.acked.low())
+    }
+
     /// How many committed positions the cursor has still to acknowledge.
     #[must_use]
     pub fn backlog(&self, cursor: CursorId) -> u64 {

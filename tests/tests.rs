@@ -8,14 +8,18 @@ mod it {
     mod config;
     #[cfg(feature = "broker")]
     mod demo;
+    mod failover;
     mod harness;
     mod main_path;
     mod outage;
     mod privileged;
     mod replay;
     mod restart;
+    mod rotation;
     mod shutdown;
+    mod sleep;
     mod tidy;
     mod tls;
     mod torture;
+    mod ways;
 }

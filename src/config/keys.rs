@@ -126,7 +126,28 @@ static UPLINK: Section = Section {
     intro: "A broker to publish to. As many as wanted, each at its own pace. The name `broker` is taken by the \
             embedded broker.",
     keys: &[
-        key("url", "`\"mqtt://HOST:PORT\"` or `\"mqtts://HOST:PORT\"`", None, "The broker; port 1883, with TLS 8883."),
+        key(
+            "url",
+            "`\"mqtt://HOST:PORT\"`, `\"mqtts://…\"`, `\"ws://HOST:PORT/PATH\"`, `\"wss://…\"`, or a list of up to 16",
+            None,
+            "The broker; port 1883, with TLS 8883, over WebSocket 80 and 443. Along a list it fails over: each in turn, \
+             then a pause. The brokers of a list count as independent: what was in flight to one is sent again to the \
+             next.",
+        ),
+        key(
+            "failback",
+            "duration, `\"1s\"` to a year",
+            Some("`\"3m\"`"),
+            "While connected to a later one of several URLs, how often it is tried whether the first answers again; \
+             seldomer, up to an hour, when it answers but then does not stay.",
+        ),
+        key(
+            "connect",
+            "`\"always\"` or `\"every DURATION\"`, from 1m",
+            Some("`\"always\"`"),
+            "`every 15m`: connect so often, send what waits, and disconnect; for metered links and batteries. Meanwhile \
+             the gateway's availability is `asleep`.",
+        ),
         key(
             "mqtt",
             "`\"3.1.1\"` or `\"5\"`",
@@ -141,7 +162,12 @@ static UPLINK: Section = Section {
             "Client identifier; no two clients of a broker may have the same.",
         ),
         key("username", "text", Some("none"), "User name at the broker."),
-        key("password", "table, see [password](#password)", Some("none"), "Where the password is read from."),
+        key(
+            "password",
+            "table, see [password](#password)",
+            Some("none"),
+            "Where the password is read from, at each connection.",
+        ),
         key("qos", "0, 1 or 2", Some("1"), "At most once, at least once, exactly once."),
         key(
             "retain",
@@ -208,7 +234,14 @@ static UPLINK: Section = Section {
             Some("true, but with `backlog = \"latest\"`"),
             "Live readings go before the backlog. With `false` everything goes in the order in which it was taken.",
         ),
-        key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "Certificates, for `mqtts://`."),
+        key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "For `mqtts://` and `wss://`."),
+        key("proxy", "table, see [proxy](#proxy)", Some("none"), "An HTTP proxy to go through."),
+        key(
+            "interface",
+            "name of a network interface, such as `\"wwan0\"`",
+            Some("as the system routes"),
+            "The only interface that the connection may go through. Names are looked up as the system does it.",
+        ),
     ],
 };
 
@@ -216,7 +249,8 @@ static UPLINK: Section = Section {
 static PASSWORD: Section = Section {
     title: "password",
     intro: "Where a password is read from, in exactly one way; a newline at its end is taken off. It is never written \
-            into the configuration itself, and never printed.",
+            into the configuration itself, and never printed. Files and credentials are read anew at each connection, \
+            and looked at while connected: a changed one, such as a fresh token (JWT), is used without a restart.",
     keys: &[
         key("credential", "name", Some("none"), "A credential of the service: `LoadCredential=NAME:PATH` in its unit."),
         key("file", "path", Some("none"), "A file that nobody but its owner may read (`chmod 600`)."),
@@ -227,12 +261,34 @@ static PASSWORD: Section = Section {
 /// `tls = { … }`
 static TLS: Section = Section {
     title: "tls",
-    intro: "PEM files for `mqtts://`, as `tls = { ca = \"ca.pem\" }` or `[uplink.NAME.tls]`. They are read anew at each \
-            connection, so that renewed ones are used without a restart.",
+    intro: "For `mqtts://` and `wss://`, as `tls = { ca = \"ca.pem\" }` or `[uplink.NAME.tls]`. The files (PEM) are read \
+            anew at each connection. While connected they are looked at every 30 seconds: when one has changed and all \
+            of them are right, the connection is made anew; when not, that is logged and the connection stays. \
+            While the clock is not set, a certificate is refused only if it had expired when vigie last knew the time, \
+            or when it was built.",
     keys: &[
         key("ca", "path", Some("the system's authorities"), "The authorities to trust instead of the system's."),
         key("cert", "path", Some("none"), "Our certificate chain, where the broker asks for one."),
         key("key", "path", Some("none"), "Its private key; nobody but its owner may read it (`chmod 600`)."),
+        key(
+            "server_name",
+            "host name",
+            Some("the URL's host"),
+            "Name that is asked for (SNI) and that the broker's certificate must be for.",
+        ),
+        key("alpn", "list of texts", Some("none"), "Protocols to offer (ALPN), such as `[\"x-amzn-mqtt-ca\"]`."),
+    ],
+};
+
+/// `proxy = { … }`
+static PROXY: Section = Section {
+    title: "proxy",
+    intro: "An HTTP proxy that lets connections through (CONNECT), as `proxy = { url = \"http://proxy.lan:3128\" }`. The \
+            proxy looks up the broker's name.",
+    keys: &[
+        key("url", "`\"http://HOST:PORT\"`", None, "The proxy."),
+        key("username", "text without colon", Some("none"), "User name, where the proxy asks for one (Basic)."),
+        key("password", "table, see [password](#password)", Some("none"), "Where its password is read from."),
     ],
 };
 
@@ -337,8 +393,8 @@ static BROKER: Section = Section {
 
 /// All tables, in the order in which to show them.
 pub static SECTIONS: &[&Section] = &[
-    &GATEWAY, &LOCATION, &CLOCK, &HARDWARE, &OUTBOX, &UPLINK, &PASSWORD, &TLS, &BROKER, &ROOM, &SENSOR, &CHANGE,
-    &QUANTITY,
+    &GATEWAY, &LOCATION, &CLOCK, &HARDWARE, &OUTBOX, &UPLINK, &PASSWORD, &TLS, &PROXY, &BROKER, &ROOM, &SENSOR,
+    &CHANGE, &QUANTITY,
 ];
 
 const HEAD: &str = "\
@@ -383,7 +439,7 @@ mod tests {
 
     use super::*;
     use crate::config::read::Surroundings;
-    use crate::config::{Machine, gateway, read, secret, sensor, uplink};
+    use crate::config::{Machine, connection, gateway, read, secret, sensor, uplink};
     use crate::drivers::COMMON_KEYS;
     use crate::options::{Options, Problems};
 
@@ -456,7 +512,13 @@ mod tests {
             (
                 &TLS,
                 asked(|keys| {
-                    let _ = uplink::tls_files(keys, &around);
+                    let _ = connection::tls_keys(keys, &around);
+                }),
+            ),
+            (
+                &PROXY,
+                asked(|keys| {
+                    let _ = connection::proxy_keys(keys, &around);
                 }),
             ),
             (

@@ -35,7 +35,7 @@ pub(super) fn redact(text: &str) -> String {
                 }
             }
             b'}' => in_table = false,
-            b':' if bytes[position..].starts_with(b"//") => mask_user_info(&mut bytes, position + 2),
+            b':' if bytes[position..].starts_with(b"//") => mask_url(&mut bytes, position + 2),
             _ => {}
         }
     }
@@ -103,8 +103,8 @@ fn closing(rest: &[u8], quotes: &[u8], escapes: bool, one_line: bool) -> usize {
     rest.len()
 }
 
-/// Masks `user:password@` after the two slashes of a URL.
-fn mask_user_info(bytes: &mut [u8], start: usize) {
+/// Masks `user:password@` after the two slashes of a URL, and its query, in which people put tokens.
+fn mask_url(bytes: &mut [u8], start: usize) {
     let start = start.min(bytes.len());
     let length = bytes[start..]
         .iter()
@@ -112,6 +112,9 @@ fn mask_user_info(bytes: &mut [u8], start: usize) {
         .unwrap_or(bytes.len() - start);
     if let Some(at) = bytes[start..start + length].iter().rposition(|byte| *byte == b'@') {
         mask(&mut bytes[start..start + at]);
+    }
+    if let Some(query) = bytes[start..start + length].iter().position(|byte| *byte == b'?') {
+        mask(&mut bytes[start + query + 1..start + length]);
     }
 }
 
@@ -140,6 +143,8 @@ mod tests {
             "url = \"mqtt://pi:hunter2@broker\"",
             "url = \"mqtt://pi:hunter2@b@broker",
             "api_token = \"hunter2\"",
+            "url = \"wss://b/mqtt?sig=hunter2\"",
+            "url = [\"mqtt://b\", \"wss://b/?hunter2\"]",
         ] {
             let shown = redact(text);
             assert!(!shown.contains("hunter2"), "{shown}");

@@ -15,8 +15,56 @@ const EXPECTED: &str = "expected { credential = \"NAME\" }, { file = \"PATH\" } 
 /// Longest password in bytes (MQTT 3.1.1, 3.1.3.5).
 const MAX_PASSWORD_BYTES: usize = 65_535;
 
-/// Reads a password from where the key says that it is.
-pub(super) fn password(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<SecretString> {
+/// Where a password is read from. Files are read at each use, so that a new password, or the next token, needs no restart.
+#[derive(Clone, Debug)]
+pub struct Password(Place);
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// A credential's file; systemd sees to who may read it.
+    Credential(PathBuf),
+    /// A file that nobody but its owner may read.
+    File(PathBuf),
+    /// The environment does not change.
+    Environment(SecretString),
+}
+
+impl Password {
+    /// Reads it. This may block on the disk.
+    ///
+    /// # Errors
+    /// Why it cannot be read, and the remedy where there is one. Never the password itself.
+    pub fn read(&self) -> Result<SecretString, String> {
+        self.look().map_err(|(message, help)| match help {
+            Some(help) => format!("{message}: {help}"),
+            None => message,
+        })
+    }
+
+    fn look(&self) -> Result<SecretString, Refusal> {
+        let text = match &self.0 {
+            Place::Environment(secret) => return Ok(secret.clone()),
+            Place::File(path) => {
+                check_private(path)?;
+                read_string(path)
+            }
+            Place::Credential(path) => read_string(path),
+        };
+        text.and_then(check).map_err(|message| (message, None))
+    }
+
+    /// The file that it is read from, to see whether it changes.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Credential(path) | Place::File(path) => Some(path),
+            Place::Environment(_) => None,
+        }
+    }
+}
+
+/// Reads where a password is, and whether it is there.
+pub(super) fn password(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<Password> {
     let value = options.raw(key)?;
     let what = format!("`{key}` of {}", options.what());
     if value.get_ref().is_str() {
@@ -34,13 +82,13 @@ pub(super) fn password(options: &Options<'_>, key: &'static str, around: &Surrou
         return None;
     };
     let table = Options::new(table, value.span(), what.as_str(), options.problems());
-    let secret = from_table(&table, around);
+    let password = from_table(&table, around);
     table.finish();
-    secret
+    password
 }
 
 /// The keys of a `password` table.
-pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Option<SecretString> {
+pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Option<Password> {
     let credential = table.optional::<String>("credential");
     let file = table.optional::<String>("file");
     let env = table.optional::<String>("env");
@@ -50,15 +98,21 @@ pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Opti
         table.problems().push(Problem::new(table.span(), message).expected(EXPECTED));
         return None;
     };
-    let read = match (credential, file, env) {
-        (Some(name), _, _) => from_credential(&name, around),
-        (_, Some(path), _) => from_file(&around.resolve(&path)),
-        (_, _, Some(name)) => from_environment(&name, around),
+    let found = match (&credential, file, env) {
+        (Some(name), _, _) => credential_called(name, around),
+        (_, Some(path), _) => Ok(Place::File(around.resolve(&path))),
+        (_, _, Some(name)) => from_environment(&name, around).map(Place::Environment),
         _ => return None,
     };
-    let checked = read.and_then(|text| check(text).map_err(|message| (message, None)));
-    match checked {
-        Ok(secret) => Some(secret),
+    let found = found.map(Password).and_then(|password| match password.look() {
+        Ok(_) => Ok(password),
+        Err((message, help)) => {
+            let unit = |name| format!("give the unit the line LoadCredential={name}:/PATH");
+            Err((message, help.or_else(|| credential.map(unit))))
+        }
+    });
+    match found {
+        Ok(password) => Some(password),
         Err((message, help)) => {
             table.problem_with_help(key, format!("{}: {message}", table.what()), None, help);
             None
@@ -69,7 +123,7 @@ pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Opti
 /// A message and a remedy.
 type Refusal = (String, Option<String>);
 
-fn from_credential(name: &str, around: &Surroundings<'_>) -> Result<String, Refusal> {
+fn credential_called(name: &str, around: &Surroundings<'_>) -> Result<Place, Refusal> {
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err((format!("`{name}` cannot be the name of a credential"), None));
     }
@@ -82,16 +136,10 @@ fn from_credential(name: &str, around: &Surroundings<'_>) -> Result<String, Refu
             )),
         ));
     };
-    read_string(&folder.join(name))
-        .map_err(|message| (message, Some(format!("give the unit the line LoadCredential={name}:/PATH"))))
+    Ok(Place::Credential(folder.join(name)))
 }
 
-fn from_file(path: &Path) -> Result<String, Refusal> {
-    check_private(path)?;
-    read_string(path).map_err(|message| (message, None))
-}
-
-fn from_environment(name: &str, around: &Surroundings<'_>) -> Result<String, Refusal> {
+fn from_environment(name: &str, around: &Surroundings<'_>) -> Result<SecretString, Refusal> {
     // `std::env::var_os` panics on such names on some systems.
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err((format!("`{name}` cannot be the name of an environment variable"), None));
@@ -102,7 +150,8 @@ fn from_environment(name: &str, around: &Surroundings<'_>) -> Result<String, Ref
             Some(format!("set it, or use {{ file = \"…\" }} instead of {name}")),
         )
     })?;
-    value.into_string().map_err(|_| (format!("the environment variable {name} is not UTF-8 text"), None))
+    let text = value.into_string().map_err(|_| format!("the environment variable {name} is not UTF-8 text"));
+    text.and_then(check).map_err(|message| (message, None))
 }
 
 fn read_string(path: &Path) -> Result<String, String> {

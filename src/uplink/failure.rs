@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::dial;
 use super::packet::{Malformed, Reason};
+use super::proxy::ProxyError;
 use super::session::ACK_DEADLINE;
 use super::tls::TlsError;
+use super::websocket::WebSocketError;
 use crate::config::MqttVersion;
 
 /// Why connecting failed or a connection ended, with the remedy where there is one.
@@ -28,6 +30,26 @@ pub enum Failure {
         /// What the system said.
         error: String,
     },
+    /// The interface to connect through.
+    #[error("cannot connect through the network interface `{name}`: {reason}")]
+    Interface {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The WebSocket.
+    #[error(transparent)]
+    WebSocket(#[from] WebSocketError),
+    /// The password cannot be read.
+    #[error("no password for the broker: {0}")]
+    Password(String),
+    /// The proxy's password cannot be read.
+    #[error("no password for the proxy: {0}")]
+    ProxyPassword(String),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
-use crate::config::{Backlog, Qos, UplinkConfig};
+use crate::config::{Backlog, BrokerUrl, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
 use super::counters::Counters;
@@ -86,6 +86,7 @@ pub struct Feed {
     cursor: CursorId,
     terms: Terms,
     state_key: String,
+    client_id: String,
     origin: Origin,
     /// Is the session that the broker may have the continuation of ours? If not, its packet ids would be taken for
     /// ours, and QoS 2 messages swallowed.
@@ -123,16 +124,19 @@ impl Feed {
     pub fn new(config: &UplinkConfig, hub: &Hub) -> Self {
         let outbox = &mut *hub.outbox.borrow_mut();
         let cursor = outbox.cursor(&config.name);
-        let peer = saved::peer(&config.url.to_string(), &config.client_id);
-        let origin = Origin { peer, boot: hub.boot, run: outbox.run() };
+        let peers: Vec<u32> = config.urls.iter().map(|url| saved::peer(&url.to_string(), &config.client_id)).collect();
+        let here = |peer| Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = format!("session/{}", config.name);
         let terms = Terms::new(config);
         let window = terms.window();
-        let (session, known) = outbox
-            .state(&state_key)
-            .and_then(|stored| Saved::restore(stored, window))
-            .filter(|saved| saved.is_current(&origin, hub.tail_found))
-            .map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
+        let is_ours = |saved: &Saved| {
+            peers.contains(&saved.origin.peer) && saved.is_current(&here(saved.origin.peer), hub.tail_found)
+        };
+        let saved = outbox.state(&state_key).and_then(|stored| Saved::restore(stored, window)).filter(is_ours);
+        let first = peers.first().copied().unwrap_or_default();
+        let origin = here(saved.as_ref().map_or(first, |saved| saved.origin.peer));
+        let (session, known) =
+            saved.map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
         let settings = Settings {
             template: hub.gateway.topic.clone(),
             shape: config.payload,
@@ -146,6 +150,7 @@ impl Feed {
             cursor,
             terms,
             state_key,
+            client_id: config.client_id.clone(),
             origin,
             known,
             closed: false,
@@ -170,6 +175,16 @@ impl Feed {
         // What was stored and is not taken up must not be taken up by the next run either.
         feed.commit(outbox, hub.clock.boot());
         feed
+    }
+
+    /// The broker at this URL has accepted us. What another one knows of the session means nothing to it.
+    pub fn dialled(&mut self, url: &BrokerUrl) {
+        let peer = saved::peer(&url.to_string(), &self.client_id);
+        if peer != self.origin.peer {
+            self.origin.peer = peer;
+            self.known = false;
+            self.dirty = true;
+        }
     }
 
     /// Would the session that the broker has kept be a stranger's? Then it must be made to forget it.
@@ -220,6 +235,15 @@ impl Feed {
     #[must_use]
     pub fn has_room(&self, output: &Output) -> bool {
         output.has_room() && (self.session.free() > 0 || self.session.free_status() > 0)
+    }
+
+    /// Is all state sent, and everything before this position acknowledged?
+    #[must_use]
+    pub fn is_drained(&mut self, hub: &Hub, end: Seq) -> bool {
+        let outbox = &mut *hub.outbox.borrow_mut();
+        self.tell_acked(outbox);
+        let state_left = hub.board.borrow().next_after(self.status_seen).is_some();
+        !state_left && outbox.low(self.cursor) >= end
     }
 
     /// Encodes what may be sent now. Gives the time when to try again although nothing else happens until then.

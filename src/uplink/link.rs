@@ -26,6 +26,9 @@ const READ_SIZE: usize = 8 * 1_024;
 /// Nothing is read while so many bytes wait to be written. Only a broker that floods us with messages gets there.
 const READ_PAUSE: usize = 1_024 * 1_024;
 
+/// How long an orderly end may take that is not the agent's.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long the last packet of a connection may take to leave.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -154,17 +157,88 @@ pub struct Manners {
     pub clock_wait: Duration,
     /// Where the farewell is published.
     pub availability_topic: String,
+    /// The connection ends when what waited at its start is acknowledged, and at this time at the latest; `None`: it
+    /// stays.
+    pub awake: Option<BootTime>,
+}
+
+/// Why a connection ends in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// The agent ends.
+    Shutdown,
+    /// It is made anew, with other files.
+    Renew,
+    /// The first broker of the list is there again.
+    Failback,
+    /// Everything is sent, or the time for it is over.
+    Asleep,
+}
+
+impl Leave {
+    fn farewell(self) -> &'static str {
+        match self {
+            Self::Shutdown => status::SHUTDOWN,
+            Self::Renew | Self::Failback => status::RECONNECTING,
+            Self::Asleep => status::ASLEEP,
+        }
+    }
+}
+
+/// An orderly end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Exit {
+    why: Leave,
+    /// Until then the acknowledgements of what is in flight are waited for.
+    drain: BootTime,
+    /// Until then that of the farewell.
+    end: BootTime,
+}
+
+impl Exit {
+    fn new(why: Leave, now: BootTime, deadline: BootTime) -> Self {
+        // A quarter of the time is left for the farewell.
+        let left = deadline.since(now);
+        Self { why, drain: now.after(left - left / 4), end: deadline }
+    }
 }
 
 /// How far an orderly end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// Nothing new is sent any more; acknowledgements are waited for until the first time, the farewell's until the
-    /// second.
-    Draining(BootTime, BootTime),
-    /// The farewell is sent; its acknowledgement is waited for until then.
-    Leaving(BootTime),
+    /// Nothing new is sent any more; acknowledgements are waited for.
+    Draining(Exit),
+    /// The farewell is sent; its acknowledgement is waited for.
+    Leaving(Exit),
+}
+
+impl Phase {
+    /// The agent ends: that is a reason to leave of its own, and leaves less time than any other.
+    fn told(self, stop: Option<BootTime>, now: BootTime) -> Self {
+        match (self, stop) {
+            (Self::Running, Some(deadline)) => Self::Draining(Exit::new(Leave::Shutdown, now, deadline)),
+            (Self::Draining(exit), Some(deadline)) if exit.why != Leave::Shutdown => {
+                Self::Draining(Exit::new(Leave::Shutdown, now, deadline.min(exit.end)))
+            }
+            (Self::Leaving(exit), Some(deadline)) if exit.why != Leave::Shutdown => {
+                Self::Leaving(Exit { why: Leave::Shutdown, end: deadline.min(exit.end), ..exit })
+            }
+            _ => self,
+        }
+    }
+
+    fn due(self) -> Option<BootTime> {
+        match self {
+            Self::Running => None,
+            Self::Draining(exit) => Some(exit.drain),
+            Self::Leaving(exit) => Some(exit.end),
+        }
+    }
+
+    fn is_told(self) -> bool {
+        matches!(self, Self::Draining(exit) | Self::Leaving(exit) if exit.why == Leave::Shutdown)
+    }
 }
 
 /// A timer that is only set anew when it must fire earlier, or has fired.
@@ -196,7 +270,8 @@ impl Timer {
     }
 }
 
-/// Serves an established connection until it fails or, told by `stop` (a deadline), has ended in order.
+/// Serves an established connection until it fails or has ended in order: told by `stop` (a deadline), because `leave`
+/// gave a reason, or because there is nothing left to do.
 ///
 /// # Errors
 /// Why the connection is of no more use.
@@ -206,7 +281,10 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     hub: &Rc<Hub>,
     manners: &Manners,
     stop: &mut watch::Receiver<Option<BootTime>>,
-) -> Result<(), Failure> {
+    leave: impl Future<Output = Leave>,
+) -> Result<Leave, Failure> {
+    let mut leave = pin!(leave);
+    let waiting = hub.outbox.borrow().end();
     let mut work = hub.work.subscribe();
     let up = hub.clock.boot();
     let hold_until = up.after(manners.clock_wait);
@@ -233,24 +311,31 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
         let fill = Fill { now, readings: phase == Phase::Running, hold_until };
         let again = feed.fill(hub, &mut link.output, fill);
-        phase = advance(phase, *stop.borrow_and_update(), feed, &mut link.output, manners, now);
+        phase = phase.told(*stop.borrow_and_update(), now);
+        if let Some(until) = manners.awake.filter(|_| phase == Phase::Running)
+            && (now >= until || feed.is_drained(hub, waiting))
+        {
+            phase = Phase::Draining(Exit::new(Leave::Asleep, now, now.after(LEAVE_WITHIN)));
+        }
+        if let Phase::Draining(exit) = phase
+            && (now >= exit.drain || !feed.session().is_waiting())
+        {
+            feed.farewell(&manners.availability_topic, exit.why.farewell(), &mut link.output, now);
+            phase = Phase::Leaving(exit);
+        }
         feed.commit(&mut hub.outbox.borrow_mut(), now);
         let refused = feed.take_refused();
         if !refused.is_empty() {
             hub.put_aside(refused);
         }
-        if let Phase::Leaving(until) = phase
-            && (now >= until || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
+        if let Phase::Leaving(exit) = phase
+            && (now >= exit.end || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
         {
             link.disconnect().await;
-            return Ok(());
+            return Ok(exit.why);
         }
 
-        let phase_due = match phase {
-            Phase::Running => None,
-            Phase::Draining(until, _) | Phase::Leaving(until) => Some(until),
-        };
-        due = [due, ack_due, again, phase_due].into_iter().flatten().min();
+        due = [due, ack_due, again, phase.due().or(manners.awake)].into_iter().flatten().min();
         timer.set(due, now);
         tokio::select! {
             biased;
@@ -270,41 +355,22 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             // The sender lives in the hub.
             _ = work.changed(), if phase == Phase::Running && feed.has_room(&link.output) => {}
             () = timer.wait() => {}
-            told = stop.changed(), if phase == Phase::Running => {
+            why = &mut leave, if phase == Phase::Running => {
+                let now = hub.clock.boot();
+                phase = Phase::Draining(Exit::new(why, now, now.after(LEAVE_WITHIN)));
+            }
+            told = stop.changed(), if !phase.is_told() => {
                 // Nobody is left who could set a deadline: then it is now.
                 if told.is_err() {
-                    phase = Phase::Draining(now, now);
+                    phase = phase.told(Some(now), now);
                 }
             }
         }
     }
 }
 
-/// The next step of an orderly end, if it is time for it.
-fn advance(
-    phase: Phase,
-    stop: Option<BootTime>,
-    feed: &mut Feed,
-    output: &mut Output,
-    manners: &Manners,
-    now: BootTime,
-) -> Phase {
-    match (phase, stop) {
-        (Phase::Running, Some(deadline)) => {
-            // A quarter of the time is left for the farewell.
-            let left = deadline.since(now);
-            advance(Phase::Draining(now.after(left - left / 4), deadline), stop, feed, output, manners, now)
-        }
-        (Phase::Draining(until, deadline), _) if now >= until || !feed.session().is_waiting() => {
-            feed.farewell(&manners.availability_topic, status::SHUTDOWN, output, now);
-            Phase::Leaving(deadline)
-        }
-        _ => phase,
-    }
-}
-
 impl Failure {
-    fn io(error: &std::io::Error, host: &str) -> Self {
+    pub(super) fn io(error: &std::io::Error, host: &str) -> Self {
         use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         if let Some(explained) = tls::explain(error, host) {
             return Self::Tls(tls::TlsError::Handshake(explained));

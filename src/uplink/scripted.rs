@@ -13,7 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, UplinkConfig};
+use crate::config::{
+    self, Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig,
+};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
@@ -40,7 +42,11 @@ pub(super) struct Setup {
 pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
     UplinkConfig {
         name: "home".to_owned(),
-        url: BrokerUrl { tls: false, host: "127.0.0.1".to_owned(), port: 1883 },
+        urls: vec![BrokerUrl::of(([127, 0, 0, 1], 1883).into())],
+        failback: Duration::from_secs(180),
+        connect: config::Connect::Always,
+        interface: None,
+        proxy: None,
         mqtt: MqttVersion::V311,
         client_id: "vigie-test".to_owned(),
         username: Some("pi".to_owned()),
@@ -54,7 +60,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         max_packet: 10_000,
         selection: Selection::default(),
         backlog: Backlog::default(),
-        tls: None,
+        tls: TlsConfig::default(),
     }
 }
 
@@ -107,13 +113,23 @@ impl Setup {
     }
 
     /// An orderly end, a reboot, and a new start.
-    pub(super) fn rebooted(mut self) -> Self {
+    pub(super) fn rebooted(self) -> Self {
+        let clock = self.clock.clone();
+        self.rebooted_with(clock)
+    }
+
+    /// The same, and the new boot has no time.
+    pub(super) fn rebooted_without_time(self) -> Self {
+        self.rebooted_with(Arc::new(ManualClock::new()))
+    }
+
+    fn rebooted_with(mut self, new: Arc<ManualClock>) -> Self {
         self.feed.close(&mut self.hub.outbox.borrow_mut(), self.clock.boot());
         let Self { hub, feed, config, clock, dir, .. } = self;
         drop(feed);
         let hub = Rc::into_inner(hub).expect("nobody else has it");
         hub.outbox.into_inner().close(clock.boot()).expect("closed");
-        Self::open(config, clock, BootId([2; 16]), dir)
+        Self::open(config, new, BootId([2; 16]), dir)
     }
 
     /// A power cut: only what is on disk is left.
@@ -196,10 +212,12 @@ impl Setup {
                 keep_alive: self.config.keep_alive,
                 clock_wait: self.config.clock_wait,
                 availability_topic: self.hub.topic("availability"),
+                awake: None,
             };
-            let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop).await;
+            let leave = std::future::pending();
+            let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop, leave).await;
             self.feed.disconnected(&self.hub, matches!(ended, Err(Failure::Closed)));
-            ended
+            ended.map(|_| ())
         };
         let both = async { tokio::join!(client, broker).0 };
         tokio::time::timeout(PATIENCE, both).await.expect("something that was waited for did not happen")

@@ -19,6 +19,10 @@ pub type Version = u64;
 pub const LOST: &str = r#"{"state":"offline","reason":"connection lost"}"#;
 /// Published at an orderly end.
 pub const SHUTDOWN: &str = r#"{"state":"offline","reason":"shutdown"}"#;
+/// Published before a connection that is made anew, with other files or to another broker.
+pub const RECONNECTING: &str = r#"{"state":"offline","reason":"reconnecting"}"#;
+/// Published before a pause of `connect = "every …"`.
+pub const ASLEEP: &str = r#"{"state":"asleep"}"#;
 /// Published at each connect: the birth message.
 pub const ONLINE: &str = r#"{"state":"online"}"#;
 
@@ -67,6 +71,9 @@ pub struct Info {
     pub configuration: String,
     /// The run counter, as in the `id` of readings.
     pub run: u32,
+    /// By uplink: the URL of the broker that it was connected to last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub brokers: BTreeMap<String, String>,
     /// By uplink: when the next of its certificates expires (RFC 3339), and whose it is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: BTreeMap<String, CertificateInfo>,

@@ -618,7 +618,7 @@ fn the_task_discards_a_strangers_session_and_comes_back() {
     setup.take_numbers(3);
     run(async {
         let listener = TcpListener::bind(super::scripted::any_port()).await.expect("a port");
-        setup.config.url.port = listener.local_addr().expect("bound").port();
+        setup.config.urls[0].port = listener.local_addr().expect("bound").port();
         let (tell, stop) = watch::channel(None::<BootTime>);
         let broker = async {
             let accept = async || Peer::new(listener.accept().await.expect("a connection").0);
@@ -657,7 +657,7 @@ fn the_task_ends_at_once_while_it_waits() {
     let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
     run(async {
         let listener = TcpListener::bind(super::scripted::any_port()).await.expect("a port");
-        setup.config.url.port = listener.local_addr().expect("bound").port();
+        setup.config.urls[0].port = listener.local_addr().expect("bound").port();
         drop(listener);
         let (tell, stop) = watch::channel(None::<BootTime>);
         let task = super::run(setup.config.clone(), setup.hub.clone(), stop);

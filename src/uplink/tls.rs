@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
@@ -17,6 +18,9 @@ use tokio_rustls::client::TlsStream;
 use crate::config::TlsConfig;
 
 use super::expiry::{Expiry, Whose};
+use super::known_time::CertificateTime;
+
+mod at_least;
 
 /// Why TLS cannot be used, with the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,12 @@ pub enum TlsError {
     /// The host in the URL cannot stand in a certificate.
     #[error("`{0}` is neither a DNS name nor an address that a certificate could be for")]
     Name(String),
+    /// Our own certificate is of no use any more.
+    #[error("our certificate ({name}) has expired: renew it")]
+    Expired {
+        /// Its subject.
+        name: String,
+    },
     /// The handshake failed.
     #[error("{0}")]
     Handshake(String),
@@ -75,6 +85,15 @@ pub struct Prepared {
     config: Arc<ClientConfig>,
     /// When our certificates and those of named authorities expire.
     pub expiries: Vec<Expiry>,
+}
+
+impl Prepared {
+    /// The name of our certificate, if that has expired.
+    #[must_use]
+    pub fn own_expired(&self, now: SystemTime) -> Option<String> {
+        let own = self.expiries.iter().find(|expiry| expiry.whose == Whose::Client)?;
+        (own.at < now).then(|| own.name.clone())
+    }
 }
 
 /// The time against which certificates are checked during one connection.
@@ -91,7 +110,7 @@ impl TimeProvider for Fixed {
 ///
 /// # Errors
 /// Which file is wrong and why.
-pub fn prepare(settings: &TlsConfig, now: SystemTime) -> Result<Prepared, TlsError> {
+pub fn prepare(settings: &TlsConfig, now: CertificateTime) -> Result<Prepared, TlsError> {
     let mut expiries = Vec::new();
     let mut roots = RootCertStore::empty();
     if let Some(path) = &settings.ca {
@@ -111,13 +130,23 @@ pub fn prepare(settings: &TlsConfig, now: SystemTime) -> Result<Prepared, TlsErr
             return Err(TlsError::NoRoots { reason });
         }
     }
-    let time = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = now.earliest().duration_since(UNIX_EPOCH).unwrap_or_default();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let unusable = |error: &dyn std::fmt::Display| TlsError::Handshake(error.to_string());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| unusable(&error))?;
     let builder = ClientConfig::builder_with_details(provider, Arc::new(Fixed(UnixTime::since_unix_epoch(time))))
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::Handshake(error.to_string()))?
-        .with_root_certificates(roots);
-    let config = match &settings.client {
+        .map_err(|error| unusable(&error))?;
+    let builder = match now {
+        CertificateTime::Exact(_) => builder.with_webpki_verifier(verifier),
+        // Nothing is left out: only what "now" means in it is different.
+        CertificateTime::AtLeast(_) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(at_least::AtLeast(verifier)))
+        }
+    };
+    let mut config = match &settings.client {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates(certificate, "our certificate (`tls.cert`)")?;
@@ -129,6 +158,7 @@ pub fn prepare(settings: &TlsConfig, now: SystemTime) -> Result<Prepared, TlsErr
             })?
         }
     };
+    config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Prepared { config: Arc::new(config), expiries })
 }
 
@@ -260,6 +290,9 @@ fn explain_alert(alert: AlertDescription) -> String {
         AlertDescription::HandshakeFailure => "the broker broke off the handshake: it may want a certificate of ours \
                                                (`tls.cert`, `tls.key`), or share no cipher with us"
             .to_owned(),
+        AlertDescription::NoApplicationProtocol => {
+            "the broker speaks none of the protocols that we offer: check `tls.alpn`".to_owned()
+        }
         AlertDescription::ProtocolVersion => {
             "the broker speaks neither TLS 1.2 nor 1.3: bring it up to date".to_owned()
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use vigie::clock::Trust;
-use vigie::config::{self, Config, Machine, PayloadShape, Qos, Report};
+use vigie::config::{self, Config, Connect, Machine, PayloadShape, Qos, Report, TlsConfig};
 use vigie::drivers::DRIVERS;
 use vigie::hardware::Backend;
 
@@ -108,7 +108,7 @@ fn the_shipped_configurations_are_right() {
     let drivers: Vec<&str> = demo.sensors.iter().map(|sensor| sensor.driver.name).collect();
     assert_eq!(drivers, ["bme280", "gpio-input", "serial-json", "host"]);
     demo.move_broker(([127, 0, 0, 1], 1999).into());
-    assert_eq!(demo.uplinks[0].url.to_string(), "mqtt://127.0.0.1:1999");
+    assert_eq!(demo.uplinks[0].urls[0].to_string(), "mqtt://127.0.0.1:1999");
     assert_eq!(demo.broker.expect("a broker").listen.port(), 1999);
 }
 
@@ -153,17 +153,18 @@ fn everything_that_is_left_out_has_its_default() {
     assert_eq!((config.outbox.flush, config.outbox.tail), (Duration::from_secs(1), None));
     assert!(config.sensors.is_empty() && config.broker.is_none());
     let uplink = &config.uplinks[0];
-    assert_eq!(uplink.url.to_string(), "mqtt://b:1883");
+    assert_eq!(uplink.urls[0].to_string(), "mqtt://b:1883");
     assert_eq!((uplink.client_id.as_str(), uplink.inflight), ("vigie-raspberrypi", 100));
     assert_eq!((uplink.qos, uplink.retain, uplink.payload), (Qos::AtLeastOnce, true, PayloadShape::Quantity));
-    assert_eq!((uplink.clock_wait, uplink.tls.as_ref()), (Duration::from_secs(60), None));
+    assert_eq!((uplink.clock_wait, &uplink.tls), (Duration::from_secs(60), &TlsConfig::default()));
+    assert_eq!((uplink.connect, uplink.failback), (Connect::Always, Duration::from_secs(180)));
 }
 
 #[test]
 fn the_broker_brings_its_own_uplink() {
     let config = from_text("[broker]\nlisten = \"[::1]:1884\"\n").expect("no errors");
     let [uplink] = &config.uplinks[..] else { panic!("one uplink") };
-    assert_eq!((uplink.name.as_str(), uplink.url.to_string().as_str()), ("broker", "mqtt://[::1]:1884"));
+    assert_eq!((uplink.name.as_str(), uplink.urls[0].to_string().as_str()), ("broker", "mqtt://[::1]:1884"));
     assert_eq!(uplink.clock_wait, Duration::ZERO);
 }
 
@@ -231,7 +232,7 @@ fn passwords_are_read_and_never_shown() {
         let text = format!("[uplink.a]\nurl = \"mqtts://b\"\nusername = \"pi\"\npassword = {from}\n");
         let config = from_text(&text).map_err(|report| report.to_string()).expect("no errors");
         let secret = config.uplinks[0].password.as_ref().expect("a password");
-        assert_eq!(secret.expose_secret(), password);
+        assert_eq!(secret.read().expect("readable").expose_secret(), password);
         assert!(!format!("{config:?}").contains(password));
     }
 }

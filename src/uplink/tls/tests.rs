@@ -62,7 +62,7 @@ fn now() -> SystemTime {
 }
 
 fn trusting(authority: &Authority) -> TlsConfig {
-    TlsConfig { ca: Some(authority.path("ca.pem")), client: None }
+    TlsConfig { ca: Some(authority.path("ca.pem")), ..TlsConfig::default() }
 }
 
 fn acceptor((certificate, key): &(PathBuf, PathBuf), clients: Option<&Authority>) -> TlsAcceptor {
@@ -91,6 +91,16 @@ fn acceptor((certificate, key): &(PathBuf, PathBuf), clients: Option<&Authority>
 
 /// What a client of these settings says of a broker; `Ok` holds what the broker read.
 async fn attempt(settings: &TlsConfig, host: &str, acceptor: TlsAcceptor) -> Result<Option<Expiry>, String> {
+    attempt_at(CertificateTime::Exact(now()), settings, host, acceptor).await
+}
+
+/// The same, with what is known of the time.
+async fn attempt_at(
+    time: CertificateTime,
+    settings: &TlsConfig,
+    host: &str,
+    acceptor: TlsAcceptor,
+) -> Result<Option<Expiry>, String> {
     let (ours, theirs) = tokio::io::duplex(4_096);
     let broker = async move {
         let Ok(mut stream) = acceptor.accept(theirs).await else { return };
@@ -101,7 +111,7 @@ async fn attempt(settings: &TlsConfig, host: &str, acceptor: TlsAcceptor) -> Res
         }
     };
     let client = async {
-        let prepared = prepare(settings, now()).map_err(|error| error.to_string())?;
+        let prepared = prepare(settings, time).map_err(|error| error.to_string())?;
         let (mut stream, expiry) = connect(&prepared, host, ours).await.map_err(|error| error.to_string())?;
         let echo = async {
             stream.write_all(b"x").await?;
@@ -147,6 +157,53 @@ fn what_is_wrong_with_a_broker_is_said_in_words() {
     }
 }
 
+/// A Pi without a clock, in 1970 by its own account, must not take an old certificate and must not refuse a new one.
+#[test]
+fn while_the_clock_is_not_set_only_what_has_surely_expired_is_refused() {
+    let authority = Authority::new("home");
+    let fine = authority.issue("broker", "DNS:broker.lan", FROM, TO);
+    let young = authority.issue("young", "DNS:broker.lan", "20390101000000Z", TO);
+    let old = authority.issue("old", "DNS:broker.lan", FROM, "20290101000000Z");
+    let settings = trusting(&authority);
+    let at = |time, pair| run(attempt_at(time, &settings, "broker.lan", acceptor(pair, None)));
+    let nineteen_seventy = CertificateTime::AtLeast(UNIX_EPOCH);
+    for pair in [&fine, &young, &old] {
+        at(nineteen_seventy, pair).expect("it may well be valid");
+        let error = at(CertificateTime::Exact(UNIX_EPOCH), pair).expect_err("the time is known");
+        assert!(error.contains("is valid only from"), "{error}");
+    }
+    // The last known time is past its end; then the clock is set.
+    for time in [CertificateTime::AtLeast(now()), CertificateTime::Exact(now())] {
+        at(time, &fine).expect("valid");
+        let error = at(time, &old).expect_err("expired");
+        assert!(error.contains("expired on 2029-01-01T00:00:00Z"), "{error}");
+    }
+    at(CertificateTime::AtLeast(now()), &young).expect("it may be later than known");
+    // Everything else is checked as ever.
+    let other = Authority::new("elsewhere");
+    let error = run(attempt_at(nineteen_seventy, &trusting(&other), "broker.lan", acceptor(&fine, None)));
+    assert!(error.expect_err("a stranger").contains("not trusted here"));
+    let error = run(attempt_at(nineteen_seventy, &settings, "other.lan", acceptor(&fine, None)));
+    assert!(error.expect_err("another name").contains("not for `other.lan`"));
+}
+
+#[test]
+fn protocols_are_offered() {
+    let authority = Authority::new("home");
+    let pair = authority.issue("broker", "DNS:broker.lan", FROM, TO);
+    let speaking = |names: &[&str]| {
+        let mut config = acceptor(&pair, None).config().as_ref().clone();
+        config.alpn_protocols = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    };
+    let offering = |name: &str| TlsConfig { alpn: vec![name.to_owned()], ..trusting(&authority) };
+    let both = ["http/1.1", "x-amzn-mqtt-ca"];
+    run(attempt(&offering("x-amzn-mqtt-ca"), "broker.lan", speaking(&both))).expect("it is spoken");
+    run(attempt(&trusting(&authority), "broker.lan", speaking(&both))).expect("nothing is asked for");
+    let error = run(attempt(&offering("mqtt"), "broker.lan", speaking(&both))).expect_err("not spoken");
+    assert!(error.contains("`tls.alpn`"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_with_us_is_said_in_words() {
     let (authority, other) = (Authority::new("home"), Authority::new("elsewhere"));
@@ -176,7 +233,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
     let whole = std::fs::read_to_string(&certificate).expect("readable");
     std::fs::write(authority.path("cut.pem"), &whole[..whole.len() / 2]).expect("written");
     let missing = authority.path("missing.pem");
-    let with = |ca: &Path, client| TlsConfig { ca: Some(ca.to_owned()), client };
+    let with = |ca: &Path, client| TlsConfig { ca: Some(ca.to_owned()), client, ..TlsConfig::default() };
     let ca = authority.path("ca.pem");
     for (settings, expected) in [
         (with(&missing, None), "missing.pem, the file of the authority (`tls.ca`): No such file"),
@@ -186,7 +243,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
         (with(&ca, Some((certificate.clone(), authority.path("locked.key")))), "protected by a passphrase"),
         (with(&ca, Some((certificate.clone(), other_key))), "does not belong to the certificate in"),
     ] {
-        let error = prepare(&settings, now()).expect_err(expected).to_string();
+        let error = prepare(&settings, CertificateTime::Exact(now())).expect_err(expected).to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -211,7 +268,7 @@ fn what_does_not_speak_tls_is_recognised() {
     let authority = Authority::new("home");
     let (ours, mut theirs) = tokio::io::duplex(4_096);
     let client = async {
-        let prepared = prepare(&trusting(&authority), now()).expect("prepared");
+        let prepared = prepare(&trusting(&authority), CertificateTime::Exact(now())).expect("prepared");
         connect(&prepared, "broker.lan", ours).await.map(|_| ()).map_err(|error| error.to_string())
     };
     let plain = async move {

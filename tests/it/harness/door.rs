@@ -41,7 +41,7 @@ impl Door {
 }
 
 /// Copies both ways; the end of one side ends both.
-fn join(client: &TcpStream, server: &TcpStream) {
+pub(super) fn join(client: &TcpStream, server: &TcpStream) {
     for (from, to) in [(client, server), (server, client)] {
         let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else { return };
         std::thread::spawn(move || {

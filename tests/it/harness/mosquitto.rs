@@ -60,6 +60,12 @@ impl Mosquitto {
         wait_for("Mosquitto's end", || child.try_wait().expect("a child can be waited for"));
     }
 
+    /// Makes it read its password file anew.
+    pub(crate) fn reload(&self) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), Signal::HUP).expect("the process is our child and was not waited for");
+    }
+
     /// Starts it again where it was.
     #[track_caller]
     pub(crate) fn start_again(&mut self) {

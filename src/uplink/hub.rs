@@ -1,0 +1,175 @@
+//! What the tasks of the core thread share.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::clock::{BootId, BootTime, Clock};
+use crate::config::Gateway;
+use crate::outbox::{Outbox, Seq};
+
+use super::counters::Counters;
+use super::dating::{self, Dating};
+use super::known_time::{self, CertificateTime};
+use super::refused::{self, RefusedMessage};
+use super::status::{self, Board, Info};
+
+/// What was taken so shortly before a connection was up is live all the same.
+pub const LIVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Times that are remembered to tell what was taken within [`LIVE_WITHIN`].
+const MARKS: u32 = 25;
+
+/// What the tasks of the core thread share. Nobody holds a borrow across an await.
+pub struct Hub {
+    /// The records.
+    pub outbox: RefCell<Outbox>,
+    /// The machine's clocks.
+    pub clock: Arc<dyn Clock>,
+    /// This boot.
+    pub boot: BootId,
+    /// `[gateway]`
+    pub gateway: Gateway,
+    pub(super) tail_found: bool,
+    pub(super) board: RefCell<Board>,
+    info: RefCell<Info>,
+    pub(super) dating: RefCell<Dating>,
+    pub(super) work: watch::Sender<()>,
+    /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
+    marks: RefCell<VecDeque<(BootTime, Seq)>>,
+    counters: RefCell<BTreeMap<String, Rc<Counters>>>,
+}
+
+impl Hub {
+    /// `tail_found`: the outbox had a tail when it was opened (a run that ends in order leaves none).
+    #[must_use]
+    pub fn new(
+        outbox: Outbox,
+        clock: Arc<dyn Clock>,
+        boot: BootId,
+        gateway: Gateway,
+        info: Info,
+        tail_found: bool,
+    ) -> Rc<Self> {
+        let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        // What an earlier run took is backlog.
+        let marks = VecDeque::from([(BootTime(0), outbox.end())]);
+        let hub = Rc::new(Self {
+            outbox: RefCell::new(outbox),
+            clock,
+            boot,
+            gateway,
+            tail_found,
+            board: RefCell::default(),
+            info: RefCell::new(info),
+            dating: RefCell::new(dating),
+            work: watch::Sender::new(()),
+            marks: RefCell::new(marks),
+            counters: RefCell::default(),
+        });
+        hub.set_state(&hub.topic("availability"), status::ONLINE);
+        hub.update_info(|_| ());
+        hub
+    }
+
+    /// `<site>/<gateway>/<leaf>`
+    #[must_use]
+    pub fn topic(&self, leaf: &str) -> String {
+        status::gateway_topic(self.gateway.site.as_deref(), &self.gateway.name, leaf)
+    }
+
+    /// Records were committed: the uplinks look for them.
+    pub fn appended(&self) {
+        let (now, end) = (self.clock.boot(), self.outbox.borrow().end());
+        let marks = &mut *self.marks.borrow_mut();
+        // The last mark is always the newest; those before it lie apart.
+        if let [.., (before, _), _] = *marks.make_contiguous()
+            && now.since(before) < LIVE_WITHIN / MARKS
+        {
+            marks.pop_back();
+        }
+        marks.push_back((now, end));
+        while marks.get(1).is_some_and(|(then, _)| now.since(*then) >= LIVE_WITHIN) {
+            marks.pop_front();
+        }
+        self.work.send_replace(());
+    }
+
+    /// What lies below this position is backlog for a connection that is made now.
+    pub(super) fn live_from(&self) -> Seq {
+        let (now, marks) = (self.clock.boot(), self.marks.borrow());
+        let old = marks.iter().rev().find(|(then, _)| now.since(*then) >= LIVE_WITHIN);
+        old.or(marks.front()).map_or(0, |(_, end)| *end)
+    }
+
+    /// Writes messages that a broker refuses into their folder, on another thread.
+    pub(super) fn put_aside(&self, messages: Vec<RefusedMessage>) {
+        let folder = self.outbox.borrow().folder().join(refused::FOLDER);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = refused::put_aside(&folder, &messages) {
+                let (folder, messages) = (folder.display(), messages.len());
+                tracing::warn!(%folder, messages, "refused messages cannot be put aside and are gone: {error}");
+            }
+        });
+    }
+
+    /// Publishes state on a topic, retained, if it is news.
+    pub fn set_state(&self, topic: &str, payload: impl Into<Bytes>) {
+        if self.board.borrow_mut().set(topic, payload) {
+            self.work.send_replace(());
+        }
+    }
+
+    /// Changes what `…/info` says.
+    pub fn update_info(&self, change: impl FnOnce(&mut Info)) {
+        let payload = {
+            let info = &mut *self.info.borrow_mut();
+            change(info);
+            info.to_json()
+        };
+        self.set_state(&self.topic("info"), payload);
+    }
+
+    /// The counters of an uplink.
+    #[must_use]
+    pub fn counters(&self, uplink: &str) -> Rc<Counters> {
+        self.counters.borrow_mut().entry(uplink.to_owned()).or_default().clone()
+    }
+
+    /// Notes this boot's offset between boot clock and wall clock if the clock is set; says whether it is known.
+    pub(super) fn note_clock(&self) -> bool {
+        let dating = &mut *self.dating.borrow_mut();
+        if dating.note(self.boot, &*self.clock) {
+            let outbox = &mut *self.outbox.borrow_mut();
+            outbox.put_state(dating::STATE_KEY, Some(dating.save()));
+            outbox.persist_soon();
+            outbox.commit(self.clock.boot());
+            self.work.send_replace(());
+        }
+        dating.knows(self.boot)
+    }
+
+    /// Keeps the time for a later boot without a clock, if the clock is set.
+    pub fn remember_time(&self) {
+        if let Some(now) = self.clock.wall_if_set() {
+            let outbox = &mut *self.outbox.borrow_mut();
+            outbox.put_state(known_time::STATE_KEY, Some(known_time::save(now)));
+            outbox.commit(self.clock.boot());
+        }
+    }
+
+    /// What certificates are to be checked against now.
+    #[must_use]
+    pub fn certificate_time(&self) -> CertificateTime {
+        if self.clock.is_set() {
+            return CertificateTime::Exact(self.clock.wall());
+        }
+        let last = self.outbox.borrow().state(known_time::STATE_KEY).and_then(known_time::restore);
+        known_time::at_least(self.clock.wall(), last)
+    }
+}
