@@ -54,6 +54,8 @@ struct Side {
     /// Marks that were found in tail and log after a kill.
     held: BTreeSet<u32>,
     kills: usize,
+    /// What the agents said about messages that they gave up.
+    refusals: Vec<String>,
 }
 
 impl Side {
@@ -66,7 +68,8 @@ impl Side {
             recorder.port(),
             feeder.path().display()
         ));
-        let mut side = Self { qos, gateway, recorder, feeder, agent: None, held: BTreeSet::new(), kills: 0 };
+        let mut side =
+            Self { qos, gateway, recorder, feeder, agent: None, held: BTreeSet::new(), kills: 0, refusals: Vec::new() };
         side.ensure_running();
         side
     }
@@ -81,7 +84,13 @@ impl Side {
         let Some(mut agent) = self.agent.take() else { return };
         agent.kill();
         self.kills += 1;
+        self.note_refusals(&agent);
         self.held.extend(self.gateway.marks_held());
+    }
+
+    /// Nobody refuses anything here.
+    fn note_refusals(&mut self, agent: &Agent) {
+        self.refusals.extend(agent.log.all().into_iter().filter(|line| line.contains("refuse")));
     }
 
     /// Lets some time of the agent's pass, in terms of what it does.
@@ -138,7 +147,8 @@ impl Side {
             if missing.is_empty() {
                 break;
             }
-            assert!(start.elapsed() < DEADLINE, "QoS {}: taken, not acknowledged: {missing:?}", self.qos);
+            let refusals = &self.refusals;
+            assert!(start.elapsed() < DEADLINE, "QoS {}: not acknowledged: {missing:?}; {refusals:#?}", self.qos);
             std::thread::sleep(Duration::from_millis(50));
         }
         let agent = self.agent.as_mut().expect("it runs");
@@ -179,7 +189,8 @@ fn check_delivered(side: &Side, delivered: &BTreeMap<String, (u32, usize)>) -> u
     let doubled: usize = delivered.values().map(|(_, times)| times - 1).sum();
     let connections = side.recorder.ledger().connections;
     let most = if side.qos == 2 { 0 } else { WINDOW * (connections - 1) };
-    assert!(doubled <= most, "QoS {}: {doubled} were delivered more than once, {most} allowed", side.qos);
+    let which: Vec<_> = delivered.iter().filter(|(_, (_, times))| *times > 1).take(50).collect();
+    assert!(doubled <= most, "QoS {}: {doubled} delivered more than once, {most} allowed: {which:?}", side.qos);
     doubled
 }
 
