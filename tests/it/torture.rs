@@ -54,8 +54,8 @@ struct Side {
     /// Marks that were found in tail and log after a kill.
     held: BTreeSet<u32>,
     kills: usize,
-    /// What the agents said about messages that they gave up.
-    refusals: Vec<String>,
+    /// What the agents warned of, or found when they started; with the last mark that was held when they were killed.
+    notes: Vec<(u32, String)>,
 }
 
 impl Side {
@@ -69,7 +69,7 @@ impl Side {
             feeder.path().display()
         ));
         let mut side =
-            Self { qos, gateway, recorder, feeder, agent: None, held: BTreeSet::new(), kills: 0, refusals: Vec::new() };
+            Self { qos, gateway, recorder, feeder, agent: None, held: BTreeSet::new(), kills: 0, notes: Vec::new() };
         side.ensure_running();
         side
     }
@@ -84,13 +84,11 @@ impl Side {
         let Some(mut agent) = self.agent.take() else { return };
         agent.kill();
         self.kills += 1;
-        self.note_refusals(&agent);
-        self.held.extend(self.gateway.marks_held());
-    }
-
-    /// Nobody refuses anything here.
-    fn note_refusals(&mut self, agent: &Agent) {
-        self.refusals.extend(agent.log.all().into_iter().filter(|line| line.contains("refuse")));
+        let held = self.gateway.marks_held();
+        let last = held.last().copied().unwrap_or_default();
+        let telling = |line: &String| line.contains("outbox") || line.contains("refused=") || line.contains("tail");
+        self.notes.extend(agent.log.all().into_iter().filter(telling).map(|line| (last, line)));
+        self.held.extend(held);
     }
 
     /// Lets some time of the agent's pass, in terms of what it does.
@@ -138,6 +136,17 @@ impl Side {
         taken
     }
 
+    /// What is known about readings that were taken and not acknowledged.
+    fn story(&self, missing: &BTreeSet<u32>) -> String {
+        let ledger = self.recorder.ledger();
+        let sent: Vec<_> = ledger.readings.iter().filter(|(_, reading)| missing.contains(&reading.mark)).collect();
+        let (first, last) = (missing.first().copied().unwrap_or(0), missing.last().copied().unwrap_or(0));
+        let near = |(held, _): &&(u32, String)| (first.saturating_sub(300)..last + 300).contains(held);
+        let notes: Vec<_> = self.notes.iter().filter(near).collect();
+        let held: Vec<_> = missing.iter().filter(|mark| self.held.contains(mark)).collect();
+        format!("taken, not acknowledged: {missing:?}; published of these: {sent:#?}; held: {held:?}; {notes:#?}")
+    }
+
     /// Stops the feeder, waits until everything that was taken is acknowledged, and ends the agent in order.
     fn drain(&mut self) {
         let _port = self.feeder.stop();
@@ -147,8 +156,7 @@ impl Side {
             if missing.is_empty() {
                 break;
             }
-            let refusals = &self.refusals;
-            assert!(start.elapsed() < DEADLINE, "QoS {}: not acknowledged: {missing:?}; {refusals:#?}", self.qos);
+            assert!(start.elapsed() < DEADLINE, "QoS {}: {}", self.qos, self.story(&missing));
             std::thread::sleep(Duration::from_millis(50));
         }
         let agent = self.agent.as_mut().expect("it runs");
@@ -187,10 +195,11 @@ impl Side {
 /// Claim 4, for one side: what the subscriber got.
 fn check_delivered(side: &Side, delivered: &BTreeMap<String, (u32, usize)>) -> usize {
     let doubled: usize = delivered.values().map(|(_, times)| times - 1).sum();
-    let connections = side.recorder.ledger().connections;
-    let most = if side.qos == 2 { 0 } else { WINDOW * (connections - 1) };
-    let which: Vec<_> = delivered.iter().filter(|(_, (_, times))| *times > 1).take(50).collect();
-    assert!(doubled <= most, "QoS {}: {doubled} delivered more than once, {most} allowed: {which:?}", side.qos);
+    let ledger = side.recorder.ledger();
+    let most = if side.qos == 2 { 0 } else { WINDOW * (ledger.connections - 1) };
+    let doubles = delivered.iter().filter(|(_, (_, times))| *times > 1);
+    let which: Vec<_> = doubles.map(|(id, (_, times))| (id, times, &ledger.readings[id])).take(20).collect();
+    assert!(doubled <= most, "QoS {}: {doubled} delivered more than once, {most} allowed: {which:#?}", side.qos);
     doubled
 }
 

@@ -43,6 +43,9 @@ pub(crate) struct Ledger {
     /// Readings were published in the broker's present session.
     in_use: bool,
     open: BTreeMap<u16, Open>,
+    /// Readings that were released when the broker lost its session. An agent that was killed before it could take
+    /// that in finds a session again, a new one, and goes on: the broker then says PUBCOMP to what it no longer knows.
+    released: BTreeMap<u16, String>,
     /// By the reading's `id`.
     pub(crate) readings: BTreeMap<String, Reading>,
     /// Connections that the broker accepted.
@@ -92,7 +95,10 @@ impl Ledger {
         }
         self.sessions += 1;
         self.in_use = false;
-        self.open.clear();
+        for (id, open) in std::mem::take(&mut self.open) {
+            let released = |reading: &String| self.readings[reading].released_in.is_some();
+            self.released.extend(open.reading.filter(released).map(|reading| (id, reading)));
+        }
     }
 
     fn published(&mut self, qos: u8, dup: bool, id: u16, topic: &str, payload: &[u8]) {
@@ -106,6 +112,7 @@ impl Ledger {
             }
             return;
         }
+        self.released.remove(&id);
         self.open.insert(id, Open { reading, received: false });
         let in_flight = self.open.values().filter(|open| open.reading.is_some()).count();
         self.most_in_flight = self.most_in_flight.max(in_flight);
@@ -141,7 +148,14 @@ impl Ledger {
             return;
         }
         // What is not open was completed before: the acknowledgement got lost, and its cause was sent again.
-        let Some(open) = self.open.get_mut(&id) else { return };
+        let Some(open) = self.open.get_mut(&id) else {
+            if kind == Ack::Pubcomp
+                && let Some(reading) = self.released.remove(&id)
+            {
+                self.completed(&reading);
+            }
+            return;
+        };
         match kind {
             Ack::Pubrec => open.received = true,
             Ack::Pubrel => {
@@ -155,12 +169,17 @@ impl Ledger {
             }
             Ack::Puback | Ack::Pubcomp => {
                 let reading = self.open.remove(&id).and_then(|open| open.reading);
-                if let Some(reading) = reading.and_then(|reading| self.readings.get_mut(&reading)) {
-                    self.complete += usize::from(reading.completed == 0);
-                    reading.completed += 1;
+                if let Some(reading) = reading {
+                    self.completed(&reading);
                 }
             }
         }
+    }
+
+    fn completed(&mut self, reading: &str) {
+        let Some(reading) = self.readings.get_mut(reading) else { return };
+        self.complete += usize::from(reading.completed == 0);
+        reading.completed += 1;
     }
 
     fn violation(&mut self, what: String) {
