@@ -1,6 +1,8 @@
 //! How fast the outbox takes records, gives them back, and opens. The tail is on tmpfs, the log in the system's folder
 //! for temporary files.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it has measured")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use vigie::clock::{BootId, BootTime, WallTime};
-use vigie::outbox::{Body, Outbox, Settings};
+use vigie::outbox::{Body, Full, Outbox, Settings};
 use vigie::reading::{Descriptor, Kind, Quantity, Value};
 
 /// Records of one commit at full rate: what a readable chunk of a serial port holds.
@@ -34,6 +36,8 @@ impl Fixture {
             tail_dir: tmpfs.path().into(),
             flush: Duration::from_secs(1),
             max_bytes: 256 << 20,
+            free_share: 50,
+            full: Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
         };
@@ -153,6 +157,31 @@ fn open_100k(bencher: Bencher<'_, '_>) {
     let fixture = Fixture::new();
     fill_disk(&fixture, 100_000);
     bencher.bench_local(|| fixture.open());
+}
+
+/// Opens with ten million records waiting on disk (about 300 MB), and reads the first hundred.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn open_and_read_10m(bencher: Bencher<'_, '_>) {
+    let mut fixture = Fixture::new();
+    fixture.settings.max_bytes = 1 << 30;
+    fill_disk(&fixture, 10_000_000);
+    let before = resident();
+    bencher.bench_local(|| {
+        let mut outbox = fixture.open();
+        let cursor = outbox.cursor("home");
+        assert_eq!(outbox.backlog(cursor), 10_000_000);
+        let mut entries = Vec::new();
+        outbox.read(cursor, 0, 100, &mut entries);
+        assert_eq!((entries.len(), entries[0].seq), (100, 0));
+    });
+    println!("resident memory: {before} before, {} after", resident());
+}
+
+/// What the kernel says of this process's memory.
+fn resident() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line of it");
+    line.trim_start_matches("VmRSS:").trim().to_owned()
 }
 
 fn fill_disk(fixture: &Fixture, count: u32) {

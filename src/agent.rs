@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::clock::{BootId, BootTime, Clock, SystemClock};
 use crate::config::{Config, SensorConfig};
-use crate::outbox::{self, Outbox, Recovery};
+use crate::outbox::{self, Full, Outbox, Recovery};
 use crate::pipeline::{Declared, Pipeline};
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
 use crate::sampler::{self, Sampler};
@@ -26,6 +26,7 @@ use crate::uplink::{self, Hub};
 mod core;
 mod embedded;
 mod flush;
+mod gaps;
 mod places;
 mod watchdog;
 
@@ -204,6 +205,8 @@ fn open_outbox(config: &Config, boot: BootId, now: BootTime) -> anyhow::Result<(
         tail_dir: tail.dir,
         flush: config.outbox.flush,
         max_bytes: config.outbox.max_bytes,
+        free_share: config.outbox.free_share,
+        full: if config.outbox.drop_newest { Full::DropNewest } else { Full::DropOldest },
         memory_bytes: MEMORY,
         persist: PERSIST,
     };

@@ -229,6 +229,10 @@ pub struct OutboxConfig {
     pub flush: Duration,
     /// Bytes that the log may take on disk.
     pub max_bytes: u64,
+    /// At most this share, in per cent, of what the log takes and what is free on its disk.
+    pub free_share: u8,
+    /// `full = "drop-newest"`: at the limit what is new goes instead of what is old.
+    pub drop_newest: bool,
 }
 
 /// `payload = "…"`

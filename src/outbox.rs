@@ -20,12 +20,20 @@ use crate::reading::{Descriptor, Value};
 use crate::state::State;
 
 mod append;
+#[cfg(test)]
+mod bounds;
 mod commit;
 mod cursors;
 mod dictionary;
+mod drops;
 mod flush;
 mod found;
 mod frame;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod holes;
+mod job;
 mod log;
 mod memory;
 #[cfg(test)]
@@ -46,15 +54,15 @@ mod tests;
 use cursors::Cursors;
 use dictionary::Dictionary;
 use flush::Flushing;
-use frame::{Kind, Salt};
 use log::Log;
 use memory::Memory;
 use storage::{Lock, Storage};
 use tail::Tail;
 
-pub use flush::{FlushDone, FlushJob};
+pub use drops::{DropReason, Dropped, Moment};
+pub use job::{FlushDone, FlushJob};
 pub use record::MAX_RECORD;
-pub use stats::{DropReason, Dropped, OpenError, Recovery, Stats, Warning};
+pub use stats::{OpenError, Recovery, Stats, Warning};
 
 /// A position in the outbox. Every quantity of a reading has its own; they only grow, across restarts too.
 pub type Seq = u64;
@@ -84,7 +92,8 @@ impl Entry {
     }
 
     /// The sensor's name, if it is a reading.
-    fn sensor(&self) -> Option<&str> {
+    #[must_use]
+    pub fn sensor(&self) -> Option<&str> {
         self.body.sensor()
     }
 }
@@ -114,7 +123,9 @@ impl Body {
         }
     }
 
-    fn sensor(&self) -> Option<&str> {
+    /// The sensor's name, if it is a reading.
+    #[must_use]
+    pub fn sensor(&self) -> Option<&str> {
         match self {
             Self::Reading { descriptor, .. } => Some(&descriptor.sensor),
             Self::Raw(_) => None,
@@ -144,10 +155,24 @@ pub struct Settings {
     pub flush: Duration,
     /// Bytes that the segments may take on disk; at least two segments of 1 MiB are used.
     pub max_bytes: u64,
+    /// Nor more than this share, in per cent from 1 to 100, of what they take and what is free on their disk together.
+    pub free_share: u8,
+    /// What goes when that is reached.
+    pub full: Full,
     /// Bytes that records may take in memory. Half of it may be records that are on disk too.
     pub memory_bytes: usize,
     /// How long a change of the state may wait to be written to disk.
     pub persist: Duration,
+}
+
+/// What goes when the log has reached its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Full {
+    /// The oldest records that are not in flight.
+    #[default]
+    DropOldest,
+    /// What is measured from then on, once memory is full too.
+    DropNewest,
 }
 
 /// A registered cursor.
@@ -183,7 +208,7 @@ pub struct Outbox {
     /// Reused by each `append`.
     scratch: Vec<u8>,
     stats: Stats,
-    drops: stats::Drops,
+    drops: drops::Drops,
     warnings: Vec<Warning>,
     /// Held until everything above is closed.
     _lock: Box<dyn Lock>,
@@ -209,7 +234,15 @@ impl Outbox {
     /// Registers or resumes the cursor of that name. A new one starts at the oldest record that another one still
     /// needs; the first one at the oldest record kept.
     pub fn cursor(&mut self, name: &str) -> CursorId {
-        self.cursors.register(name)
+        self.cursors.register(name, false)
+    }
+
+    /// As [`cursor`](Self::cursor), for a reader that takes what it can get: an archive. Records stay in memory and in
+    /// segments until it has acknowledged them, but for its sake alone none is written to disk; when memory is half
+    /// full they go, and are counted for it alone. Like any other it is forgotten by
+    /// [`retain_cursors`](Self::retain_cursors) unless that is given its name.
+    pub fn cursor_soft(&mut self, name: &str) -> CursorId {
+        self.cursors.register(name, true)
     }
 
     /// Forgets cursors of uplinks that are no longer configured, so that they pin nothing.
@@ -224,22 +257,29 @@ impl Outbox {
         self.on_disk = self.cursors.next_needed(self.on_disk).clamp(self.on_disk, self.committed.max(self.on_disk));
     }
 
-    /// Every position below it is acknowledged by all.
+    /// Every position below it is acknowledged by all, soft cursors included.
     fn done(&self) -> Seq {
         self.cursors.done().min(self.committed)
-    }
-
-    /// Appends all cursors.
-    fn put_cursors(&self, buffer: &mut Vec<u8>, salt: Salt, first: Seq) {
-        let stored = self.cursors.stored(first);
-        frame::put(buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &stored));
     }
 
     /// Gives memory free.
     fn release(&mut self) {
         let done = self.done();
         while self.memory.pop_front_until(done) {}
-        while self.memory.bytes() > self.settings.memory_bytes / 2 && self.memory.pop_front_until(self.on_disk) {}
+        while self.memory.bytes() > self.settings.memory_bytes / 2 && self.evict() {}
+    }
+
+    /// Gives up the oldest chunk in memory if all of it is on disk, or acknowledged by all but soft cursors.
+    fn evict(&mut self) -> bool {
+        let Some((first, end)) = self.memory.front().filter(|(_, end)| *end <= self.on_disk) else { return false };
+        if self.cursors.soft().next().is_some() && self.log.segment_of(first).is_none() {
+            // What is in the log can be read from there.
+            let next = self.log.segments.front().map(|segment| segment.first).filter(|next| *next > first);
+            let end = next.map_or(end, |next| next.min(end));
+            self.count_chunk(DropReason::MemoryFull, first, end);
+            self.cursors.give_up_soft(first..end);
+        }
+        self.memory.pop_front_until(end)
     }
 
     /// The first position that is taken, needed and not on disk.
@@ -257,7 +297,8 @@ impl Outbox {
     /// finished? Without a pause the oldest records are dropped when memory is full.
     #[must_use]
     pub fn congested(&self) -> bool {
-        self.disk_works() && self.memory.bytes() > self.settings.memory_bytes / 4 * 3
+        // At its limit the log takes nothing, however long one waits.
+        self.disk_works() && !self.flushing.full && self.memory.bytes() > self.settings.memory_bytes / 4 * 3
     }
 
     /// Acknowledges positions in the name of a cursor; lasting from the next `commit` on.
@@ -267,10 +308,11 @@ impl Outbox {
         if seqs.is_empty() {
             return;
         }
-        let fresh = cursor.acked.missing_below(seqs.end) - cursor.acked.missing_below(seqs.start);
+        let fresh = cursor.missing(&seqs);
         if cursor.ack(seqs.clone()) {
             self.stats.acknowledged += fresh;
-            if seqs.start < self.on_disk {
+            // What lies behind the log was never written.
+            if self.log.segments.back().is_some_and(|last| seqs.start < last.end) {
                 self.flushing.acks += 1;
             }
         } else {
@@ -300,6 +342,12 @@ impl Outbox {
     #[must_use]
     pub fn end(&self) -> Seq {
         self.committed
+    }
+
+    /// Every committed position below it is on disk, or acknowledged by all.
+    #[must_use]
+    pub fn on_disk(&self) -> Seq {
+        self.on_disk
     }
 
     /// The cursor has acknowledged every position before this one.
@@ -341,12 +389,16 @@ impl Outbox {
     /// The disk does not take it; the tail is left in place, so that the next run has it.
     pub fn close(mut self, now: BootTime) -> Result<(), io::Error> {
         self.commit(now);
-        let mut with_state = true;
+        let (mut with_state, mut failed) = (true, false);
         while let Some(job) = self.compose_flush(now, with_state) {
             with_state = false;
             let done = job.run();
             if let Some(error) = done.error() {
-                return Err(error);
+                // Another segment may take what this one did not.
+                if std::mem::replace(&mut failed, true) {
+                    return Err(error);
+                }
+                with_state = true;
             }
             self.finish_flush(done, now);
         }
@@ -371,7 +423,7 @@ impl Outbox {
         }
     }
 
-    /// What was dropped since the last call, by reason and sensor, with the span of positions.
+    /// What was dropped since the last call, by reason, cursor and sensor, with its span of positions and of time.
     pub fn take_drops(&mut self) -> Vec<Dropped> {
         self.drops.take()
     }

@@ -120,6 +120,11 @@ impl State {
         self.stored.generation > self.on_disk
     }
 
+    /// What was on disk is gone.
+    pub(crate) fn not_on_disk(&mut self) {
+        self.on_disk = 0;
+    }
+
     /// The slot of that generation is on disk.
     pub(crate) fn written(&mut self, generation: u64) {
         self.on_disk = generation;

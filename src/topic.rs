@@ -5,7 +5,7 @@ use std::fmt;
 use crate::reading::{Descriptor, Quantity};
 
 /// Last levels that vigie keeps for itself below a sensor's or gateway's topic.
-pub const RESERVED: [&str; 3] = ["availability", "info", "set"];
+pub const RESERVED: [&str; 4] = ["availability", "gaps", "info", "set"];
 
 /// MQTT's limit on a topic name (MQTT 3.1.1, 4.7.3).
 pub const MAX_BYTES: usize = 65_535;

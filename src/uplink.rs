@@ -27,6 +27,7 @@ pub use failure::Failure;
 pub use hub::{Hub, LIVE_WITHIN};
 
 pub mod access;
+pub mod alias;
 pub mod backoff;
 pub mod certificates;
 pub mod counters;

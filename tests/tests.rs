@@ -11,6 +11,7 @@ mod it {
     mod failover;
     mod harness;
     mod main_path;
+    mod mqtt5;
     mod outage;
     mod privileged;
     mod replay;

@@ -5,14 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
-use crate::clock::BootTime;
-use crate::outbox::Dropped;
+use super::gaps::Gaps;
 use crate::uplink::Hub;
-
-/// Drops are logged this often at most.
-const DROPS_EVERY: Duration = Duration::from_secs(60);
 
 /// It is looked this often at least whether something is due: an uplink's commits wake nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -20,26 +16,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Flushes whenever something is due, until `stop`; a flush that runs is finished first. `committed` is notified
 /// after each commit of the core stage.
 pub(super) async fn run(hub: Rc<Hub>, committed: Rc<Notify>, mut stop: watch::Receiver<bool>) {
-    let mut drops = Drops::default();
-    loop {
-        if *stop.borrow() {
-            return;
-        }
+    let mut gaps = Gaps::of(&hub);
+    while !*stop.borrow() {
         let due = hub.outbox.borrow().flush_due();
         let wait = due.map_or(LOOK_EVERY, |due| due.since(hub.clock.boot()).min(LOOK_EVERY));
         if wait.is_zero() {
             flush_now(&hub).await;
         } else {
             tokio::select! {
-                _ = stop.changed() => return,
+                _ = stop.changed() => break,
                 // What is acknowledged meanwhile need not be written: so the time is looked at again afterwards.
                 () = tokio::time::sleep(wait) => {}
                 // What waits already may have minutes, such as a counter's total; a new record has not.
                 () = committed.notified() => {}
             }
         }
-        drops.report(&hub);
+        gaps.look(&hub);
     }
+    gaps.close(&hub);
 }
 
 /// Writes what is due now and waits for the disk.
@@ -47,36 +41,16 @@ pub(super) async fn flush_now(hub: &Hub) {
     let job = hub.outbox.borrow_mut().begin_flush(hub.clock.boot());
     if let Some(job) = job {
         match tokio::task::spawn_blocking(move || job.run()).await {
-            Ok(done) => hub.outbox.borrow_mut().finish_flush(done, hub.clock.boot()),
+            Ok(done) => {
+                let mut outbox = hub.outbox.borrow_mut();
+                outbox.finish_flush(done, hub.clock.boot());
+                debug!(run = outbox.run(), below = outbox.on_disk(), "on disk");
+            }
             Err(end) => error!("a flush of the outbox ended early: {end}"),
         }
     }
     let warnings = hub.outbox.borrow_mut().take_warnings();
     for warning in warnings {
         warn!("outbox: {warning}");
-    }
-}
-
-/// Tells what was dropped, at most once a minute.
-#[derive(Default)]
-struct Drops {
-    told: Option<BootTime>,
-}
-
-impl Drops {
-    fn report(&mut self, hub: &Hub) {
-        let now = hub.clock.boot();
-        if self.told.is_some_and(|told| now.since(told) < DROPS_EVERY) {
-            return;
-        }
-        let dropped = hub.outbox.borrow_mut().take_drops();
-        if dropped.is_empty() {
-            return;
-        }
-        self.told = Some(now);
-        for Dropped { reason, sensor, count, span } in dropped {
-            let sensor = sensor.as_deref().unwrap_or("-");
-            warn!(sensor, count, reason = reason.as_str(), first = span.start, end = span.end, "readings were dropped");
-        }
     }
 }

@@ -19,6 +19,12 @@ const OUTBOX_BYTES: std::ops::RangeInclusive<Bytes> = Bytes(4 << 20)..=Bytes(1 <
 /// `max_bytes` where it is not given: 256 MiB, about two million readings.
 const DEFAULT_OUTBOX_BYTES: u64 = 256 << 20;
 
+/// Per cent of the disk that the outbox may share with others.
+const FREE_SHARE: std::ops::RangeInclusive<u8> = 1..=100;
+
+/// `free_share` where it is not given.
+const DEFAULT_FREE_SHARE: u8 = 50;
+
 /// `[gateway]`, which may be left out.
 pub(super) fn gateway(options: Option<&Options<'_>>, root: &Options<'_>, machine: &Machine) -> Option<Gateway> {
     if options.is_none_or(|options| options.raw("name").is_none()) {
@@ -102,6 +108,12 @@ pub(super) fn outbox(options: Option<&Options<'_>>, around: &Surroundings<'_>) -
         max_bytes: options
             .and_then(|outbox| outbox.optional_in("max_bytes", OUTBOX_BYTES))
             .map_or(DEFAULT_OUTBOX_BYTES, |bytes| bytes.0),
+        free_share: options
+            .and_then(|outbox| outbox.optional_in("free_share", FREE_SHARE))
+            .unwrap_or(DEFAULT_FREE_SHARE),
+        drop_newest: options
+            .and_then(|outbox| outbox.optional_word("full", &[("drop-oldest", false), ("drop-newest", true)]))
+            .unwrap_or_default(),
     }
 }
 

@@ -115,7 +115,20 @@ static OUTBOX: Section = Section {
             "max_bytes",
             "size, `\"4MiB\"` to `\"1024GiB\"`",
             Some("`\"256MiB\"`"),
-            "How much the log may take on disk; beyond it the oldest readings are dropped, and counted.",
+            "How much the log may take on disk; beyond it readings are dropped, and counted.",
+        ),
+        key(
+            "free_share",
+            "per cent, 1 to 100",
+            Some("50"),
+            "Nor does the log take more than this share of what it has and what is free on its disk: when another program \
+             fills the disk, it stops growing.",
+        ),
+        key(
+            "full",
+            "`\"drop-oldest\"` or `\"drop-newest\"`",
+            Some("`\"drop-oldest\"`"),
+            "What is dropped at that limit. A reading that is in flight to a broker never is.",
         ),
     ],
 };
@@ -175,7 +188,13 @@ static UPLINK: Section = Section {
             Some("true"),
             "Does the broker keep the last reading of a topic? Never for events.",
         ),
-        key("inflight", "1 to 65535", Some("100"), "How many messages may wait for their acknowledgement."),
+        key(
+            "inflight",
+            "1 to 65535",
+            Some("100"),
+            "How many messages may wait for their acknowledgement; fewer if the broker takes fewer, which only MQTT 5 \
+             tells (in 3.1.1, at most 16 with `qos = 2`).",
+        ),
         key(
             "keep_alive",
             "duration, `\"1s\"` to `\"65535s\"`",
@@ -410,7 +429,7 @@ can have a file of its own; a key that is given in two files is an error. Relati
 `vigie check FILE` reports every error with its place, without touching any hardware.
 
 - A *name* becomes a level of topics: up to 128 bytes without `/`, `+`, `#`, braces and control characters, and not
-  `availability`, `info` or `set`, which vigie keeps for itself. A *text* for people is free, up to 256 characters.
+  `availability`, `gaps`, `info` or `set`, which vigie keeps for itself. A *text* for people is free, up to 256 characters.
 - A *duration* is a text such as `\"500ms\"`, `\"10s\"`, `\"5m\"` or `\"1h 30m\"`.
 - A *size* is a number of bytes or a text such as `\"64MiB\"` or `\"1GB\"`.
 ";

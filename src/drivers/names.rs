@@ -26,7 +26,7 @@ pub(crate) fn push_safe(name: &mut String, word: &str) {
 pub(crate) fn quantity(name: &str) -> String {
     let mut owned = String::with_capacity(name.len() + 1);
     owned.push_str(name);
-    if matches!(name, "availability" | "info" | "set") {
+    if crate::topic::RESERVED.contains(&name) {
         owned.push('_');
     }
     owned

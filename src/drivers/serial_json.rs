@@ -42,7 +42,7 @@ Any sketch that prints JSON lines will do, with or without ArduinoJson:
 - Numbers, `true`/`false` and strings become numbers, switches and texts. `null` gives nothing: the sensor behind it had
   no value.
 - Letters of any language are kept. What a topic cannot hold (`/`, `+`, `#`, `{`, `}`, a leading `$`, control
-  characters) becomes `_`; the reserved names `availability`, `info` and `set` get a `_` behind them.
+  characters) becomes `_`; the reserved names `availability`, `gaps`, `info` and `set` get a `_` behind them.
 - Names, units and kinds are given with `[sensor.quantity.NAME]`: `as = \"temperature\"`, `unit = \"°C\"`,
   `kind = \"event\"`.
 - A line that is not a JSON object gives the fault `bad-data`, and the link goes on with the next one. This holds also

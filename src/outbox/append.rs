@@ -1,12 +1,11 @@
 //! Appending: a record becomes a frame in memory and in the tail's buffer; where memory is full the oldest ones go.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::dictionary::{Place, Refused};
 use super::frame::{self, Kind, Salt};
-use super::record::{self, Lookup, MAX_RECORD};
-use super::{Body, DropReason, Outbox, Seq};
+use super::record::{self, MAX_RECORD};
+use super::{Body, DropReason, Full, Moment, Outbox, Seq};
 use crate::clock::{BootTime, WallTime};
 
 impl Outbox {
@@ -14,10 +13,10 @@ impl Outbox {
     /// has no positions and is counted as dropped.
     #[expect(clippy::needless_pass_by_value, reason = "whoever hands a record over has no more use for it")]
     pub fn append(&mut self, at: BootTime, time: Option<WallTime>, body: Body) -> Range<Seq> {
-        let refused = self.next..self.next;
-        let Ok(count) = u32::try_from(body.len()) else { return self.refuse(DropReason::TooLarge, &body) };
+        let when = Moment { boot: self.boot, at, time };
+        let Ok(count) = u32::try_from(body.len()) else { return self.refuse(DropReason::TooLarge, &body, when) };
         if count == 0 {
-            return refused;
+            return self.next..self.next;
         }
         let seqs = self.next..self.next + u64::from(count);
         let head = record::Head { seq: seqs.start, count, run: self.run, at, time };
@@ -25,12 +24,14 @@ impl Outbox {
         scratch.clear();
         let encoded = self.encode(&mut scratch, &head, &seqs, &body);
         let result = match encoded {
-            Ok(descriptor) if self.make_room(scratch.len()) => {
-                self.take(&scratch, &seqs, descriptor);
-                seqs
-            }
-            Ok(_) => self.refuse(DropReason::AllInFlight, &body),
-            Err(reason) => self.refuse(reason, &body),
+            Ok(descriptor) => match self.make_room(scratch.len()) {
+                Ok(()) => {
+                    self.take(&scratch, &seqs, descriptor);
+                    seqs
+                }
+                Err(reason) => self.refuse(reason, &body, when),
+            },
+            Err(reason) => self.refuse(reason, &body, when),
         };
         // One large record should not keep its memory for ever.
         scratch.shrink_to(MAX_RECORD / 16);
@@ -73,55 +74,33 @@ impl Outbox {
         self.next = seqs.end;
         if self.tail.works() {
             let (salt, number) = (self.tail.salt(), self.tail.number());
-            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), self.run, descriptor);
+            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), salt, self.run, descriptor);
             frame::copy(&mut self.tail.buffer, salt, frame);
         }
     }
 
-    fn refuse(&mut self, reason: DropReason, body: &Body) -> Range<Seq> {
-        let nowhere = self.next..self.next;
-        self.stats.dropped += body.len();
-        self.drops.add(reason, body.sensor(), body.len(), nowhere.clone());
-        nowhere
-    }
-
-    /// Sees to it that a record of that length fits into memory, if need be by dropping the oldest ones; `false`:
-    /// all of them are in flight.
-    fn make_room(&mut self, length: usize) -> bool {
+    /// Sees to it that a record of that length fits into memory, if need be by dropping the oldest ones, unless the
+    /// newest are to go.
+    fn make_room(&mut self, length: usize) -> Result<(), DropReason> {
         while self.memory.bytes() + self.memory.growth(length) > self.settings.memory_bytes {
             self.settle();
-            if self.memory.pop_front_until(self.on_disk) {
+            if self.evict() {
                 continue;
+            }
+            if self.settings.full == Full::DropNewest {
+                return Err(if self.flushing.full { DropReason::DiskFull } else { DropReason::MemoryFull });
             }
             let chunk = self
                 .memory
                 .chunks()
                 .find(|chunk| chunk.end <= self.committed && !self.cursors.in_flight(chunk.first..chunk.end));
-            let Some((first, end)) = chunk.map(|chunk| (chunk.first, chunk.end)) else { return false };
-            self.drop_chunk(first, end);
+            let Some((first, end)) = chunk.map(|chunk| (chunk.first, chunk.end)) else {
+                return Err(DropReason::AllInFlight);
+            };
+            self.count_chunk(DropReason::MemoryFull, first, end);
+            self.memory.remove_at(first);
+            self.give_up(first..end);
         }
-        true
-    }
-
-    fn drop_chunk(&mut self, first: Seq, end: Seq) {
-        let mut dropped = Vec::new();
-        for frame in self.memory.frames_from(first).take_while(|frame| frame.seqs().end <= end) {
-            let sensor = frame.descriptor().and_then(|number| self.dictionary.descriptor(number).map(Arc::clone));
-            dropped.push((frame.seqs(), sensor));
-        }
-        for (seqs, descriptor) in dropped {
-            self.count_drop(DropReason::MemoryFull, &seqs, descriptor.as_ref().map(|it| &*it.sensor));
-        }
-        self.memory.remove_at(first);
-        self.give_up(first..end);
-    }
-
-    /// Counts what is dropped of a record.
-    pub(super) fn count_drop(&mut self, reason: DropReason, seqs: &Range<Seq>, sensor: Option<&str>) {
-        let count = self.cursors.needed(seqs);
-        if count > 0 {
-            self.stats.dropped += count;
-            self.drops.add(reason, sensor, count, seqs.clone());
-        }
+        Ok(())
     }
 }

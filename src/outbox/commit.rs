@@ -37,7 +37,10 @@ impl Outbox {
                 self.tail_failed(error);
             }
         }
-        if self.tail.wants_writing_anew(now) {
+        if self.tail.vanished(now) {
+            self.tail_failed(io::Error::new(io::ErrorKind::NotFound, "it was removed"));
+            self.write_tail_anew(now);
+        } else if self.tail.wants_writing_anew(now) {
             self.write_tail_anew(now);
         }
         self.settle();
@@ -55,12 +58,12 @@ impl Outbox {
     fn put_changes(&mut self) {
         let salt = self.tail.salt();
         let buffer = &mut self.tail.buffer;
+        // Before acknowledgements, which tell nothing of the kind of a cursor that is not known yet.
+        if std::mem::take(&mut self.cursors.changed) {
+            self.cursors.put(buffer, salt, 0);
+        }
         for acks in self.cursors.take_acks() {
             frame::put(buffer, salt, Kind::Acks, |buffer| record::write(buffer, &acks));
-        }
-        if std::mem::take(&mut self.cursors.changed) {
-            let stored = self.cursors.stored(0);
-            frame::put(buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &stored));
         }
         for change in self.state.take_changes() {
             frame::put(buffer, salt, Kind::Change, |buffer| record::write(buffer, &change));
@@ -78,21 +81,21 @@ impl Outbox {
         self.dictionary.forget_descriptors(first);
         self.dictionary.forget_runs(first);
         self.dictionary.add_run(self.run, self.boot);
-        let (cursors, state) = (self.cursors.stored(self.on_disk), self.state.stored(self.committed));
+        let state = self.state.stored(self.committed);
         let (memory, dictionary) = (&self.memory, &mut self.dictionary);
         let (all_cursors, on_disk) = (&self.cursors, self.on_disk);
         let result = self.tail.write_anew(now, |fresh| {
             let number = fresh.number();
             let salt = Salt::of(number);
             frame::put(&mut fresh.buffer, salt, Kind::State, |buffer| record::write(buffer, state));
-            frame::put(&mut fresh.buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &cursors));
+            all_cursors.put(&mut fresh.buffer, salt, on_disk);
             frame::put(&mut fresh.buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
             for frame in memory.frames_from(on_disk) {
                 if all_cursors.all_acked(&frame.seqs()) {
                     continue;
                 }
                 let file = (Place::Tail, number);
-                dictionary.write_missing(&mut fresh.buffer, file, frame.head.run, frame.descriptor());
+                dictionary.write_missing(&mut fresh.buffer, file, salt, frame.head.run, frame.descriptor());
                 frame::copy(&mut fresh.buffer, salt, frame.bytes);
                 fresh.write_if_large()?;
             }
@@ -104,8 +107,7 @@ impl Outbox {
                 self.state.take_changes().for_each(drop);
                 self.cursors.changed = false;
                 self.tail_flushed = true;
-                if !worked {
-                    self.stats.tail_works = true;
+                if !std::mem::replace(&mut self.stats.tail_works, true) {
                     self.warn(Warning::TailWorks);
                 }
             }

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::frame::{self, Kind, Salt};
 use super::memory::Hint;
 use super::ranges::Acked;
-use super::record::{StoredAcks, StoredCursor, StoredCursors};
+use super::record::{self, StoredAcks, StoredCursor, StoredCursors};
 use super::{CursorId, Seq};
 
 /// Ranges above the low-water mark that are stored for all cursors together; each may have its share.
@@ -17,6 +18,8 @@ const ACKS_PER_FRAME: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Cursor {
     name: Box<str>,
+    /// Nothing is written to disk, nor counted as waiting, for its sake alone.
+    soft: bool,
     pub(super) acked: Acked,
     /// Acknowledged since the last commit.
     to_tail: Vec<Range<Seq>>,
@@ -25,8 +28,18 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    fn new(name: &str, acked: Acked) -> Self {
-        Self { name: name.into(), acked, to_tail: Vec::new(), in_flight: Vec::new(), hint: Hint::default() }
+    fn new(name: &str, soft: bool, acked: Acked) -> Self {
+        Self { name: name.into(), soft, acked, to_tail: Vec::new(), in_flight: Vec::new(), hint: Hint::default() }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many of these it has not acknowledged.
+    pub(super) fn missing(&self, seqs: &Range<Seq>) -> u64 {
+        self.acked.missing_below(seqs.end) - self.acked.missing_below(seqs.start)
     }
 
     /// Acknowledges a range; `false`: there was no room for it.
@@ -66,16 +79,29 @@ impl Cursors {
         self.list.iter().flatten()
     }
 
-    /// The sets that decide together what is still needed.
+    /// The cursors for whose sake records are written to disk.
+    fn hard(&self) -> impl Iterator<Item = &Cursor> {
+        self.each().filter(|cursor| !cursor.soft)
+    }
+
+    /// The others.
+    pub(super) fn soft(&self) -> impl Iterator<Item = &Cursor> {
+        self.each().filter(|cursor| cursor.soft)
+    }
+
+    /// The sets that decide together what is still needed on disk.
     fn sets(&self) -> impl Iterator<Item = &Acked> {
-        let floor = self.each().next().is_none().then_some(&self.floor);
-        self.each().map(|cursor| &cursor.acked).chain(floor)
+        let floor = self.hard().next().is_none().then_some(&self.floor);
+        self.hard().map(|cursor| &cursor.acked).chain(floor)
     }
 
     /// Registers or resumes the cursor of that name. A new one needs what any other one still needs.
-    pub(super) fn register(&mut self, name: &str) -> CursorId {
+    pub(super) fn register(&mut self, name: &str, soft: bool) -> CursorId {
         let of_that_name = |cursor: &Option<Cursor>| cursor.as_ref().is_some_and(|cursor| *cursor.name == *name);
         if let Some(index) = self.list.iter().position(of_that_name) {
+            if let Some(cursor) = &mut self.list[index] {
+                self.changed |= std::mem::replace(&mut cursor.soft, soft) != soft;
+            }
             return CursorId(index);
         }
         let acked = self.acked_by_all();
@@ -84,7 +110,7 @@ impl Cursors {
         if index == self.list.len() {
             self.list.push(None);
         }
-        self.list[index] = Some(Cursor::new(name, acked));
+        self.list[index] = Some(Cursor::new(name, soft, acked));
         CursorId(index)
     }
 
@@ -107,28 +133,28 @@ impl Cursors {
         sets.fold(first, |all, set| all.intersection(set))
     }
 
-    /// Every position below it is acknowledged by all.
+    /// Every position below it is acknowledged by all, soft ones included.
     pub(super) fn done(&self) -> Seq {
-        self.sets().map(Acked::low).min().unwrap_or(0)
+        self.sets().chain(self.soft().map(|cursor| &cursor.acked)).map(Acked::low).min().unwrap_or(0)
     }
 
-    /// The first position from `from` on that somebody still needs.
+    /// The first position from `from` on that somebody still needs on disk.
     pub(super) fn next_needed(&self, from: Seq) -> Seq {
         self.sets().map(|acked| acked.next_missing(from)).min().unwrap_or(from)
     }
 
-    /// Are all of these acknowledged by all?
+    /// Are all of these acknowledged by all but soft ones?
     pub(super) fn all_acked(&self, seqs: &Range<Seq>) -> bool {
         self.sets().all(|acked| acked.next_missing(seqs.start) >= seqs.end)
     }
 
-    /// How many of these somebody still needs, at the most.
+    /// How many of these somebody still needs on disk, at the most.
     pub(super) fn needed(&self, seqs: &Range<Seq>) -> u64 {
         let missing = |acked: &Acked| acked.missing_below(seqs.end) - acked.missing_below(seqs.start);
         self.sets().map(missing).max().unwrap_or(0)
     }
 
-    /// The most positions below `end` that a cursor has still to acknowledge.
+    /// The most positions below `end` that a cursor, but for soft ones, has still to acknowledge.
     pub(super) fn waiting(&self, end: Seq) -> u64 {
         self.sets().map(|acked| acked.missing_below(end)).max().unwrap_or(0)
     }
@@ -163,38 +189,50 @@ impl Cursors {
         self.floor.insert(seqs);
     }
 
-    /// Nothing below `first` exists any more.
-    pub(super) fn forgo(&mut self, first: Seq) {
-        let below = Acked::below(first);
-        for cursor in self.list.iter_mut().flatten() {
-            cursor.acked.merge(&below);
+    /// As [`give_up`](Self::give_up), in the name of soft ones alone.
+    pub(super) fn give_up_soft(&mut self, seqs: Range<Seq>) {
+        for cursor in self.list.iter_mut().flatten().filter(|cursor| cursor.soft) {
+            cursor.ack(seqs.clone());
         }
-        self.floor.merge(&below);
     }
 
-    /// All cursors in their stored form. Nothing that is stored after them lies below `first`.
+    /// Appends all of them.
+    pub(super) fn put(&self, buffer: &mut Vec<u8>, salt: Salt, first: Seq) {
+        let stored = self.stored(first);
+        frame::put(buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &stored));
+        if let Some(stored) = self.stored_soft(first) {
+            frame::put(buffer, salt, Kind::SoftCursors, |buffer| record::write(buffer, &stored));
+        }
+    }
+
+    /// All cursors but the soft ones in their stored form. Nothing that is stored after them lies below `first`.
     pub(super) fn stored(&self, first: Seq) -> StoredCursors {
-        let share = MAX_STORED_RANGES / self.list.len().max(1);
-        let store = |name: &str, acked: &Acked| StoredCursor {
-            name: name.into(),
-            low: acked.low(),
-            above: acked.above().iter().take(share).cloned().collect(),
-        };
-        let mut cursors: Vec<StoredCursor> = self.each().map(|cursor| store(&cursor.name, &cursor.acked)).collect();
+        let mut cursors: Vec<StoredCursor> = self.hard().map(|it| self.store(&it.name, &it.acked)).collect();
         if cursors.is_empty() {
-            cursors.push(store("", &self.floor));
+            cursors.push(self.store("", &self.floor));
         }
         StoredCursors { first, cursors }
     }
 
+    /// All soft cursors in their stored form, if there are any.
+    pub(super) fn stored_soft(&self, first: Seq) -> Option<StoredCursors> {
+        let cursors: Vec<StoredCursor> = self.soft().map(|it| self.store(&it.name, &it.acked)).collect();
+        (!cursors.is_empty()).then_some(StoredCursors { first, cursors })
+    }
+
+    fn store(&self, name: &str, acked: &Acked) -> StoredCursor {
+        let share = MAX_STORED_RANGES / self.list.len().max(1);
+        StoredCursor { name: name.into(), low: acked.low(), above: acked.above().iter().take(share).cloned().collect() }
+    }
+
     /// Takes up stored cursors: what they have acknowledged is true, whatever else is known.
-    pub(super) fn merge(&mut self, stored: &StoredCursors) {
+    pub(super) fn merge(&mut self, stored: &StoredCursors, soft: bool) {
         for cursor in &stored.cursors {
             let mut acked = Acked::below(cursor.low);
             for range in &cursor.above {
                 acked.insert(range.clone());
             }
-            self.merge_one(&cursor.name, &acked);
+            self.merge_one(&cursor.name, soft, &acked);
         }
     }
 
@@ -203,18 +241,18 @@ impl Cursors {
         for range in &stored.ranges {
             let mut acked = Acked::default();
             acked.insert(range.clone());
-            self.merge_one(&stored.name, &acked);
+            self.merge_one(&stored.name, false, &acked);
         }
     }
 
-    fn merge_one(&mut self, name: &str, acked: &Acked) {
+    fn merge_one(&mut self, name: &str, soft: bool, acked: &Acked) {
         if name.is_empty() {
             self.floor.merge(acked);
             return;
         }
         match self.list.iter_mut().flatten().find(|cursor| *cursor.name == *name) {
             Some(cursor) => cursor.acked.merge(acked),
-            None => self.list.push(Some(Cursor::new(name, acked.clone()))),
+            None => self.list.push(Some(Cursor::new(name, soft, acked.clone()))),
         }
     }
 

@@ -12,11 +12,13 @@ use crate::reading::Descriptor;
 /// Descriptors that are known at once. A record that would need a further one is refused and counted.
 pub(super) const MAX_DESCRIPTORS: usize = 4096;
 
-/// The two sorts of file that records are in; each of a sort has its own copy of what its records refer to.
+/// The two sorts of place that records are in; each of a sort has its own copy of what its records refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// A tail.
     Tail = 0,
-    Segment = 1,
+    /// A part of a segment.
+    Part = 1,
 }
 
 /// Something that records refer to.
@@ -25,7 +27,7 @@ struct Known<T> {
     it: T,
     /// Position after the last record that refers to it.
     used_until: Seq,
-    /// Number of the last tail and of the last segment that has it; files are numbered from 1.
+    /// Number of the last tail and of the last part that has it; both are numbered from 1.
     written: [u64; 2],
 }
 
@@ -150,11 +152,11 @@ impl Dictionary {
         &mut self,
         buffer: &mut Vec<u8>,
         file: (Place, u64),
+        salt: Salt,
         run: u32,
         descriptor: Option<u32>,
     ) {
         let (place, number) = file;
-        let salt = Salt::of(number);
         if let Some(known) = self.runs.get_mut(&run)
             && known.note(place, number)
         {
@@ -209,9 +211,16 @@ pub(super) struct FileDictionary {
 }
 
 impl FileDictionary {
-    /// Takes up a frame, if it is one of a descriptor or a run; `false`: it is one, and not readable.
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.descriptors.clear();
+        self.runs.clear();
+    }
+
+    /// Takes up a frame, if it is one of a descriptor, a run or a part; `false`: it is one, and not readable.
     pub(super) fn take_up(&mut self, kind: Kind, payload: &[u8]) -> bool {
         match kind {
+            Kind::Part => self.clear(),
             Kind::Descriptor => {
                 let Ok((number, form)) = postcard::take_from_bytes::<u32>(payload) else { return false };
                 let Ok(descriptor) = postcard::from_bytes(form) else { return false };

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::dictionary::Place;
-use super::frame::{self, FileHeader, Kind, MAX_PADDING, PAGE, Salt};
-use super::log::{Disposal, Source};
-use super::segment::{self, SEGMENT_SIZE};
+use super::frame::{self, FileHeader, Kind, MAX_PADDING, Salt};
+use super::job::{FlushDone, FlushJob, LogWrite, Target};
+use super::log::Source;
+use super::segment::{self, SEGMENT_SIZE, Segment};
 use super::stats::Warning;
-use super::storage::{Storage, StoredFile};
-use super::{DropReason, Outbox, Seq, record};
+use super::storage::StoredFile;
+use super::{CursorId, DropReason, Full, Outbox, Seq, Settings, record};
 use crate::clock::BootTime;
 
 /// How long acknowledgements of records that are on disk may wait for a flush of their own. A power cut in this time
@@ -33,8 +33,12 @@ pub(super) struct Flushing {
     failing: bool,
     /// After a failure: when to try again, and the pause before that.
     retry: Option<(BootTime, Duration)>,
-    /// The log is full of records in flight; said once.
-    full: bool,
+    /// A file was removed under our hands, perhaps the folder with it.
+    vanished: bool,
+    /// The log is at its limit and takes nothing; said once.
+    pub(super) full: bool,
+    /// Others leave so little of the disk that the log's limit is not `max_bytes`; said once.
+    short: bool,
     /// The state could not be written; said once.
     state_failing: bool,
     /// Counts changes of the cursors that concern records on disk.
@@ -60,120 +64,6 @@ struct Running {
     state: Option<u64>,
     bytes: u64,
     created: bool,
-}
-
-/// A flush, to be run on any thread.
-#[derive(Debug)]
-pub struct FlushJob {
-    storage: Arc<dyn Storage>,
-    folder: PathBuf,
-    log: Option<LogWrite>,
-    state: Option<(PathBuf, Vec<u8>)>,
-    disposals: Vec<Disposal>,
-}
-
-#[derive(Debug)]
-struct LogWrite {
-    target: Target,
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug)]
-enum Target {
-    Active(Arc<dyn StoredFile>),
-    Next(PathBuf, Source),
-}
-
-/// What became of a flush; to be handed to [`Outbox::finish_flush`].
-#[derive(Debug)]
-#[must_use = "the outbox waits for it"]
-pub struct FlushDone {
-    log: Option<io::Result<Arc<dyn StoredFile>>>,
-    state: Option<io::Result<()>>,
-}
-
-impl FlushDone {
-    /// What went wrong, if anything did.
-    pub(super) fn error(&self) -> Option<io::Error> {
-        let log = self.log.as_ref().and_then(|log| log.as_ref().err());
-        let state = self.state.as_ref().and_then(|state| state.as_ref().err());
-        log.or(state).map(|error| io::Error::new(error.kind(), error.to_string()))
-    }
-}
-
-impl FlushJob {
-    /// Writes and syncs.
-    pub fn run(self) -> FlushDone {
-        let log = self.log.as_ref().map(|log| self.write_log(log));
-        let state = self.state.as_ref().map(|(path, bytes)| {
-            let file = self.storage.create(path)?;
-            file.write_at(bytes, 0)?;
-            file.sync()?;
-            self.storage.sync_folder(&self.folder)
-        });
-        // Only once what replaces them is on disk. What fails here is found again when the outbox is next opened.
-        if !self.disposals.is_empty() && !matches!(log, Some(Err(_))) {
-            for disposal in &self.disposals {
-                let _ = self.dispose(disposal);
-            }
-            let _ = self.storage.sync_folder(&self.folder);
-        }
-        FlushDone { log, state }
-    }
-
-    fn dispose(&self, disposal: &Disposal) -> io::Result<()> {
-        match disposal {
-            Disposal::Delete(path) => self.storage.remove(path),
-            Disposal::Rename(from, to) => {
-                if let Some(folder) = to.parent().filter(|folder| *folder != self.folder) {
-                    self.storage.create_folder(folder)?;
-                }
-                self.storage.rename(from, to)
-            }
-        }
-    }
-
-    fn write_log(&self, log: &LogWrite) -> io::Result<Arc<dyn StoredFile>> {
-        let (path, source) = match &log.target {
-            Target::Active(file) => {
-                file.write_at(&log.bytes, log.offset)?;
-                file.sync()?;
-                return Ok(Arc::clone(file));
-            }
-            Target::Next(path, source) => (path, source),
-        };
-        let result = self.write_next(path, source, &log.bytes);
-        if result.is_err() {
-            // It only takes room, which may be what is lacking.
-            let _ = self.storage.remove(path);
-        }
-        result
-    }
-
-    fn write_next(&self, path: &Path, source: &Source, bytes: &[u8]) -> io::Result<Arc<dyn StoredFile>> {
-        let recycled = match source {
-            Source::Recycled(from) => self.storage.rename(from, path).is_ok(),
-            Source::New => false,
-        };
-        let file = if recycled {
-            self.storage.create(path)?
-        } else {
-            // The folder may have been removed while we ran.
-            self.storage.create_folder(&self.folder)?;
-            let file = self.storage.create(path)?;
-            let zeros = [0; 16 * PAGE];
-            for offset in (0..SEGMENT_SIZE).step_by(zeros.len()) {
-                file.write_at(&zeros, offset)?;
-            }
-            file.sync()?;
-            file
-        };
-        file.write_at(bytes, 0)?;
-        file.sync()?;
-        self.storage.sync_folder(&self.folder)?;
-        Ok(file)
-    }
 }
 
 impl Outbox {
@@ -277,9 +167,13 @@ impl Outbox {
         let mut running = Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false };
         if let (Some(file), Some(last)) = (&self.log.active, self.log.segments.back()) {
             let (number, first, used) = (last.number, last.first, last.used);
+            let path = last.path(&self.settings.dir);
             let file = Arc::clone(file);
             let mut bytes = Vec::new();
-            self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
+            if self.log.part_is_full(used) {
+                self.log.begin_part(&mut bytes, Salt::of(number), used);
+            }
+            self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
             let upto = self.put_records(&mut bytes, number, SEGMENT_SIZE - used);
             let room = bytes.len() as u64 + MAX_PADDING as u64 <= SEGMENT_SIZE - used;
             if room && (upto > self.on_disk || self.oldest_unflushed().is_none()) {
@@ -287,14 +181,19 @@ impl Outbox {
                 running.bytes = bytes.len() as u64;
                 running.segment = Some((number, first, used + running.bytes));
                 running.upto = upto;
-                return (running, Some(LogWrite { target: Target::Active(file), offset: used, bytes }));
+                return (running, Some(LogWrite { target: Target::Active(path, file), offset: used, bytes }));
             }
         }
+        self.log.abandon_part();
         let Some(source) = self.source_of_segment() else {
             if !std::mem::replace(&mut self.flushing.full, true) {
-                self.warn(Warning::LogFull { max_bytes: self.settings.max_bytes });
+                self.warn(match self.settings.full {
+                    Full::DropOldest => Warning::AllInFlight,
+                    Full::DropNewest => Warning::NewestGo,
+                });
             }
-            self.retry_later(now);
+            // An acknowledgement may make room at any time.
+            self.flushing.retry = Some((now.after(MIN_RETRY), MIN_RETRY));
             return (running, None);
         };
         self.flushing.full = false;
@@ -303,7 +202,8 @@ impl Outbox {
         self.log.next_number += 1;
         let mut bytes = Vec::new();
         FileHeader::put(&mut bytes, frame::SEGMENT, number, self.identity);
-        self.put_cursors(&mut bytes, Salt::of(number), self.on_disk);
+        self.log.begin_part(&mut bytes, Salt::of(number), 0);
+        self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
         running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
         frame::pad(&mut bytes, Salt::of(number));
         running.bytes = bytes.len() as u64;
@@ -317,7 +217,7 @@ impl Outbox {
     /// position up to which nothing is left to write.
     fn put_records(&mut self, bytes: &mut Vec<u8>, number: u64, room: u64) -> Seq {
         let salt = Salt::of(number);
-        let file = (Place::Segment, number);
+        let start = SEGMENT_SIZE - room;
         for frame in self.memory.frames_from(self.on_disk) {
             let seqs = frame.seqs();
             if seqs.end > self.committed {
@@ -327,12 +227,19 @@ impl Outbox {
                 continue;
             }
             let (run, descriptor) = (frame.head.run, frame.descriptor());
-            let missing = self.dictionary.missing(file, run, descriptor);
-            let after = bytes.len() + missing + frame.bytes.len() + MAX_PADDING;
+            let full = self.log.part_is_full(start + bytes.len() as u64);
+            let part = self.log.part() + u64::from(full);
+            let padding = if full { MAX_PADDING + frame::FRAME_HEADER } else { 0 };
+            let missing = self.dictionary.missing((Place::Part, part), run, descriptor);
+            let after = bytes.len() + padding + missing + frame.bytes.len() + MAX_PADDING;
             if after as u64 > room {
                 return seqs.start;
             }
-            self.dictionary.write_missing(bytes, file, run, descriptor);
+            if full {
+                frame::pad(bytes, salt);
+                self.log.begin_part(bytes, salt, start + bytes.len() as u64);
+            }
+            self.dictionary.write_missing(bytes, (Place::Part, part), salt, run, descriptor);
             frame::copy(bytes, salt, frame.bytes);
         }
         self.committed
@@ -340,13 +247,34 @@ impl Outbox {
 
     /// Where the next segment comes from; at the limit the oldest segment without a record in flight is dropped.
     fn source_of_segment(&mut self) -> Option<Source> {
-        let max_bytes = self.settings.max_bytes;
-        if let Some(source) = self.log.source(self.done(), max_bytes) {
+        if let Some(source) = self.log.reusable(self.done()) {
             return Some(source);
+        }
+        let limit = self.limit();
+        let short = limit < self.settings.max_bytes;
+        if self.log.may_grow(limit) {
+            self.flushing.short &= short;
+            return Some(Source::New);
+        }
+        if short != std::mem::replace(&mut self.flushing.short, short) && short {
+            let (limit, share) = (limit, self.settings.free_share);
+            self.warn(Warning::DiskShort { path: self.settings.dir.clone(), limit, share });
+        }
+        if self.settings.full == Full::DropNewest {
+            return None;
         }
         let index = self.log.segments.iter().position(|segment| !self.cursors.in_flight(segment.first..segment.end))?;
         self.drop_segment(index);
         self.log.recycle(index)
+    }
+
+    /// Bytes that the log may take: `max_bytes`, or its share of the disk if that is less.
+    fn limit(&self) -> u64 {
+        let Settings { max_bytes, free_share, dir, .. } = &self.settings;
+        // Where the file system cannot be asked, the write will tell.
+        let Ok(free) = self.storage.free(dir) else { return *max_bytes };
+        let ours = self.log.disk_bytes();
+        (free.saturating_add(ours) / 100).saturating_mul(u64::from(*free_share)).min(*max_bytes)
     }
 
     /// Gives up a segment's records for good, and counts them.
@@ -354,9 +282,11 @@ impl Outbox {
         let segment = self.log.segments[index].clone();
         let mut from = segment.first;
         while let Some(entry) = self.next_on_disk(index, from) {
+            self.count_drop(DropReason::DiskFull, &(from..entry.seq.max(from)), None, None);
             from = entry.seqs().end;
-            self.count_drop(DropReason::DiskFull, &entry.seqs(), entry.sensor());
+            self.count_drop(DropReason::DiskFull, &entry.seqs(), entry.sensor(), Some(entry.moment()));
         }
+        self.count_drop(DropReason::DiskFull, &(from..segment.end.max(from)), None, None);
         self.give_up(segment.first..segment.end);
     }
 
@@ -364,6 +294,14 @@ impl Outbox {
     pub(super) fn give_up(&mut self, seqs: Range<Seq>) {
         self.cursors.give_up(seqs);
         self.flushing.acks += 1;
+    }
+
+    /// That cursor does not wait for these positions any more.
+    pub(super) fn give_up_for(&mut self, cursor: CursorId, seqs: Range<Seq>) {
+        if let Some(cursor) = self.cursors.get_mut(cursor) {
+            cursor.ack(seqs);
+            self.flushing.acks += 1;
+        }
     }
 
     fn retry_later(&mut self, now: BootTime) {
@@ -382,6 +320,9 @@ impl Outbox {
                 self.log.active = None;
                 self.stats.write_errors += 1;
                 self.retry_later(now);
+                if error.kind() == io::ErrorKind::NotFound {
+                    self.log_vanished(now);
+                }
                 if !std::mem::replace(&mut self.flushing.failing, true) {
                     self.warn(Warning::DiskFailed { path: self.settings.dir.clone(), error });
                 }
@@ -411,10 +352,37 @@ impl Outbox {
         self.release();
     }
 
+    /// The active segment was removed: what it had and memory still has is to be written again, and so is the state.
+    fn log_vanished(&mut self, now: BootTime) {
+        let Some(from) = self.log.segments.back().map(|last| last.first) else { return };
+        // Memory has everything from its first record on.
+        let from = self.memory.first().unwrap_or(self.committed).max(from);
+        if from < self.on_disk {
+            self.on_disk = from;
+            self.log.cut(from);
+            self.marks.push_front((from, now));
+            // It left out what was on disk.
+            self.write_tail_anew(now);
+        }
+        self.flushing.vanished = true;
+        self.state.not_on_disk();
+        self.flushing.state_soon = true;
+    }
+
+    /// The folder is there again, perhaps another one: it is to be locked like the first.
+    fn lock_anew(&mut self) {
+        if let Ok(Some(lock)) = self.storage.lock(&self.settings.dir) {
+            self._lock = lock;
+        }
+    }
+
     fn log_written(&mut self, running: &Running, file: Arc<dyn StoredFile>) {
         self.flushing.retry = None;
         if std::mem::take(&mut self.flushing.failing) {
             self.warn(Warning::DiskWorks);
+        }
+        if std::mem::take(&mut self.flushing.vanished) {
+            self.lock_anew();
         }
         self.flushing.acks_written = running.acks;
         self.stats.flushes += 1;
@@ -428,8 +396,9 @@ impl Outbox {
                 last.end = last.end.max(end);
             }
             _ => {
-                let damaged = false;
-                self.log.segments.push_back(segment::Segment { number, first, end, used, damaged, failed_reads: 0 });
+                let (current, damaged) = (true, false);
+                let fresh = Segment { number, first, end, used, current, damaged, failed_reads: 0 };
+                self.log.segments.push_back(fresh);
             }
         }
         self.log.active = Some(file);

@@ -23,15 +23,29 @@ pub(super) fn tails(storage: &dyn Storage, folder: &Path) -> Vec<u64> {
     numbers
 }
 
-/// Hands all frames of a tail to `visit`; `true`: something that is no frame follows.
-pub(super) fn walk_tail(storage: &dyn Storage, path: &Path, number: u64, mut visit: impl FnMut(Kind, &[u8])) -> bool {
-    let Ok(file) = storage.open(path) else { return true };
+/// How a tail ends, and what is wrong in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Walked {
+    /// It ends in the middle of a write.
+    pub(super) torn: bool,
+    /// Frames that are not as they were written, before good ones.
+    pub(super) damage: u64,
+}
+
+/// Hands all frames of a tail to `visit`.
+pub(super) fn walk_tail(storage: &dyn Storage, path: &Path, number: u64, mut visit: impl FnMut(Kind, &[u8])) -> Walked {
+    let mut walked = Walked::default();
+    let Ok(file) = storage.open(path) else { return walked };
     let mut scanner = Scanner::new(Arc::clone(&file), Salt::of(number), FILE_HEADER as u64, u64::MAX / 2);
-    // In a tail nothing is good behind what is not.
-    while let Ok(Step::Frame(kind, payload)) = scanner.step_unbroken() {
-        visit(kind, payload);
+    loop {
+        match scanner.step_in_chain() {
+            Ok(Step::Frame(kind, payload)) => visit(kind, payload),
+            Ok(Step::Damage { .. }) => walked.damage += 1,
+            Ok(Step::End) | Err(_) => break,
+        }
     }
-    !matches!(file.read_at(&mut [0], scanner.offset()), Ok(0))
+    walked.torn = !matches!(file.read_at(&mut [0], scanner.offset()), Ok(0));
+    walked
 }
 
 /// What a tail says about itself.
@@ -160,6 +174,7 @@ impl Files {
                     while let Some(last) = log.segments.pop_back_if(|last| last.first > segment.first) {
                         log.superseded.push(Segment { end: segment.first, ..last });
                     }
+                    segment.current = header.is_some_and(|header| header.version == VERSION);
                     if header.is_none() {
                         segment.damaged = true;
                         self.damage += 1;
@@ -181,7 +196,8 @@ impl Files {
     /// Finds out where a segment begins; `None`: it has no frame, because it was never written since it was made.
     fn inspect(&mut self, number: u64) -> io::Result<Option<Segment>> {
         let file = self.storage.open(&self.dir.join(segment::name(number)))?;
-        let mut segment = Segment { number, first: 0, end: 0, used: SEGMENT_SIZE, damaged: false, failed_reads: 0 };
+        let mut segment =
+            Segment { number, first: 0, end: 0, used: SEGMENT_SIZE, current: false, damaged: false, failed_reads: 0 };
         let mut scanner = Scanner::new(file, Salt::of(number), FILE_HEADER as u64, SEGMENT_SIZE);
         loop {
             match scanner.step()? {
@@ -198,7 +214,7 @@ impl Files {
                     }
                 }
                 Step::Frame(..) => {}
-                Step::Damage => segment.damaged = true,
+                Step::Damage { .. } => segment.damaged = true,
                 Step::End => return Ok(None),
             }
         }
@@ -252,9 +268,14 @@ impl Files {
                 match scanner.step() {
                     Ok(Step::Frame(Kind::Cursors, payload)) => {
                         if let Ok(stored) = postcard::from_bytes::<StoredCursors>(payload) {
-                            cursors.merge(&stored);
+                            cursors.merge(&stored, false);
                             end = end.max(stored.first);
                             found = true;
+                        }
+                    }
+                    Ok(Step::Frame(Kind::SoftCursors, payload)) => {
+                        if let Ok(stored) = postcard::from_bytes::<StoredCursors>(payload) {
+                            cursors.merge(&stored, true);
                         }
                     }
                     Ok(Step::Frame(Kind::Reading | Kind::Raw, payload)) => {
@@ -263,7 +284,7 @@ impl Files {
                         }
                     }
                     Ok(Step::Frame(..)) => {}
-                    Ok(Step::Damage) => {
+                    Ok(Step::Damage { .. }) => {
                         self.damage += 1;
                         segment.damaged = true;
                     }
@@ -276,7 +297,11 @@ impl Files {
                 segment.end = end;
                 segment.used = scanner.offset();
                 // The last flush may be torn in the middle of a page: to write there again could tear what is good.
-                if synced && segment.used.is_multiple_of(PAGE as u64) && !segment.damaged && segment.used < SEGMENT_SIZE
+                if synced
+                    && segment.used.is_multiple_of(PAGE as u64)
+                    && segment.current
+                    && !segment.damaged
+                    && segment.used < SEGMENT_SIZE
                 {
                     active = self.storage.create(&segment.path(&self.dir)).ok();
                 }
@@ -286,21 +311,20 @@ impl Files {
             }
         }
         log.active = active;
-        // What was freed is not needed by anybody, even if a cursor was not written since.
-        if let Some(first) = log.segments.front() {
-            cursors.forgo(first.first);
-        }
     }
 
     /// Reads the tail but for its records.
     pub(super) fn tail(&mut self, path: &Path, number: u64, cursors: &mut Cursors, stored: &mut Stored) -> FoundTail {
         let mut found = FoundTail::default();
-        found.torn = walk_tail(&*self.storage, path, number, |kind, payload| {
+        let walked = walk_tail(&*self.storage, path, number, |kind, payload| {
             let good = match kind {
                 Kind::Reading | Kind::Raw => {
                     record::head(payload).map(|(_, seqs, _)| found.end = found.end.max(seqs.end))
                 }
-                Kind::Cursors => postcard::from_bytes::<StoredCursors>(payload).ok().map(|it| cursors.merge(&it)),
+                Kind::Cursors | Kind::SoftCursors => {
+                    let stored = postcard::from_bytes::<StoredCursors>(payload).ok();
+                    stored.map(|it| cursors.merge(&it, kind == Kind::SoftCursors))
+                }
                 Kind::Acks => postcard::from_bytes::<StoredAcks>(payload).ok().map(|it| cursors.merge_acks(&it)),
                 Kind::State => postcard::from_bytes::<Stored>(payload).ok().map(|it| {
                     found.end = found.end.max(it.next);
@@ -308,10 +332,12 @@ impl Files {
                 }),
                 Kind::Change => postcard::from_bytes::<Change>(payload).ok().map(|it| stored.apply(it)),
                 Kind::Flushed => postcard::from_bytes(payload).ok().map(|it| found.flushed = it),
-                Kind::Padding | Kind::Descriptor | Kind::Run => Some(()),
+                Kind::Padding | Kind::Descriptor | Kind::Run | Kind::Part => Some(()),
             };
             self.damage += u64::from(good.is_none());
         });
+        found.torn = walked.torn;
+        self.damage += walked.damage;
         found
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::storage::StoredFile;
 
 /// Version of the formats of segments, tail and state. A newer one is refused untouched.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Flushes begin and end on multiples of this: the block size of ext4 and the page of every SD card in use.
 pub(super) const PAGE: usize = 4096;
@@ -45,6 +45,10 @@ pub(super) enum Kind {
     Change = 8,
     /// Up to which position records are on disk.
     Flushed = 9,
+    /// All cursors for whose sake nothing is written.
+    SoftCursors = 10,
+    /// What follows refers to nothing before it.
+    Part = 11,
 }
 
 impl Kind {
@@ -60,6 +64,8 @@ impl Kind {
             Self::State,
             Self::Change,
             Self::Flushed,
+            Self::SoftCursors,
+            Self::Part,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -208,14 +214,14 @@ const WINDOW: usize = 32 * 1024;
 pub(super) enum Step<'a> {
     /// A frame.
     Frame(Kind, &'a [u8]),
-    /// Bytes that are no frame, before further frames.
-    Damage,
+    /// Bytes that are no frame, before further frames; `part`: one may be among them that begins a part.
+    Damage { part: bool },
     /// Nothing follows.
     End,
 }
 
-/// Walks through the frames of a file. Where the chain breaks it goes on at the next page that begins with a frame
-/// of the same file; where there is none it ends.
+/// Walks through the frames of a file. Where one is damaged it goes on with the next, if that is where its length says;
+/// else at the next page that begins with a frame of the same file; where there is none it ends.
 #[derive(Debug)]
 pub(super) struct Scanner {
     file: Arc<dyn StoredFile>,
@@ -252,27 +258,49 @@ impl Scanner {
     /// The next step.
     pub(super) fn step(&mut self) -> std::io::Result<Step<'_>> {
         let here = self.offset;
+        let page = PAGE as u64;
         if let Some((kind, payload)) = self.frame_at(here)? {
             self.offset = self.window_at + payload.end as u64;
             return Ok(Step::Frame(kind, &self.window[payload]));
         }
-        let page = PAGE as u64;
+        if let Some(next) = self.behind(here)? {
+            self.offset = next;
+            return Ok(Step::Damage { part: here.is_multiple_of(page) });
+        }
         let mut candidate = (here / page + 1) * page;
         while candidate < self.limit {
             if self.frame_at(candidate)?.is_some() {
                 self.offset = candidate;
-                return Ok(Step::Damage);
+                return Ok(Step::Damage { part: true });
             }
             candidate += page;
         }
         Ok(Step::End)
     }
 
-    /// As [`step`](Self::step), but never goes on behind damage.
-    pub(super) fn step_unbroken(&mut self) -> std::io::Result<Step<'_>> {
-        let Some((kind, payload)) = self.frame_at(self.offset)? else { return Ok(Step::End) };
-        self.offset = self.window_at + payload.end as u64;
-        Ok(Step::Frame(kind, &self.window[payload]))
+    /// As [`step`](Self::step), but does not look for pages: in a file that does not begin its writes on them.
+    pub(super) fn step_in_chain(&mut self) -> std::io::Result<Step<'_>> {
+        if let Some((kind, payload)) = self.frame_at(self.offset)? {
+            self.offset = self.window_at + payload.end as u64;
+            return Ok(Step::Frame(kind, &self.window[payload]));
+        }
+        let Some(next) = self.behind(self.offset)? else { return Ok(Step::End) };
+        self.offset = next;
+        Ok(Step::Damage { part: false })
+    }
+
+    /// Where the next frame begins, if the damaged one at `offset` has its length still, and a good one behind it.
+    fn behind(&mut self, offset: u64) -> std::io::Result<Option<u64>> {
+        let mut length = [0; 4];
+        if offset + FRAME_HEADER as u64 > self.limit || self.file.read_at(&mut length, offset)? < length.len() {
+            return Ok(None);
+        }
+        let length = u64::from(u32::from_le_bytes(length));
+        if !(1..=(MAX_FRAME - 8) as u64).contains(&length) {
+            return Ok(None);
+        }
+        let next = offset + 8 + length;
+        Ok(self.frame_at(next)?.map(|_| next))
     }
 
     /// The kind of the frame at `offset`, if there is one, and the place of its payload in the window.

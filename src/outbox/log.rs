@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Seq;
+use super::frame::{self, Kind, Salt};
 use super::segment::{self, MAX_SET_ASIDE, Reader, SEGMENT_SIZE, SET_ASIDE, Segment};
 use super::storage::{Storage, StoredFile};
 
@@ -20,6 +21,10 @@ const READERS: usize = 4;
 
 /// Reads of a segment that may fail before its records count as lost. Until then they are tried again.
 const MAX_FAILED_READS: u32 = 3;
+
+/// A segment is written in parts of about this many bytes. Each has all descriptors and runs that its records refer to,
+/// so that damage to one of them costs no more than the rest of its part.
+pub(super) const PART: u64 = 64 * 1024;
 
 /// The log.
 #[derive(Debug)]
@@ -37,6 +42,10 @@ pub(super) struct Log {
     /// Files in the folder for damaged ones.
     pub(super) set_aside: usize,
     readers: Vec<Reader>,
+    /// Numbers the parts that this process wrote.
+    part: u64,
+    /// Where the present one begins in the active segment; `None`: none was begun there.
+    part_from: Option<u64>,
 }
 
 /// How to come to a new segment.
@@ -78,7 +87,31 @@ impl Log {
             spare: Vec::new(),
             set_aside: 0,
             readers: Vec::new(),
+            part: 0,
+            part_from: None,
         }
+    }
+
+    /// The number of the present part.
+    pub(super) fn part(&self) -> u64 {
+        self.part
+    }
+
+    /// Should what is written at `offset` of the active segment begin a part?
+    pub(super) fn part_is_full(&self, offset: u64) -> bool {
+        self.part_from.is_none_or(|from| offset >= from + PART)
+    }
+
+    /// Begins a part at `offset`, the beginning of a page.
+    pub(super) fn begin_part(&mut self, buffer: &mut Vec<u8>, salt: Salt, offset: u64) {
+        self.part += 1;
+        self.part_from = Some(offset);
+        frame::put(buffer, salt, Kind::Part, |_| ());
+    }
+
+    /// What was begun is not written.
+    pub(super) fn abandon_part(&mut self) {
+        self.part_from = None;
     }
 
     /// Bytes of all segments.
@@ -132,20 +165,21 @@ impl Log {
         self.folder.join(SET_ASIDE)
     }
 
-    /// Where the next segment comes from, if that needs no record to be dropped; `done`: every position below it is
-    /// acknowledged.
-    pub(super) fn source(&mut self, done: Seq, max_bytes: u64) -> Option<Source> {
+    /// A file that can be used again for the next segment; `done`: every position below it is acknowledged.
+    pub(super) fn reusable(&mut self, done: Seq) -> Option<Source> {
         if let Some(front) = self.segments.front()
             && front.end <= done
             && !front.damaged
         {
             return self.recycle(0);
         }
-        if let Some(number) = self.spare.pop() {
-            return Some(Source::Recycled(self.folder.join(segment::spare_name(number))));
-        }
-        let limit = (max_bytes / SEGMENT_SIZE).max(MIN_SEGMENTS);
-        ((self.segments.len() as u64) < limit).then_some(Source::New)
+        let number = self.spare.pop()?;
+        Some(Source::Recycled(self.folder.join(segment::spare_name(number))))
+    }
+
+    /// May there be another segment, if all of them may take that many bytes?
+    pub(super) fn may_grow(&self, max_bytes: u64) -> bool {
+        (self.segments.len() as u64) < (max_bytes / SEGMENT_SIZE).max(MIN_SEGMENTS)
     }
 
     /// Gives up a segment for the next one.

@@ -118,6 +118,11 @@ impl Memory {
         self.chunks.front().map(|chunk| chunk.first)
     }
 
+    /// First and end position of the oldest chunk.
+    pub(super) fn front(&self) -> Option<(Seq, Seq)> {
+        self.chunks.front().map(|chunk| (chunk.first, chunk.end))
+    }
+
     /// All chunks, the oldest first.
     pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
         self.chunks.iter()

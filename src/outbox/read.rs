@@ -1,7 +1,5 @@
 //! Reading: from memory, else from the segments.
 
-use std::ops::Range;
-
 use super::frame::Kind;
 use super::log::ReadFailure;
 use super::segment::Next;
@@ -32,7 +30,7 @@ impl Outbox {
             } else {
                 let next = self.log.segments.iter().map(|segment| segment.first).find(|first| *first > from);
                 let next = next.into_iter().chain(self.memory.first()).min().unwrap_or(self.committed);
-                self.skip(cursor, from..next.min(self.committed));
+                self.lose(from..next.min(self.committed));
                 next
             };
         }
@@ -72,7 +70,7 @@ impl Outbox {
             cursor.hint = hint;
         }
         for gap in gaps {
-            self.skip(id, gap);
+            self.lose(gap);
         }
         next
     }
@@ -94,12 +92,12 @@ impl Outbox {
                 return Some(from);
             }
             let Some(entry) = self.try_next_on_disk(index, from)? else {
-                self.skip(cursor, from..end);
+                self.lose(from..end);
                 return Some(end);
             };
             let seqs = entry.seqs();
             if from < seqs.start {
-                self.skip(cursor, from..seqs.start);
+                self.lose(from..seqs.start);
             }
             if self.cursors.get(cursor)?.acked.next_missing(seqs.start) < seqs.end {
                 out.push(entry);
@@ -147,16 +145,5 @@ impl Outbox {
             let folder = self.log.damaged_folder();
             self.warn(Warning::Damaged { path, folder });
         }
-    }
-
-    /// Nobody can read the record of these positions: a cursor that waited for them would wait for ever.
-    fn skip(&mut self, cursor: CursorId, seqs: Range<Seq>) {
-        let Some(cursor) = self.cursors.get_mut(cursor) else { return };
-        if seqs.is_empty() {
-            return;
-        }
-        self.stats.lost += cursor.acked.missing_below(seqs.end) - cursor.acked.missing_below(seqs.start);
-        cursor.ack(seqs);
-        self.flushing.acks += 1;
     }
 }

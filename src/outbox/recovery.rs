@@ -12,7 +12,7 @@ use super::frame::Kind;
 use super::memory::Memory;
 use super::storage::Storage;
 use super::tail::{self, Tail};
-use super::{OpenError, Outbox, Recovery, Settings, Stats, Warning, record, stats};
+use super::{OpenError, Outbox, Recovery, Settings, Stats, Warning, drops, record};
 use crate::clock::{BootId, BootTime};
 use crate::state::{State, Stored};
 
@@ -37,6 +37,7 @@ pub(super) fn open(
     let names = storage.list(&dir).map_err(cannot("list the folder", &dir))?;
     let tail_folder = tail::folder(&settings.tail_dir, &storage.absolute(&dir));
     let tails = tails(&*storage, &tail_folder);
+    let outdated = tail::is_outdated(&*storage, &tail_folder);
 
     // Nothing is changed before every file is known to be of a version that we understand.
     let mut files = Files { storage, dir, identity: None, recovery: Recovery::default(), damage: 0 };
@@ -105,15 +106,19 @@ pub(super) fn open(
         scratch: Vec::new(),
         // The first attempt to write the tail is yet to come: until it fails it counts as working.
         stats: Stats { damage, tail_works: true, ..Stats::default() },
-        drops: stats::Drops::default(),
+        drops: drops::Drops::default(),
         warnings: Vec::new(),
         _lock: lock,
     };
-    recovery.tail_found = found.as_ref().is_some_and(|found| found.end >= log_end);
+    recovery.tail_found = !outdated && found.as_ref().is_some_and(|found| found.end >= log_end);
     recovery.tail_torn = found.is_some_and(|found| found.torn);
     if let Some((path, number)) = tail_path.filter(|_| tail_holds_more) {
         recovery.from_tail = outbox.take_back(&path, number);
     }
+    // The cursors are written before what they have acknowledged is freed, so what they still need and is neither in
+    // the log nor in the tail was deleted by somebody else.
+    let oldest = outbox.log.segments.front().map(|first| first.first).into_iter().chain(outbox.memory.first()).min();
+    outbox.lose(0..oldest.unwrap_or(outbox.committed));
     recovery.waiting = outbox.cursors.waiting(outbox.committed);
     recovery.run_counted = outbox.make_run_durable();
     outbox.dictionary.add_run(outbox.run, boot);

@@ -45,6 +45,8 @@ pub(super) struct Segment {
     pub(super) end: Seq,
     /// Bytes of it that may hold frames.
     pub(super) used: u64,
+    /// Is it of the present format?
+    pub(super) current: bool,
     /// Was damage found in it?
     pub(super) damaged: bool,
     /// Reads of it that failed.
@@ -95,7 +97,13 @@ impl Reader {
         loop {
             let (kind, payload) = match self.scanner.step()? {
                 Step::Frame(kind, payload) => (kind, payload),
-                Step::Damage => return Ok(Next::Damage),
+                Step::Damage { part } => {
+                    // What a part begins with is missed: numbers may mean something else in it.
+                    if part {
+                        self.dictionary.clear();
+                    }
+                    return Ok(Next::Damage);
+                }
                 Step::End => return Ok(Next::End),
             };
             if !matches!(kind, Kind::Reading | Kind::Raw) {
@@ -112,15 +120,18 @@ impl Reader {
             if seqs.start < self.position {
                 continue;
             }
-            self.position = seqs.end;
             if seqs.end <= from {
+                self.position = seqs.end;
                 continue;
             }
             let entry = match kind {
                 Kind::Reading => record::reading(&head, rest, &self.dictionary),
                 _ => record::raw(&head, rest, &self.dictionary),
             };
-            return Ok(entry.map_or(Next::Damage, Next::Entry));
+            // One that cannot be made out is not passed: whoever asks for it again is to come by here.
+            let Some(entry) = entry else { return Ok(Next::Damage) };
+            self.position = seqs.end;
+            return Ok(Next::Entry(entry));
         }
     }
 }

@@ -47,8 +47,12 @@ struct World {
     /// Changes of names since the last sync of a folder, in order: as in a journal, later ones never survive earlier
     /// ones.
     unsynced: Vec<NameChange>,
-    locked: BTreeSet<PathBuf>,
+    /// Locked folders, each with the number of its lock.
+    locked: BTreeMap<PathBuf, u64>,
+    locks: u64,
     fault: Option<Fault>,
+    /// Bytes taken by others, where the disk has an end.
+    others: Option<(u64, u64)>,
     written: u64,
     syncs: u64,
 }
@@ -69,13 +73,16 @@ struct OpenFile {
 }
 
 #[derive(Debug)]
-struct Held(Simulated, PathBuf);
+struct Held(Simulated, PathBuf, u64);
 
 impl Lock for Held {}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.world().locked.remove(&self.1);
+        let world = &mut *self.0.world();
+        if world.locked.get(&self.1) == Some(&self.2) {
+            world.locked.remove(&self.1);
+        }
     }
 }
 
@@ -110,6 +117,11 @@ impl Simulated {
         self.world().fault = fault;
     }
 
+    /// Gives the disk an end: its size, and what others take of it.
+    pub(super) fn limit(&self, size: u64, others: u64) {
+        self.world().others = Some((size, others));
+    }
+
     /// Bytes written below the disk's folders so far, and syncs.
     pub(crate) fn written(&self) -> (u64, u64) {
         let world = self.world();
@@ -140,6 +152,14 @@ impl Simulated {
         let mut world = self.world();
         world.names.remove(path);
         world.durable_names.remove(path);
+    }
+
+    /// Removes a folder behind everybody's back, durably. Whoever has a lock on it keeps that, and it is good for nothing.
+    pub(super) fn delete_folder(&self, folder: &Path) {
+        let world = &mut *self.world();
+        world.names.retain(|path, _| !path.starts_with(folder));
+        world.durable_names.retain(|path, _| !path.starts_with(folder));
+        world.locked.retain(|path, _| !path.starts_with(folder));
     }
 
     /// The power goes. Of what was not synced, `lottery` says for each sector and name in turn whether it survives.
@@ -205,6 +225,10 @@ fn copy_sector(from: &[u8], to: &mut Vec<u8>, sector: usize) {
 }
 
 impl StoredFile for OpenFile {
+    fn is_at(&self, path: &Path) -> bool {
+        self.disk.find(path).is_ok_and(|inode| Arc::ptr_eq(&inode, &self.inode))
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let inode = lock(&self.inode);
         let offset = usize::try_from(offset).expect("a small file").min(inode.now.len());
@@ -247,6 +271,14 @@ impl StoredFile for OpenFile {
 }
 
 impl Storage for Simulated {
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        let world = self.world();
+        let Some((size, others)) = world.others else { return Ok(u64::MAX / 2) };
+        let files = world.names.iter().filter(|(path, _)| !path.starts_with(&self.tmpfs));
+        let ours: u64 = files.map(|(_, inode)| lock(inode).now.len() as u64).sum();
+        Ok(size.saturating_sub(others + ours))
+    }
+
     fn absolute(&self, folder: &Path) -> PathBuf {
         folder.to_owned()
     }
@@ -256,8 +288,13 @@ impl Storage for Simulated {
     }
 
     fn lock(&self, folder: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        let fresh = self.world().locked.insert(folder.to_owned());
-        Ok(fresh.then(|| Box::new(Held(self.clone(), folder.to_owned())) as Box<dyn Lock>))
+        let world = &mut *self.world();
+        if world.locked.contains_key(folder) {
+            return Ok(None);
+        }
+        world.locks += 1;
+        world.locked.insert(folder.to_owned(), world.locks);
+        Ok(Some(Box::new(Held(self.clone(), folder.to_owned(), world.locks))))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

@@ -1,11 +1,7 @@
-//! What the outbox tells about itself: counts, drops, warnings, and what it found when it was opened.
+//! What the outbox tells about itself: counts, warnings, and what it found when it was opened.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
-
-use super::Seq;
 
 /// Counts since the outbox was opened, and how full it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,9 +10,9 @@ pub struct Stats {
     pub taken: u64,
     /// Positions that were acknowledged, summed over the cursors.
     pub acknowledged: u64,
-    /// Positions that were dropped on purpose.
+    /// Positions that were dropped on purpose, or lost.
     pub dropped: u64,
-    /// Positions whose records could not be read back because of damage, summed over the cursors.
+    /// Positions whose records could not be read back because of damage.
     pub lost: u64,
     /// Acknowledgements for which there was no room: these messages may be sent again after a restart.
     pub forgotten: u64,
@@ -44,72 +40,6 @@ pub struct Stats {
     pub tail_works: bool,
     /// Does the disk take writes? If not, records wait in memory.
     pub disk_works: bool,
-}
-
-/// Why records were dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DropReason {
-    /// The log had reached its limit: the oldest went.
-    DiskFull,
-    /// Memory had reached its limit, because the disk does not take writes fast enough or at all: the oldest went.
-    MemoryFull,
-    /// Memory had reached its limit and everything in it was in flight: the newest went.
-    AllInFlight,
-    /// The record, or the description of its sensor, is larger than the outbox takes.
-    TooLarge,
-    /// Records wait that refer to too many different descriptions of sensors.
-    TooManyDescriptors,
-}
-
-impl DropReason {
-    /// The reason as published.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::DiskFull => "disk-full",
-            Self::MemoryFull => "memory-full",
-            Self::AllInFlight => "all-in-flight",
-            Self::TooLarge => "too-large",
-            Self::TooManyDescriptors => "too-many-descriptors",
-        }
-    }
-}
-
-/// Records of a sensor that were dropped for one reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dropped {
-    /// Why.
-    pub reason: DropReason,
-    /// Whose; `None`: raw messages of LAN clients, or sensors beyond those that are counted apart.
-    pub sensor: Option<Box<str>>,
-    /// How many positions.
-    pub count: u64,
-    /// From the first to the last of them; others lie between. Empty for records that never got a position.
-    pub span: Range<Seq>,
-}
-
-/// Sensors and reasons that are counted apart between two calls of `take_drops`.
-const MAX_DROP_KINDS: usize = 256;
-
-/// Drops that were not yet reported.
-#[derive(Debug, Default)]
-pub(super) struct Drops(BTreeMap<(DropReason, Option<Box<str>>), Dropped>);
-
-impl Drops {
-    pub(super) fn add(&mut self, reason: DropReason, sensor: Option<&str>, count: u64, span: Range<Seq>) {
-        let mut key = (reason, sensor.map(Box::from));
-        if self.0.len() >= MAX_DROP_KINDS && !self.0.contains_key(&key) {
-            key.1 = None;
-        }
-        let fresh = Dropped { reason, sensor: key.1.clone(), count: 0, span: span.clone() };
-        let dropped = self.0.entry(key).or_insert(fresh);
-        dropped.count += count;
-        dropped.span = dropped.span.start.min(span.start)..dropped.span.end.max(span.end);
-    }
-
-    pub(super) fn take(&mut self) -> Vec<Dropped> {
-        std::mem::take(&mut self.0).into_values().collect()
-    }
 }
 
 /// Something that an operator should know. It is given when it begins and when it ends, not in between.
@@ -154,10 +84,26 @@ pub enum Warning {
         error: io::Error,
     },
     /// The log is at its limit and everything in it is in flight.
-    #[error("the outbox is at its limit of {max_bytes} bytes and all of it is in flight: readings wait in memory")]
-    LogFull {
-        /// `max_bytes`
-        max_bytes: u64,
+    #[error("the outbox is at its limit and all of it is in flight: readings wait in memory")]
+    AllInFlight,
+    /// The log is at its limit, and `full` is `drop-newest`.
+    #[error(
+        "the outbox is at its limit, and `full` is \"drop-newest\": readings wait in memory, and when that is full too \
+         they are dropped until what waits has been sent"
+    )]
+    NewestGo,
+    /// The disk is filled by others.
+    #[error(
+        "the disk of {path} fills up: the outbox may take {limit} bytes ({share} % of what it has and what is free), and \
+         drops readings beyond that; free space on that disk"
+    )]
+    DiskShort {
+        /// The outbox's folder.
+        path: PathBuf,
+        /// Bytes that it may take now.
+        limit: u64,
+        /// `free_share`
+        share: u8,
     },
     /// A segment cannot be read, or not all of it.
     #[error("{path} is damaged: what can be read of it is used, and the file will be kept in {folder}")]
@@ -190,7 +136,7 @@ pub struct Recovery {
     pub waiting: u64,
     /// Records that only the tail had.
     pub from_tail: u64,
-    /// Was there a tail, not older than the log? Then the state is what it was at the last commit.
+    /// Was there a tail, not older than the log, to which no write had failed? Then the state is what it was at the last commit.
     pub tail_found: bool,
     /// Segments on disk.
     pub segments: usize,

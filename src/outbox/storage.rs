@@ -4,11 +4,11 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, StatVfsMountFlags};
 
 /// An open file, written and read at given offsets.
 pub(super) trait StoredFile: fmt::Debug + Send + Sync {
@@ -18,6 +18,8 @@ pub(super) trait StoredFile: fmt::Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// fdatasync(2). After an error nothing is known about what was written since the last success.
     fn sync(&self) -> io::Result<()>;
+    /// Is it still the file of that name?
+    fn is_at(&self, path: &Path) -> bool;
 }
 
 /// Holds a folder's lock while it lives.
@@ -43,6 +45,8 @@ pub(super) trait Storage: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// Bytes that are free on the folder's file system for those who are not root.
+    fn free(&self, folder: &Path) -> io::Result<u64>;
 }
 
 /// The machine's own file system.
@@ -68,7 +72,22 @@ impl StoredFile for fs::File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        // Under a file that is open, an emergency remount leaves ext4 answering a sync with success and writing nothing.
+        if rustix::fs::fstatvfs(self)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Err(rustix::io::Errno::ROFS.into());
+        }
+        // What has no name any more can be written and synced, and is gone with the process.
+        if rustix::fs::fstat(self)?.st_nlink == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
+        }
+        Ok(())
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let (ours, named) = (self.metadata().map(identity), fs::metadata(path).map(identity));
+        matches!((ours, named), (Ok(ours), Ok(named)) if ours == named)
     }
 }
 
@@ -125,6 +144,11 @@ impl Storage for Disk {
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         fs::File::open(folder)?.sync_all()
+    }
+
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        let file_system = rustix::fs::statvfs(folder)?;
+        Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
     }
 }
 

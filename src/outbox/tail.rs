@@ -16,8 +16,19 @@ const SLACK: u64 = 1024 * 1024;
 /// Between two attempts to write a tail that could not be written.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// Between two looks whether the file is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Bytes that are written at once when the tail is written anew.
 const PIECE: usize = 64 * 1024;
+
+/// An empty file of this name in the tail's folder: writes to the tail have failed since its last frame.
+const OUTDATED: &str = "outdated";
+
+/// Did writes to the tail in this folder fail at its end, so that its state is not the latest?
+pub(super) fn is_outdated(storage: &dyn Storage, folder: &Path) -> bool {
+    storage.list(folder).unwrap_or_default().iter().any(|name| name == OUTDATED)
+}
 
 /// Name of a tail.
 pub(super) fn name(number: u64) -> String {
@@ -48,6 +59,8 @@ pub(super) struct Tail {
     number: u64,
     /// `None`: it cannot be written.
     file: Option<Arc<dyn StoredFile>>,
+    /// When it was last looked whether it is still there.
+    looked: BootTime,
     length: u64,
     /// How long it was when it was written anew.
     length_anew: u64,
@@ -60,7 +73,18 @@ impl Tail {
     /// A tail that is not yet written; `number` is larger than that of any tail found.
     pub(super) fn new(storage: Arc<dyn Storage>, folder: PathBuf, outbox: u64, number: u64) -> Self {
         let buffer = Vec::new();
-        Self { storage, folder, outbox, number, file: None, length: 0, length_anew: 0, retry_at: BootTime(0), buffer }
+        Self {
+            storage,
+            folder,
+            outbox,
+            number,
+            file: None,
+            looked: BootTime(0),
+            length: 0,
+            length_anew: 0,
+            retry_at: BootTime(0),
+            buffer,
+        }
     }
 
     /// Does it take writes?
@@ -88,6 +112,16 @@ impl Tail {
         Salt::of(self.number)
     }
 
+    /// Was it removed? It is looked now and then: writes to it work all the same, and are lost with the process.
+    pub(super) fn vanished(&mut self, now: BootTime) -> bool {
+        let Some(file) = &self.file else { return false };
+        if now.since(self.looked) < LOOK_EVERY {
+            return false;
+        }
+        self.looked = now;
+        !file.is_at(&self.folder.join(name(self.number)))
+    }
+
     /// Should it be written anew now, because it has grown or because that failed a while ago?
     pub(super) fn wants_writing_anew(&self, now: BootTime) -> bool {
         if self.works() { self.length > 2 * self.length_anew + SLACK } else { now >= self.retry_at }
@@ -113,6 +147,12 @@ impl Tail {
     fn fail(&mut self, now: BootTime) {
         self.file = None;
         self.retry_at = now.after(RETRY);
+        // What the tail says of packet ids is not the latest from now on. Whoever finds it after a crash must not go on
+        // with them: a broker would take a new message for one that it knows. Its records are still good, so it is
+        // deleted only where it cannot be marked.
+        if self.storage.create(&self.folder.join(OUTDATED)).is_err() {
+            self.remove_others();
+        }
     }
 
     /// Begins a new file, in which `fill` puts everything that is needed, and takes it in use.
@@ -154,7 +194,7 @@ impl Tail {
     fn remove_others(&self) {
         let used = self.file.is_some().then(|| name(self.number));
         for other in self.storage.list(&self.folder).unwrap_or_default() {
-            if other.starts_with("tail-") && Some(&other) != used.as_ref() {
+            if (other.starts_with("tail-") || other == OUTDATED) && Some(&other) != used.as_ref() {
                 // A former tail that stays does no harm: the one with the largest number counts.
                 let _ = self.storage.remove(&self.folder.join(other));
             }

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::frame::{Kind, Salt};
 use super::segment::SEGMENT_SIZE;
 use super::simulated::{Fault, Simulated};
 use super::*;
 use crate::reading::{Kind as ValueKind, Quantity};
 
-const DISK: &str = "/disk/outbox";
-const TMPFS: &str = "/run/vigie";
-const SECOND: Duration = Duration::from_secs(1);
-const BOOT: BootId = BootId([7; 16]);
+pub(super) const DISK: &str = "/disk/outbox";
+pub(super) const TMPFS: &str = "/run/vigie";
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const BOOT: BootId = BootId([7; 16]);
 
 pub(super) fn descriptor(sensor: &str) -> Arc<Descriptor> {
     let quantity = |name: &str| Quantity { name: name.into(), unit: None, kind: ValueKind::Number, topic: None };
@@ -35,6 +36,8 @@ pub(super) fn settings() -> Settings {
         tail_dir: TMPFS.into(),
         flush: SECOND,
         max_bytes: 64 * SEGMENT_SIZE,
+        free_share: 50,
+        full: Full::DropOldest,
         memory_bytes: 1024 * 1024,
         persist: 300 * SECOND,
     }
@@ -57,15 +60,15 @@ fn number_of(entry: &Entry) -> u32 {
     }
 }
 
-struct Rig {
-    disk: Simulated,
-    settings: Settings,
-    sensor: Arc<Descriptor>,
-    now: BootTime,
+pub(super) struct Rig {
+    pub(super) disk: Simulated,
+    pub(super) settings: Settings,
+    pub(super) sensor: Arc<Descriptor>,
+    pub(super) now: BootTime,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             disk: Simulated::new(Path::new("/run")),
             settings: settings(),
@@ -74,26 +77,26 @@ impl Rig {
         }
     }
 
-    fn try_open(&self) -> Result<(Outbox, Recovery), OpenError> {
+    pub(super) fn try_open(&self) -> Result<(Outbox, Recovery), OpenError> {
         recovery::open(Arc::new(self.disk.clone()), self.settings.clone(), BOOT, self.now)
     }
 
-    fn open(&self) -> (Outbox, Recovery) {
+    pub(super) fn open(&self) -> (Outbox, Recovery) {
         self.try_open().expect("opens")
     }
 
-    fn wait(&mut self, duration: Duration) {
+    pub(super) fn wait(&mut self, duration: Duration) {
         self.now = self.now.after(duration);
     }
 
-    fn append(&self, outbox: &mut Outbox, numbers: std::ops::Range<u32>) {
+    pub(super) fn append(&self, outbox: &mut Outbox, numbers: std::ops::Range<u32>) {
         for number in numbers {
             outbox.append(self.now, None, body(&self.sensor, number));
         }
         outbox.commit(self.now);
     }
 
-    fn flush(&self, outbox: &mut Outbox) {
+    pub(super) fn flush(&self, outbox: &mut Outbox) {
         while let Some(job) = outbox.begin_flush(self.now) {
             let done = job.run();
             let failed = done.error().is_some();
@@ -104,18 +107,18 @@ impl Rig {
         }
     }
 
-    fn segments(&self) -> Vec<PathBuf> {
+    pub(super) fn segments(&self) -> Vec<PathBuf> {
         let mut files = self.disk.files(Path::new(DISK));
         files.retain(|path| path.file_name().expect("name").to_str().expect("ASCII").starts_with("segment-"));
         files
     }
 
-    fn tail(&self) -> PathBuf {
+    pub(super) fn tail(&self) -> PathBuf {
         self.disk.files(Path::new(TMPFS)).pop().expect("a tail")
     }
 }
 
-fn all(outbox: &mut Outbox, cursor: CursorId) -> Vec<u32> {
+pub(super) fn all(outbox: &mut Outbox, cursor: CursorId) -> Vec<u32> {
     let mut entries = Vec::new();
     let mut from = 0;
     // In small steps, as an uplink reads.
@@ -129,7 +132,7 @@ fn all(outbox: &mut Outbox, cursor: CursorId) -> Vec<u32> {
     entries.iter().map(number_of).collect()
 }
 
-fn numbers(range: std::ops::Range<u32>) -> Vec<u32> {
+pub(super) fn numbers(range: std::ops::Range<u32>) -> Vec<u32> {
     range.collect()
 }
 
@@ -750,13 +753,13 @@ fn a_newer_format_is_refused_untouched() {
         let path = Path::new(DISK).join(name);
         let old = rig.disk.contents(&path);
         rig.disk.edit(&path, |bytes| {
-            bytes[8] = 2;
+            bytes[8] = 3;
             let checksum = crc32fast::hash(&bytes[..32]).to_le_bytes();
             bytes[32..36].copy_from_slice(&checksum);
         });
         let before: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
         let error = rig.try_open().expect_err("newer");
-        assert!(matches!(error, OpenError::Newer { version: 2, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { version: 3, .. }), "{error}");
         let after: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
         assert_eq!(before, after);
         rig.disk.edit(&path, |bytes| *bytes = old);

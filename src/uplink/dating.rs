@@ -4,7 +4,7 @@
 //! then on everything measured in that boot has a date, also what is sent by a later run.
 
 use crate::clock::{BootId, BootTime, Clock, WallTime};
-use crate::outbox::Entry;
+use crate::outbox::{Entry, Moment};
 
 /// The offsets of so many boots are kept; of the oldest ones none.
 pub const BOOTS: usize = 16;
@@ -77,13 +77,20 @@ impl Dating {
     /// The date of a record: the one that it was taken with, else one from its boot's offset.
     #[must_use]
     pub fn date(&self, entry: &Entry) -> Date {
-        if let Some(time) = entry.time {
+        self.date_of(&entry.moment())
+    }
+
+    /// The same of the moment at which something was measured.
+    #[must_use]
+    pub fn date_of(&self, moment: &Moment) -> Date {
+        let Moment { boot, at, time } = *moment;
+        if let Some(time) = time {
             return Date::Wall(time);
         }
-        let offset = self.offsets.iter().find(|(id, _)| *id == entry.boot);
-        match offset.and_then(|(_, offset)| offset.checked_add(i64::try_from(entry.at.0).ok()?)) {
+        let offset = self.offsets.iter().find(|(id, _)| *id == boot);
+        match offset.and_then(|(_, offset)| offset.checked_add(i64::try_from(at.0).ok()?)) {
             Some(nanos) => Date::Wall(WallTime(nanos)),
-            None => Date::Uptime(entry.boot, entry.at),
+            None => Date::Uptime(boot, at),
         }
     }
 }

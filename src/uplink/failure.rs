@@ -91,6 +91,9 @@ pub enum Failure {
     /// The broker ended the connection and said why.
     #[error("the broker ended the connection: {}{}", .0, remedy(.0))]
     Disconnected(Reason),
+    /// Our packet ids stand for other messages at the broker.
+    #[error("the broker holds another message under a packet id of ours: its session is not ours, and is discarded")]
+    IdInUse,
     /// The connection is lost.
     #[error("the connection is lost: {0}")]
     Lost(String),
@@ -100,6 +103,32 @@ pub enum Failure {
     /// It answers, but takes nothing.
     #[error("the broker has acknowledged nothing for {} s", ACK_DEADLINE.as_secs())]
     Hung,
+}
+
+impl Failure {
+    /// May the broker have ended the connection over a message of ours? It did not say, or named a reason that a
+    /// message may be.
+    #[must_use]
+    pub fn may_be_a_message(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Disconnected(reason) => {
+                matches!(reason.code(), 0x80..=0x83 | 0x87 | 0x90 | 0x94 | 0x95 | 0x99..=0x9b)
+            }
+            _ => false,
+        }
+    }
+
+    /// What to tell the broker before the connection is closed, if it is to blame (MQTT 5, 4.13.1).
+    #[must_use]
+    pub fn blame(&self) -> Option<Reason> {
+        match self {
+            Self::Malformed(Malformed::TooLarge { .. }) => Some(Reason::PACKET_TOO_LARGE),
+            Self::Malformed(Malformed::NotMqtt(_)) => Some(Reason::MALFORMED_PACKET),
+            Self::OutOfPlace => Some(Reason::PROTOCOL_ERROR),
+            _ => None,
+        }
+    }
 }
 
 fn refusal(reason: &Reason, version: MqttVersion, client_id: &str, username: &str) -> String {
@@ -118,6 +147,8 @@ fn refusal(reason: &Reason, version: MqttVersion, client_id: &str, username: &st
              brokers say it this way), or its access rules do not admit us"
         ),
         0x88 => "the broker is there but says that its service is unavailable".to_owned(),
+        0x9a => "the broker retains no messages: the will is sent without that from now on".to_owned(),
+        0x9b => "the broker takes messages at QoS 0 only: the will is sent so from now on".to_owned(),
         _ => return format!("the broker refuses the connection: {reason}{}", remedy(reason)),
     };
     match reason.said() {

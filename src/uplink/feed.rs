@@ -205,8 +205,15 @@ impl Feed {
         if !session_present {
             self.broker_forgot();
         }
-        self.terms.agree(accepted.limits.clone());
-        self.session.set_limits(self.terms.window(), self.terms.receive_maximum());
+        for remark in self.terms.agree(accepted.limits.clone()) {
+            tracing::warn!(uplink = self.uplink, "{remark}");
+        }
+        if self.terms.limits().max_qos == Qos::AtMostOnce && self.session.in_flight() > 0 {
+            // What is in flight has no packet id any more: it is sent like anything else that waits.
+            self.counters.possible_duplicates.add(self.session.in_flight() as u64);
+            self.session = self.session.emptied();
+        }
+        self.session.set_limits(self.terms.window(), self.terms.limits());
         let possible = self.session.connected(session_present, live_from, now);
         self.counters.possible_duplicates.add(possible);
         self.counters.connects.add(1);
@@ -321,6 +328,15 @@ impl Feed {
         now: BootTime,
     ) -> Result<(), Failure> {
         match packet {
+            Incoming::PubAck(_, reason) | Incoming::PubRec(_, reason)
+                if reason.is(&Reason::PACKET_IDENTIFIER_IN_USE) =>
+            {
+                // The message is not to blame: the sessions at both ends are not each other's (MQTT 5, table 2-6).
+                // The broker is made to forget its own.
+                self.known = false;
+                self.dirty = true;
+                return Err(Failure::IdInUse);
+            }
             Incoming::PubAck(id, _) | Incoming::PubRec(id, _) | Incoming::PubComp(id, _) => {
                 self.pace.acknowledged(id, self.session.limit(), now);
                 match self.session.handle(packet, now) {
@@ -331,7 +347,9 @@ impl Feed {
                     }
                     Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
                     Outcome::Refused(message, reason) => self.answers.push((message, reason)),
-                    Outcome::StatusRefused(reason) => tracing::warn!("the broker refuses a message of state: {reason}"),
+                    Outcome::StatusRefused(reason) => {
+                        tracing::warn!(uplink = self.uplink, "the broker refuses a message of state: {reason}");
+                    }
                     Outcome::StatusAcked => {}
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }

@@ -1,6 +1,6 @@
 //! What the tasks of the core thread share.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -133,6 +133,12 @@ impl Hub {
             info.to_json()
         };
         self.set_state(&self.topic("info"), payload);
+    }
+
+    /// What dates a reading that was taken while the clock was not set.
+    #[must_use]
+    pub fn dating(&self) -> Ref<'_, Dating> {
+        self.dating.borrow()
     }
 
     /// The counters of an uplink.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::BootTime;
-use crate::config::{BrokerUrl, Connect, Qos, UplinkConfig};
+use crate::config::{BrokerUrl, Connect, UplinkConfig};
 
 use super::access::{self, Access, Seen};
 use super::backoff::{self, Backoff};
@@ -17,6 +17,7 @@ use super::dial::{self, Stream};
 use super::feed::Feed;
 use super::link::{self, Leave, Link, Manners};
 use super::packet::{Accepted, ConnectSettings, Will};
+use super::terms::WillForm;
 use super::{Failure, Hub, schedule, status};
 
 /// So many different causes of failure are remembered, so that each is logged once until a connection
@@ -42,6 +43,8 @@ pub struct Keeper {
     seen: Seen,
     /// With `connect = "every …"`: until when it may be tried to get rid of what waits.
     awake: Option<BootTime>,
+    /// How each of the brokers wants the will, as far as it said so.
+    wills: Vec<WillForm>,
 }
 
 /// How an attempt ended.
@@ -57,6 +60,7 @@ impl Keeper {
     #[must_use]
     pub fn new(config: UplinkConfig, hub: Rc<Hub>, stop: watch::Receiver<Option<BootTime>>) -> Self {
         Self {
+            wills: vec![WillForm::default(); config.urls.len()],
             config: Arc::new(config),
             hub,
             stop,
@@ -114,7 +118,7 @@ impl Keeper {
             Ok(link) => {
                 let up = self.hub.clock.boot();
                 let ended = self.serve(link, at, feed).await;
-                feed.disconnected(&self.hub, matches!(ended, Err(Failure::Closed)));
+                feed.disconnected(&self.hub, ended.as_ref().is_err_and(Failure::may_be_a_message));
                 let lasted = self.hub.clock.boot().since(up);
                 let stable = lasted >= backoff::STABLE;
                 self.backoff.was_up(lasted);
@@ -136,7 +140,7 @@ impl Keeper {
     async fn open(&mut self, at: usize, feed: &mut Feed) -> Result<Link<Box<dyn Stream>>, Failure> {
         let config = self.config.clone();
         let url = &config.urls[at];
-        let (mut link, mut accepted) = self.connect(url, false).await?;
+        let (mut link, mut accepted) = self.connect(at, false).await?;
         feed.dialled(url);
         if feed.is_stranger(accepted.session_present) {
             tracing::info!(
@@ -144,10 +148,10 @@ impl Keeper {
                 "the broker has a session that this outbox does not know: it is discarded"
             );
             link.disconnect().await;
-            let (clean, _) = self.connect(url, true).await?;
+            let (clean, _) = self.connect(at, true).await?;
             clean.disconnect().await;
             feed.broker_forgot();
-            (link, accepted) = self.connect(url, false).await?;
+            (link, accepted) = self.connect(at, false).await?;
         }
         let session_present = accepted.session_present;
         tracing::info!(uplink = config.name, broker = %url, session_present, "connected");
@@ -156,13 +160,10 @@ impl Keeper {
         Ok(link)
     }
 
-    async fn connect(
-        &mut self,
-        url: &BrokerUrl,
-        clean_session: bool,
-    ) -> Result<(Link<Box<dyn Stream>>, Accepted), Failure> {
+    async fn connect(&mut self, at: usize, clean_session: bool) -> Result<(Link<Box<dyn Stream>>, Accepted), Failure> {
+        let config = self.config.clone();
+        let (config, url) = (&*config, &config.urls[at]);
         let access = self.access(url).await?;
-        let config = &*self.config;
         let (stream, expiries) = dial::dial(url, config, &access).await?;
         self.certificates.set(expiries);
         let mut link = Link::new(stream, dial::name(url, config), config.mqtt, config.max_packet);
@@ -175,9 +176,9 @@ impl Keeper {
             keep_alive: config.keep_alive,
             clean_session,
             max_packet: config.max_packet,
-            will: Will { topic: &will, payload: status::LOST, qos: Qos::AtLeastOnce, retain: true },
+            will: Will { topic: &will, payload: status::LOST, qos: self.wills[at].qos, retain: self.wills[at].retain },
         };
-        let accepted = link.connect(&settings).await?;
+        let accepted = link.connect(&settings).await.inspect_err(|failure| self.wills[at].learn(failure))?;
         Ok((link, accepted))
     }
 

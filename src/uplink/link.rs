@@ -90,6 +90,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Ends the connection in order: the broker discards the will.
     pub async fn disconnect(mut self) {
         packet::put_disconnect(&mut self.output.buffer);
+        self.close().await;
+    }
+
+    /// Writes what is left and closes.
+    async fn close(mut self) {
         // Whatever happens now, the connection is at its end.
         let _ = tokio::time::timeout(GOODBYE, async {
             self.stream.write_all(&self.output.buffer).await?;
@@ -283,6 +288,30 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stop: &mut watch::Receiver<Option<BootTime>>,
     leave: impl Future<Output = Leave>,
 ) -> Result<Leave, Failure> {
+    let ended = converse(&mut link, feed, hub, manners, stop, leave).await;
+    match &ended {
+        Ok(_) => link.disconnect().await,
+        Err(failure) => {
+            if let Some(reason) = failure.blame().filter(|_| link.version == MqttVersion::V5) {
+                // What is in the output may leave only when it is safe.
+                feed.commit(&mut hub.outbox.borrow_mut(), hub.clock.boot());
+                packet::put_disconnect_because(&mut link.output.buffer, &reason);
+                link.close().await;
+            }
+        }
+    }
+    ended
+}
+
+/// Sends and receives until the connection fails, or is at its orderly end.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    feed: &mut Feed,
+    hub: &Rc<Hub>,
+    manners: &Manners,
+    stop: &mut watch::Receiver<Option<BootTime>>,
+    leave: impl Future<Output = Leave>,
+) -> Result<Leave, Failure> {
     let mut leave = pin!(leave);
     let waiting = hub.outbox.borrow().end();
     let mut work = hub.work.subscribe();
@@ -331,7 +360,6 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         if let Phase::Leaving(exit) = phase
             && (now >= exit.end || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
         {
-            link.disconnect().await;
             return Ok(exit.why);
         }
 

@@ -1,4 +1,5 @@
-//! The session against a simple broker, with connections lost and the agent killed at any point.
+//! The session against a simple broker, with connections lost and the agent killed at any point. The broker of MQTT 5
+//! also limits what is under way, differently on each connection, and refuses some messages.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,7 +9,7 @@ use crate::clock::{BootId, BootTime};
 use crate::config::{PayloadShape, Qos};
 use crate::outbox::Seq;
 
-use super::packet::{Incoming, Reason};
+use super::packet::{Incoming, Limits, Reason};
 use super::saved::{self, Origin, Saved};
 use super::session::{Outcome, Resend, Session};
 
@@ -27,6 +28,8 @@ enum ToBroker {
 #[derive(Default)]
 struct Broker {
     has_session: bool,
+    /// Positions that it refuses for good.
+    refused: BTreeSet<Seq>,
     /// QoS 2: taken, not yet released.
     unreleased: BTreeMap<u16, Seq>,
     deliveries: Vec<Seq>,
@@ -35,6 +38,13 @@ struct Broker {
 impl Broker {
     fn take(&mut self, packet: ToBroker) -> Incoming {
         match packet {
+            ToBroker::Publish { id, seq, qos, .. } if self.refused.contains(&seq) => {
+                if qos == Qos::ExactlyOnce {
+                    Incoming::PubRec(id, Reason::QUOTA_EXCEEDED)
+                } else {
+                    Incoming::PubAck(id, Reason::QUOTA_EXCEEDED)
+                }
+            }
             ToBroker::Publish { id, seq, qos: Qos::ExactlyOnce, .. } => {
                 if let Some(held) = self.unreleased.insert(id, seq) {
                     assert_eq!(held, seq, "packet id {id} stands for two messages: one of them would be lost");
@@ -60,6 +70,7 @@ struct Agent {
     session: Session,
     acked: BTreeSet<Seq>,
     next: Seq,
+    refused: BTreeSet<Seq>,
     /// Encoded, not yet on the wire.
     output: Vec<ToBroker>,
     committed: (Vec<u8>, BTreeSet<Seq>, Seq),
@@ -70,7 +81,7 @@ impl Agent {
     fn new(qos: Qos) -> Self {
         let session = Session::new(LIMIT);
         let committed = (saved::save(&session, ORIGIN, true, false), BTreeSet::new(), 0);
-        Self { session, acked: BTreeSet::new(), next: 0, output: Vec::new(), committed, qos }
+        Self { session, acked: BTreeSet::new(), refused: BTreeSet::new(), next: 0, output: Vec::new(), committed, qos }
     }
 
     fn fill(&mut self) {
@@ -95,8 +106,11 @@ impl Agent {
         match self.session.handle(packet, NOW) {
             Outcome::Acked(seqs) => self.acked.extend(seqs),
             Outcome::Release(id) => self.output.push(ToBroker::Release(id)),
-            Outcome::Refused(..) | Outcome::StatusRefused(_) => unreachable!("this broker takes everything"),
-            Outcome::StatusAcked | Outcome::Ignored => {}
+            Outcome::Refused(message, _) => {
+                self.refused.extend(message.seqs.clone());
+                self.acked.extend(message.seqs);
+            }
+            Outcome::StatusAcked | Outcome::StatusRefused(_) | Outcome::Ignored => {}
         }
     }
 
@@ -119,6 +133,11 @@ struct World {
     to_broker: VecDeque<ToBroker>,
     to_agent: VecDeque<Incoming>,
     losses: usize,
+    /// The limits of the connections, one after the other, over and over.
+    maxima: Vec<u16>,
+    connections: usize,
+    /// Packet ids that were written on this connection and wait for their acknowledgement.
+    outstanding: BTreeSet<u16>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,8 +161,14 @@ enum Event {
 }
 
 impl World {
+    fn maximum(&self) -> u16 {
+        self.maxima[self.connections % self.maxima.len()]
+    }
+
     fn connect(&mut self) {
         if !self.up {
+            let limits = Limits { receive_maximum: self.maximum(), ..Limits::default() };
+            self.agent.session.set_limits(LIMIT, &limits);
             self.agent.session.connected(self.broker.has_session, 0, NOW);
             self.broker.has_session = true;
             self.up = true;
@@ -154,6 +179,8 @@ impl World {
         if self.up {
             self.up = false;
             self.losses += 1;
+            self.connections += 1;
+            self.outstanding.clear();
             self.agent.session.disconnected(false);
             self.agent.output.clear();
             self.to_broker.clear();
@@ -170,6 +197,13 @@ impl World {
         self.connect();
         for _ in 0..packets {
             if let Some(packet) = self.to_agent.pop_front() {
+                match &packet {
+                    Incoming::PubRec(_, reason) if !reason.is_refusal() => {}
+                    Incoming::PubAck(id, _) | Incoming::PubRec(id, _) | Incoming::PubComp(id, _) => {
+                        self.outstanding.remove(id);
+                    }
+                    _ => {}
+                }
                 self.agent.handle(packet);
             }
         }
@@ -177,6 +211,12 @@ impl World {
     }
 
     fn write(&mut self) {
+        for packet in &self.agent.output {
+            if let ToBroker::Publish { id, .. } = packet {
+                self.outstanding.insert(*id);
+            }
+        }
+        assert!(self.outstanding.len() <= usize::from(self.maximum()), "more than the broker takes");
         self.to_broker.extend(self.agent.output.drain(..));
     }
 
@@ -254,9 +294,16 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn run(qos: Qos, events: Vec<Event>) -> World {
+    run_with(qos, events, vec![u16::MAX], BTreeSet::new())
+}
+
+fn run_with(qos: Qos, events: Vec<Event>, maxima: Vec<u16>, refused: BTreeSet<Seq>) -> World {
     let mut world = World {
         agent: Agent::new(qos),
-        broker: Broker::default(),
+        broker: Broker { refused, ..Broker::default() },
+        maxima,
+        connections: 0,
+        outstanding: BTreeSet::new(),
         up: false,
         to_broker: VecDeque::new(),
         to_agent: VecDeque::new(),
@@ -295,6 +342,26 @@ proptest! {
         prop_assert_eq!(first_deliveries(deliveries), (0..MESSAGES).collect::<Vec<_>>());
         let duplicates = deliveries.len() - usize::try_from(MESSAGES).expect("few");
         prop_assert!(duplicates <= world.losses * usize::from(LIMIT), "{duplicates} in {} losses", world.losses);
+        prop_assert!(!world.agent.session.is_waiting());
+    }
+
+    #[test]
+    fn in_mqtt_5_limits_are_kept_to_and_refusals_end_a_message(
+        events in proptest::collection::vec(event(), 0..150),
+        maxima in proptest::collection::vec(1..6_u16, 1..6),
+        refused in proptest::collection::btree_set(0..MESSAGES, 0..8),
+        twice: bool,
+    ) {
+        let qos = if twice { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
+        let world = run_with(qos, events, maxima, refused.clone());
+        let expected: Vec<Seq> = (0..MESSAGES).filter(|seq| !refused.contains(seq)).collect();
+        let deliveries = &world.broker.deliveries;
+        prop_assert_eq!(&first_deliveries(deliveries), &expected);
+        if twice {
+            prop_assert_eq!(deliveries, &expected);
+        }
+        prop_assert_eq!(&world.agent.refused, &refused);
+        prop_assert_eq!(world.agent.acked.len() as u64, MESSAGES);
         prop_assert!(!world.agent.session.is_waiting());
     }
 

@@ -227,6 +227,11 @@ pub fn put_disconnect(out: &mut BytesMut) {
     out.put_slice(&[0xe0, 0]);
 }
 
+/// Appends a DISCONNECT of MQTT 5 that says what is wrong; the broker publishes the will.
+pub fn put_disconnect_because(out: &mut BytesMut, reason: &Reason) {
+    out.put_slice(&[0xe0, 1, reason.code()]);
+}
+
 /// What the broker publishes for us when the connection is lost.
 #[derive(Clone, Copy, Debug)]
 pub struct Will<'a> {

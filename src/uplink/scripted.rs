@@ -1,5 +1,10 @@
 //! A real outbox on one side, a broker that does as it is told on the other: what the tests of this module share.
+//!
+//! The broker speaks the version of MQTT that the test has chosen with [`speak`]. What comes in MQTT 5 is handed out
+//! in the form of 3.1.1, so that one script does for both, and what more it says lies beside it.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,6 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::BytesMut;
 use rumqttc::mqttbytes::v4::{Connect, Packet, Publish};
 use rumqttc::mqttbytes::{Error, QoS};
+use rumqttc::v5::mqttbytes::v5::{ConnectProperties, PublishProperties};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -26,6 +32,8 @@ use super::link::{Link, Manners, serve};
 use super::packet::{ConnectSettings, Will};
 use super::status::{Info, LOST};
 
+mod version5;
+
 /// Nothing in these tests waits for time to pass; who waits for so long waits for something that will not happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,6 +47,16 @@ pub(super) struct Setup {
     dir: Rc<TempDir>,
 }
 
+thread_local! {
+    /// The version of MQTT that both sides speak in the test of this thread.
+    static VERSION: Cell<MqttVersion> = const { Cell::new(MqttVersion::V311) };
+}
+
+/// From now on, both sides speak this version in this test.
+pub(super) fn speak(version: MqttVersion) {
+    VERSION.set(version);
+}
+
 pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
     UplinkConfig {
         name: "home".to_owned(),
@@ -47,7 +65,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         connect: config::Connect::Always,
         interface: None,
         proxy: None,
-        mqtt: MqttVersion::V311,
+        mqtt: VERSION.get(),
         client_id: "vigie-test".to_owned(),
         username: Some("pi".to_owned()),
         password: None,
@@ -95,6 +113,8 @@ impl Setup {
             tail_dir: dir.path().join("tail"),
             flush: Duration::from_secs(1),
             max_bytes: 64 << 20,
+            free_share: 50,
+            full: crate::outbox::Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
         };
@@ -216,7 +236,7 @@ impl Setup {
             };
             let leave = std::future::pending();
             let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop, leave).await;
-            self.feed.disconnected(&self.hub, matches!(ended, Err(Failure::Closed)));
+            self.feed.disconnected(&self.hub, ended.as_ref().is_err_and(Failure::may_be_a_message));
             ended.map(|_| ())
         };
         let both = async { tokio::join!(client, broker).0 };
@@ -238,18 +258,63 @@ pub(super) struct Peer<S> {
     buffer: BytesMut,
     /// Messages about the gateway's state that have come.
     states: usize,
+    /// What the last packet said beyond MQTT 3.1.1.
+    pub(super) said: Said,
+    /// Topics by their alias, as far as [`Peer::allow_aliases`] lets the agent have them.
+    aliases: Vec<Option<String>>,
+    /// How many messages may wait for their acknowledgement, and which do.
+    receive_maximum: usize,
+    outstanding: BTreeSet<u16>,
+}
+
+/// What only MQTT 5 says.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) connect: Option<ConnectProperties>,
+    pub(super) publish: Option<PublishProperties>,
+    /// Was the topic left out?
+    pub(super) aliased: bool,
+    pub(super) disconnect: Option<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, buffer: BytesMut::new(), states: 0 }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            states: 0,
+            said: Said::default(),
+            aliases: Vec::new(),
+            receive_maximum: usize::MAX,
+            outstanding: BTreeSet::new(),
+        }
+    }
+
+    /// More messages than this without an acknowledgement fail the test.
+    pub(super) fn receive_maximum(&mut self, count: usize) {
+        self.receive_maximum = count;
+    }
+
+    /// The agent may use the aliases from 1 to `count`; any other one fails the test.
+    pub(super) fn allow_aliases(&mut self, count: usize) {
+        self.aliases = vec![None; count];
     }
 
     /// The next packet; `None` when the agent has closed the connection.
     pub(super) async fn next(&mut self) -> Option<Packet> {
         loop {
-            match Packet::read(&mut self.buffer, 1_000_000) {
+            let read = match VERSION.get() {
+                MqttVersion::V311 => Packet::read(&mut self.buffer, 1_000_000),
+                MqttVersion::V5 => version5::read(&mut self.buffer, &mut self.said, &mut self.aliases),
+            };
+            match read {
                 Ok(packet) => {
+                    if let Packet::Publish(message) = &packet
+                        && message.qos != QoS::AtMostOnce
+                    {
+                        self.outstanding.insert(message.pkid);
+                        assert!(self.outstanding.len() <= self.receive_maximum, "more than the broker takes");
+                    }
                     self.states += usize::from(
                         matches!(&packet, Packet::Publish(message) if message.topic.starts_with("maison/atelier/")),
                     );
@@ -270,9 +335,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     pub(super) async fn connack(&mut self, session_present: bool) -> Connect {
+        self.connack_with(session_present, &[]).await
+    }
+
+    /// CONNACK with these properties, as bytes without their length.
+    pub(super) async fn connack_with(&mut self, session_present: bool, properties: &[u8]) -> Connect {
         let Some(Packet::Connect(connect)) = self.next().await else { panic!("no CONNECT") };
-        self.send(&[0x20, 2, u8::from(session_present), 0]).await;
+        let length = u8::try_from(properties.len()).expect("few");
+        let flags = u8::from(session_present);
+        match VERSION.get() {
+            MqttVersion::V311 => self.send(&[0x20, 2, flags, 0]).await,
+            MqttVersion::V5 => self.send(&[&[0x20, 3 + length, flags, 0, length], properties].concat()).await,
+        }
         connect
+    }
+
+    /// An acknowledgement with a reason.
+    pub(super) async fn answer(&mut self, kind: u8, id: u16, reason: u8) {
+        if kind != 0x50 || reason >= 0x80 {
+            self.outstanding.remove(&id);
+        }
+        let [high, low] = id.to_be_bytes();
+        self.send(&[kind, 3, high, low, reason]).await;
     }
 
     pub(super) async fn ack(&mut self, id: u16) {
@@ -280,6 +364,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     pub(super) async fn acknowledge(&mut self, kind: u8, id: u16) {
+        if kind != 0x50 {
+            self.outstanding.remove(&id);
+        }
         let [high, low] = id.to_be_bytes();
         self.send(&[kind, 2, high, low]).await;
     }
@@ -342,7 +429,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// Makes sure that the agent has taken everything that was sent to it, and has sent its state: it answers this
     /// message.
     pub(super) async fn sync(&mut self) {
-        self.send(&[0x32, 6, 0, 1, b's', 0, 9, b'!']).await;
+        match VERSION.get() {
+            MqttVersion::V311 => self.send(&[0x32, 6, 0, 1, b's', 0, 9, b'!']).await,
+            MqttVersion::V5 => self.send(&[0x32, 7, 0, 1, b's', 0, 9, 0, b'!']).await,
+        }
         let mut answered = false;
         while !answered || self.states < 2 {
             match self.next().await {

@@ -1,10 +1,14 @@
 //! What holds on one connection: what the configuration wants, as far as the broker allows it.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use crate::config::{MqttVersion, Qos, UplinkConfig};
 
-use super::packet::{self, Form, Head, Limits, TooLarge};
+use super::alias::Aliases;
+use super::failure::Failure;
+use super::packet::{self, Form, Head, Limits, Reason, TooLarge};
 
 /// At QoS 2 no more messages than this are in flight in MQTT 3.1.1, whatever `inflight` says. A broker cannot tell
 /// there how many it takes, and some close the connection over one more, each time anew: Mosquitto by default over 20
@@ -19,6 +23,7 @@ pub struct Terms {
     wanted_max_packet: u32,
     inflight: u16,
     limits: Limits,
+    aliases: Aliases,
 }
 
 impl Terms {
@@ -31,12 +36,28 @@ impl Terms {
             wanted_max_packet: config.max_packet,
             inflight: config.inflight,
             limits: Limits::default(),
+            aliases: Aliases::default(),
         }
     }
 
-    /// A connection is up on which the broker allows so much.
-    pub fn agree(&mut self, limits: Limits) {
+    /// A connection is up on which the broker allows so much. Gives what the user should know of it, in words.
+    pub fn agree(&mut self, limits: Limits) -> Vec<String> {
+        self.aliases = Aliases::new(limits.topic_aliases);
         self.limits = limits;
+        let mut remarks = Vec::new();
+        if self.qos() < self.wanted_qos {
+            let qos = if self.qos() == Qos::AtMostOnce { 0 } else { 1 };
+            remarks.push(format!("the broker takes messages at QoS {qos} at most: that is how they are sent"));
+        }
+        if !self.limits.retain {
+            remarks.push("the broker retains no messages: nobody sees a value, or our state, before it changes".into());
+        }
+        if self.limits.session_expiry == Some(Duration::ZERO) && self.qos() > Qos::AtMostOnce {
+            remarks.push(
+                "the broker keeps no session: what is in flight when the connection is lost may arrive twice".into(),
+            );
+        }
+        remarks
     }
 
     /// How many readings may be in flight.
@@ -48,10 +69,10 @@ impl Terms {
         }
     }
 
-    /// How many messages of any kind may be in flight.
+    /// What the broker allows.
     #[must_use]
-    pub fn receive_maximum(&self) -> u16 {
-        self.limits.receive_maximum
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Quality of service of readings.
@@ -77,10 +98,45 @@ impl Terms {
         payload: impl FnOnce(&mut BytesMut),
     ) -> Result<(), TooLarge> {
         let head = Head { retain: head.retain && self.limits.retain, ..head };
-        let form = match self.version {
-            MqttVersion::V311 => Form::V311,
-            MqttVersion::V5 => Form::V5(None),
-        };
-        packet::put_publish(out, &head, form, self.wanted_max_packet.min(self.limits.max_packet), payload)
+        let max = self.wanted_max_packet.min(self.limits.max_packet);
+        if self.version == MqttVersion::V311 {
+            return packet::put_publish(out, &head, Form::V311, max, payload);
+        }
+        // State comes once a connection and when it changes: an alias would be lost on it.
+        let alias = head.reading.and_then(|_| self.aliases.get(head.topic));
+        packet::put_publish(out, &head, Form::V5(alias), max, payload)?;
+        if let Some(alias) = alias {
+            self.aliases.sent(head.topic, alias);
+        }
+        Ok(())
+    }
+}
+
+/// How the will is to be sent. A broker can say what it does not take of it only by refusing CONNECT (MQTT 5,
+/// 3.2.2.3.4 and 3.2.2.3.5), so that this is learnt from one attempt to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct WillForm {
+    /// Quality of service.
+    pub qos: Qos,
+    /// Shall the broker keep it?
+    pub retain: bool,
+}
+
+impl Default for WillForm {
+    fn default() -> Self {
+        Self { qos: Qos::AtLeastOnce, retain: true }
+    }
+}
+
+impl WillForm {
+    /// Learns from a failed attempt.
+    pub fn learn(&mut self, failure: &Failure) {
+        if let Failure::Refused { reason, .. } = failure {
+            if reason.is(&Reason::QOS_NOT_SUPPORTED) {
+                self.qos = Qos::AtMostOnce;
+            } else if reason.is(&Reason::RETAIN_NOT_SUPPORTED) {
+                self.retain = false;
+            }
+        }
     }
 }

@@ -14,6 +14,11 @@ use crate::clock::{BootTime, Clock};
 use crate::config::{PayloadShape, Qos};
 use crate::reading::{Descriptor, Finite, Kind, Quantity, Value};
 
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod v5;
+
 const EVERY_QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
 #[test]

@@ -76,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Flush),
         3 => (1..8_000_u16).prop_map(Step::Wait),
         1 => any::<u64>().prop_map(Step::PowerCut),
-        1 => (Just(false), 0..10_u64, 1..4_u64).prop_map(|(tail, after, times)| Step::Fail(tail, after, times)),
+        1 => (any::<bool>(), 0..10_u64, 1..3_u64).prop_map(|(tail, after, times)| Step::Fail(tail, after, times)),
     ]
 }
 
@@ -181,6 +181,8 @@ impl World {
             tail_dir: PathBuf::from("/run"),
             flush: FLUSH,
             max_bytes: 64 << 20,
+            free_share: 50,
+            full: crate::outbox::Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
         };

@@ -94,9 +94,11 @@ pub fn put_publish(
     let remaining = out.len() - body;
     let (length, digits) = remaining_length(remaining);
     let size = 1 + digits + remaining;
-    if remaining > MAX_REMAINING || size > usize::try_from(max).unwrap_or(usize::MAX) {
+    // A message that is sent again on another connection has its whole topic, and must fit then too.
+    let left_out = head.topic.len() - topic.len();
+    if remaining > MAX_REMAINING || size + left_out > usize::try_from(max).unwrap_or(usize::MAX) {
         out.truncate(start);
-        return Err(TooLarge { size, max });
+        return Err(TooLarge { size: size + left_out, max });
     }
     if digits != GUESS {
         out.resize(out.len().max(start + size), 0);

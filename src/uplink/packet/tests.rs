@@ -1,6 +1,10 @@
 //! Both readers against bytes that nobody would send, and the one for MQTT 5 against the codec's writer.
 
 use proptest::prelude::*;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, LastWill, Login,
+};
 
 use super::*;
 
@@ -18,7 +22,87 @@ fn all(version: MqttVersion, buffer: &mut BytesMut) -> Result<Vec<Incoming>, Mal
     Ok(found)
 }
 
+fn limits() -> impl Strategy<Value = (bool, Limits)> {
+    let small = (any::<bool>(), 1..=u16::MAX, 1..=u32::MAX, 0..3_u8, any::<bool>(), any::<u16>());
+    let durations = (proptest::option::of(any::<u16>()), proptest::option::of(0..u32::MAX));
+    (small, durations).prop_map(
+        |((present, receive_maximum, max_packet, qos, retain, topic_aliases), (alive, expiry))| {
+            let max_qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][usize::from(qos)];
+            let keep_alive = alive.map(|seconds| Duration::from_secs(seconds.into()));
+            let session_expiry = expiry.map(|seconds| Duration::from_secs(seconds.into()));
+            let limits =
+                Limits { receive_maximum, max_packet, max_qos, retain, topic_aliases, keep_alive, session_expiry };
+            (present, limits)
+        },
+    )
+}
+
+fn seconds(duration: Option<Duration>) -> Option<u32> {
+    duration.map(|duration| u32::try_from(duration.as_secs()).expect("as made above"))
+}
+
 proptest! {
+    /// The codec's own writer is the reference.
+    #[test]
+    fn an_answer_is_read_as_the_codec_writes_it((session_present, limits) in limits(), pairs in 0..4_usize) {
+        let properties = ConnAckProperties {
+            session_expiry_interval: seconds(limits.session_expiry).or(Some(u32::MAX)),
+            receive_max: Some(limits.receive_maximum),
+            max_qos: (limits.max_qos != Qos::ExactlyOnce).then(|| qos_bits(limits.max_qos)),
+            retain_available: Some(u8::from(limits.retain)),
+            max_packet_size: Some(limits.max_packet),
+            assigned_client_identifier: None,
+            topic_alias_max: Some(limits.topic_aliases),
+            reason_string: Some("welcome".to_owned()),
+            user_properties: vec![("name".to_owned(), "value".repeat(20)); pairs],
+            wildcard_subscription_available: Some(1),
+            subscription_identifiers_available: Some(0),
+            shared_subscription_available: Some(1),
+            server_keep_alive: seconds(limits.keep_alive).and_then(|seconds| u16::try_from(seconds).ok()),
+            response_information: Some("information".to_owned()),
+            server_reference: Some("reference".to_owned()),
+            authentication_method: Some("method".to_owned()),
+            authentication_data: Some(vec![0, 255].into()),
+        };
+        let answer = ConnAck { session_present, code: ConnectReturnCode::Success, properties: Some(properties) };
+        let mut buffer = BytesMut::new();
+        answer.write(&mut buffer).expect("a packet");
+        let expected = Incoming::connack(Ok(Accepted { session_present, limits }));
+        prop_assert_eq!(read(&mut buffer, MqttVersion::V5, 1_000), Ok(Some(expected)));
+        prop_assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn connect_is_written_as_the_codec_writes_it(
+        client_id in "[a-z]{1,200}", username in proptest::option::of("[a-z]{1,9}"), password: bool, retain: bool,
+        keep_alive: u16, clean_session: bool, qos in 0..2_u8, max_packet: u32, before in 0..3_usize,
+    ) {
+        let secret = SecretString::from("secret".to_owned());
+        let (qos, reference_qos) =
+            [(Qos::AtMostOnce, QoS::AtMostOnce), (Qos::AtLeastOnce, QoS::AtLeastOnce)][usize::from(qos)];
+        let settings = ConnectSettings {
+            version: MqttVersion::V5,
+            client_id: &client_id,
+            username: username.as_deref(),
+            password: password.then_some(&secret),
+            keep_alive: Duration::from_secs(keep_alive.into()),
+            clean_session,
+            max_packet,
+            will: Will { topic: "a/availability", payload: "{}", qos, retain },
+        };
+        let mut out = BytesMut::from(vec![9; before].as_slice());
+        put_connect(&mut out, &settings).expect("short texts");
+        let mut properties = ConnectProperties::new();
+        properties.session_expiry_interval = Some(if clean_session { 0 } else { u32::MAX });
+        properties.max_packet_size = Some(max_packet);
+        let connect = Connect { keep_alive, client_id, clean_start: clean_session, properties: Some(properties) };
+        let will = LastWill::new("a/availability", "{}", reference_qos, retain, None);
+        let login = Login::new(username.unwrap_or_default(), if password { "secret" } else { "" });
+        let mut expected = BytesMut::new();
+        connect.write(&Some(will), &Some(login), &mut expected).expect("a packet");
+        prop_assert_eq!(&out[before..], expected.as_ref());
+    }
+
     #[test]
     fn no_bytes_whatsoever_panic_the_reader(bytes: Vec<u8>, max in 0..2_000_u32) {
         for version in VERSIONS {

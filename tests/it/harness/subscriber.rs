@@ -36,11 +36,16 @@ impl Subscriber {
         Self::with(broker, id, qos, &[])
     }
 
-    /// The same, with further arguments for `mosquitto_sub`.
+    /// The same, with further arguments for `mosquitto_sub` and `mosquitto_pub`.
     pub(crate) fn with(broker: &Mosquitto, id: &str, qos: u8, args: &[&str]) -> Self {
+        Self::showing(broker, id, qos, args, "%p")
+    }
+
+    /// The same, with the payload in a form of `mosquitto_sub`'s option `-F`.
+    pub(crate) fn showing(broker: &Mosquitto, id: &str, qos: u8, args: &[&str], form: &str) -> Self {
         let mut child = Command::new("mosquitto_sub")
             .args(["-h", "localhost", "-p", &broker.port().to_string(), "-c", "-i", id, "-q", &qos.to_string()])
-            .args(["-t", "#", "-F", "%r %t %p"])
+            .args(["-t", "#", "-F", &format!("%r %t {form}")])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -55,11 +60,22 @@ impl Subscriber {
         // The SUBSCRIBE follows the CONNECT; it is done when a message of our own comes back.
         wait_until("the subscription", || {
             let probe = Command::new("mosquitto_pub")
-                .args(["-h", "localhost", "-p", &broker.port().to_string(), "-q", "1", "-t", "probe", "-m", "ping"])
+                .args([
+                    "-h",
+                    "localhost",
+                    "-p",
+                    &broker.port().to_string(),
+                    "-q",
+                    &qos.min(1).to_string(),
+                    "-t",
+                    "probe",
+                    "-m",
+                    "ping",
+                ])
                 .args(args)
                 .status();
             assert!(probe.is_ok_and(|status| status.success()), "mosquitto_pub reaches the broker");
-            subscriber.lines.count(" probe ping") > 0
+            subscriber.lines.all().iter().any(|line| line.contains(" probe ") && line.ends_with("ping"))
         });
         subscriber
     }
