@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use vigie::clock::{BootId, BootTime};
-use vigie::outbox::{Body, OpenError, Outbox, Raw, Settings};
+use vigie::outbox::{Body, Full, OpenError, Outbox, Raw, Settings};
 
 /// Bytes of a file's header, and where its number stands.
 const HEADER: usize = 40;
@@ -60,6 +60,8 @@ fn settings() -> Settings {
         tail_dir: FOLDER.join("tail"),
         flush: Duration::from_secs(1),
         max_bytes: 8 << 20,
+        free_share: 100,
+        full: Full::DropOldest,
         memory_bytes: 1 << 20,
         persist: Duration::from_secs(300),
     }

@@ -179,3 +179,17 @@ fn a_full_tmpfs_has_readings_written_to_disk_at_once() {
     });
     site.end();
 }
+
+#[test]
+fn a_folder_that_was_removed_is_made_again() {
+    let gateway = Gateway::new();
+    let mut site = Site::start(&gateway);
+    let from = site.port.next();
+    site.port.send(20);
+    site.wait_on_disk(&gateway, from);
+    fs::remove_dir_all(gateway.path().join("outbox")).expect("the folder was there");
+    let from = site.port.next();
+    site.port.send(20);
+    site.wait_on_disk(&gateway, from);
+    site.end();
+}
