@@ -43,6 +43,8 @@ pub mod keeper;
 pub mod known_time;
 pub mod link;
 #[cfg(test)]
+mod misbehaves;
+#[cfg(test)]
 mod model;
 pub mod pace;
 pub mod packet;

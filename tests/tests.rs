@@ -15,6 +15,7 @@ mod it {
     mod mqtt5;
     mod outage;
     mod outbox_cli;
+    mod privileged;
     mod replay;
     mod restart;
     mod rotation;
@@ -22,5 +23,6 @@ mod it {
     mod sleep;
     mod tidy;
     mod tls;
+    mod torture;
     mod ways;
 }
