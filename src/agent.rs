@@ -209,6 +209,7 @@ fn open_outbox(config: &Config, boot: BootId, now: BootTime) -> anyhow::Result<(
         full: if config.outbox.drop_newest { Full::DropNewest } else { Full::DropOldest },
         memory_bytes: MEMORY,
         persist: PERSIST,
+        key: config.outbox.key.clone(),
     };
     let (mut outbox, recovery) = Outbox::open(settings, boot, now)?;
     let Recovery { waiting, from_tail, segments, .. } = recovery;
@@ -218,6 +219,9 @@ fn open_outbox(config: &Config, boot: BootId, now: BootTime) -> anyhow::Result<(
     }
     if recovery.state_lost {
         warn!("the outbox had no readable state: counters start anew");
+    }
+    if recovery.sealed_from_now {
+        info!("the outbox is encrypted from now on; what it held before stays readable on the disk");
     }
     if !recovery.run_counted {
         warn!(run = outbox.run(), "the run could not be counted on disk: it has a random number");

@@ -42,6 +42,7 @@ mod ranges;
 mod read;
 mod record;
 mod recovery;
+mod seal;
 mod segment;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -56,12 +57,14 @@ use dictionary::Dictionary;
 use flush::Flushing;
 use log::Log;
 use memory::Memory;
+use seal::Seal;
 use storage::{Lock, Storage};
 use tail::Tail;
 
 pub use drops::{DropReason, Dropped, Moment};
 pub use job::{FlushDone, FlushJob};
 pub use record::MAX_RECORD;
+pub use seal::{KEY_BYTES, Key};
 pub use stats::{OpenError, Recovery, Stats, Warning};
 
 /// A position in the outbox. Every quantity of a reading has its own; they only grow, across restarts too.
@@ -163,6 +166,8 @@ pub struct Settings {
     pub memory_bytes: usize,
     /// How long a change of the state may wait to be written to disk.
     pub persist: Duration,
+    /// What is written is sealed with it, tail and state included; `None`: nothing is.
+    pub key: Option<Key>,
 }
 
 /// What goes when the log has reached its limit.
@@ -186,6 +191,8 @@ pub struct Outbox {
     storage: Arc<dyn Storage>,
     /// Tells the files of this outbox from those of another one.
     identity: u64,
+    /// Everything that is written is sealed with it.
+    seal: Option<Seal>,
     run: u32,
     boot: BootId,
     cursors: Cursors,

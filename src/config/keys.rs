@@ -130,6 +130,31 @@ static OUTBOX: Section = Section {
             Some("`\"drop-oldest\"`"),
             "What is dropped at that limit. A reading that is in flight to a broker never is.",
         ),
+        key(
+            "key",
+            "table, see [outbox.key](#outboxkey)",
+            Some("none: nothing is encrypted"),
+            "Encrypts what waits, on disk and in memory (tmpfs), so that a card that is stolen tells nothing.",
+        ),
+    ],
+};
+
+/// `[outbox] key = { … }`
+static OUTBOX_KEY: Section = Section {
+    title: "outbox.key",
+    intro: "Where the key of the outbox is read from, in exactly one way: `key = { credential = \"outbox-key\" }`. It is \
+            32 random bytes, as they are, as 64 hexadecimal digits (`openssl rand -hex 32`) or in base64, and is read \
+            once, at the start. A credential that is itself encrypted (`systemd-creds encrypt`) is the place for it: \
+            a key that lies in clear on the same card protects nothing. What was written before there was a key is \
+            still read. Without the key, or with another one, vigie does not start, and changes nothing: keep a copy.",
+    keys: &[
+        key(
+            "credential",
+            "name",
+            Some("none"),
+            "A credential of the service, `LoadCredentialEncrypted=NAME:PATH` in its unit.",
+        ),
+        key("file", "path", Some("none"), "A file that nobody but its owner may read (`chmod 600`)."),
     ],
 };
 
@@ -412,8 +437,21 @@ static BROKER: Section = Section {
 
 /// All tables, in the order in which to show them.
 pub static SECTIONS: &[&Section] = &[
-    &GATEWAY, &LOCATION, &CLOCK, &HARDWARE, &OUTBOX, &UPLINK, &PASSWORD, &TLS, &PROXY, &BROKER, &ROOM, &SENSOR,
-    &CHANGE, &QUANTITY,
+    &GATEWAY,
+    &LOCATION,
+    &CLOCK,
+    &HARDWARE,
+    &OUTBOX,
+    &OUTBOX_KEY,
+    &UPLINK,
+    &PASSWORD,
+    &TLS,
+    &PROXY,
+    &BROKER,
+    &ROOM,
+    &SENSOR,
+    &CHANGE,
+    &QUANTITY,
 ];
 
 const HEAD: &str = "\
@@ -451,147 +489,4 @@ pub fn docs() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use toml::de::DeTable;
-
-    use super::*;
-    use crate::config::read::Surroundings;
-    use crate::config::{Machine, connection, gateway, read, secret, sensor, uplink};
-    use crate::drivers::COMMON_KEYS;
-    use crate::options::{Options, Problems};
-
-    /// The keys that a reader asks for, given an empty table.
-    fn asked(read: impl Fn(&Options<'_>)) -> Vec<&'static str> {
-        let table = DeTable::new();
-        let problems = Problems::new();
-        let options = Options::new(&table, 0..0, "the test", &problems);
-        read(&options);
-        options.asked()
-    }
-
-    fn documented(section: &Section) -> Vec<&'static str> {
-        let mut keys: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
-        keys.sort_unstable();
-        keys
-    }
-
-    #[test]
-    fn the_documented_keys_are_those_that_are_read() {
-        let machine = Machine::this();
-        let around = Surroundings { machine: &machine, folder: Path::new("") };
-        let root = DeTable::new();
-        let problems = Problems::new();
-        let root = Options::new(&root, 0..0, "the test", &problems);
-        let gateway = gateway::gateway(None, &root, &machine).expect("a gateway");
-        let readers: Vec<(&Section, Vec<&str>)> = vec![
-            (
-                &GATEWAY,
-                asked(|keys| {
-                    let _ = gateway::gateway(Some(keys), &root, &machine);
-                }),
-            ),
-            (
-                &LOCATION,
-                asked(|keys| {
-                    let _ = read::place_of(keys);
-                }),
-            ),
-            (
-                &CLOCK,
-                asked(|keys| {
-                    let _ = gateway::trust(Some(keys));
-                }),
-            ),
-            (
-                &HARDWARE,
-                asked(|keys| {
-                    let _ = gateway::backend(Some(keys));
-                }),
-            ),
-            (
-                &OUTBOX,
-                asked(|keys| {
-                    let _ = gateway::outbox(Some(keys), &around);
-                }),
-            ),
-            (
-                &UPLINK,
-                asked(|keys| {
-                    let _ = uplink::uplink(keys, "test", &gateway, &around);
-                }),
-            ),
-            (
-                &PASSWORD,
-                asked(|keys| {
-                    let _ = secret::from_table(keys, &around);
-                }),
-            ),
-            (
-                &TLS,
-                asked(|keys| {
-                    let _ = connection::tls_keys(keys, &around);
-                }),
-            ),
-            (
-                &PROXY,
-                asked(|keys| {
-                    let _ = connection::proxy_keys(keys, &around);
-                }),
-            ),
-            (
-                &BROKER,
-                asked(|keys| {
-                    let _ = gateway::broker(keys, &machine);
-                }),
-            ),
-            (
-                &ROOM,
-                asked(|keys| {
-                    let _ = sensor::room(keys);
-                }),
-            ),
-            (
-                &SENSOR,
-                asked(|keys| {
-                    sensor::driver(keys, &[]);
-                    sensor::common(keys, None);
-                }),
-            ),
-            (
-                &CHANGE,
-                asked(|keys| {
-                    let _ = sensor::relative(keys);
-                }),
-            ),
-            (
-                &QUANTITY,
-                asked(|keys| {
-                    let _ = sensor::quantity(keys);
-                }),
-            ),
-        ];
-        assert_eq!(readers.len(), SECTIONS.len());
-        for (section, asked) in readers {
-            assert_eq!(documented(section), asked, "{}", section.title);
-        }
-    }
-
-    #[test]
-    fn no_driver_may_take_a_common_key() {
-        for key in documented(&SENSOR) {
-            assert!(COMMON_KEYS.contains(&key), "{key}");
-        }
-    }
-
-    #[test]
-    fn the_documentation_is_current() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&path, docs()).expect("writable documentation");
-        }
-        let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == docs(), "docs/configuration.md is not current: run UPDATE_DOCS=1 cargo test");
-    }
-}
+mod tests;

@@ -1,0 +1,150 @@
+//! The documentation of the keys against the code that reads them.
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::*;
+use crate::config::read::Surroundings;
+use crate::config::{Machine, connection, gateway, outbox_key, read, secret, sensor, uplink};
+use crate::drivers::COMMON_KEYS;
+use crate::options::{Options, Problems};
+
+/// The keys that a reader asks for, given an empty table.
+fn asked(read: impl Fn(&Options<'_>)) -> Vec<&'static str> {
+    let table = DeTable::new();
+    let problems = Problems::new();
+    let options = Options::new(&table, 0..0, "the test", &problems);
+    read(&options);
+    options.asked()
+}
+
+fn documented(section: &Section) -> Vec<&'static str> {
+    let mut keys: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn the_documented_keys_are_those_that_are_read() {
+    let machine = Machine::this();
+    let around = Surroundings { machine: &machine, folder: Path::new("") };
+    let root = DeTable::new();
+    let problems = Problems::new();
+    let root = Options::new(&root, 0..0, "the test", &problems);
+    let gateway = gateway::gateway(None, &root, &machine).expect("a gateway");
+    let readers: Vec<(&Section, Vec<&str>)> = vec![
+        (
+            &GATEWAY,
+            asked(|keys| {
+                let _ = gateway::gateway(Some(keys), &root, &machine);
+            }),
+        ),
+        (
+            &LOCATION,
+            asked(|keys| {
+                let _ = read::place_of(keys);
+            }),
+        ),
+        (
+            &CLOCK,
+            asked(|keys| {
+                let _ = gateway::trust(Some(keys));
+            }),
+        ),
+        (
+            &HARDWARE,
+            asked(|keys| {
+                let _ = gateway::backend(Some(keys));
+            }),
+        ),
+        (
+            &OUTBOX,
+            asked(|keys| {
+                let _ = gateway::outbox(Some(keys), &around);
+            }),
+        ),
+        (
+            &OUTBOX_KEY,
+            asked(|keys| {
+                let _ = outbox_key::from_table(keys, &around);
+            }),
+        ),
+        (
+            &UPLINK,
+            asked(|keys| {
+                let _ = uplink::uplink(keys, "test", &gateway, &around);
+            }),
+        ),
+        (
+            &PASSWORD,
+            asked(|keys| {
+                let _ = secret::from_table(keys, &around);
+            }),
+        ),
+        (
+            &TLS,
+            asked(|keys| {
+                let _ = connection::tls_keys(keys, &around);
+            }),
+        ),
+        (
+            &PROXY,
+            asked(|keys| {
+                let _ = connection::proxy_keys(keys, &around);
+            }),
+        ),
+        (
+            &BROKER,
+            asked(|keys| {
+                let _ = gateway::broker(keys, &machine);
+            }),
+        ),
+        (
+            &ROOM,
+            asked(|keys| {
+                let _ = sensor::room(keys);
+            }),
+        ),
+        (
+            &SENSOR,
+            asked(|keys| {
+                sensor::driver(keys, &[]);
+                sensor::common(keys, None);
+            }),
+        ),
+        (
+            &CHANGE,
+            asked(|keys| {
+                let _ = sensor::relative(keys);
+            }),
+        ),
+        (
+            &QUANTITY,
+            asked(|keys| {
+                let _ = sensor::quantity(keys);
+            }),
+        ),
+    ];
+    assert_eq!(readers.len(), SECTIONS.len());
+    for (section, asked) in readers {
+        assert_eq!(documented(section), asked, "{}", section.title);
+    }
+}
+
+#[test]
+fn no_driver_may_take_a_common_key() {
+    for key in documented(&SENSOR) {
+        assert!(COMMON_KEYS.contains(&key), "{key}");
+    }
+}
+
+#[test]
+fn the_documentation_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, docs()).expect("writable documentation");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == docs(), "docs/configuration.md is not current: run UPDATE_DOCS=1 cargo test");
+}
