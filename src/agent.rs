@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use crate::clock::{BootId, BootTime, Clock, SystemClock};
 use crate::config::{Config, SensorConfig};
+use crate::control;
+use crate::control::server::Server;
+use crate::control::status::About;
 use crate::outbox::{self, Full, Outbox, Recovery};
 use crate::pipeline::{Declared, Pipeline};
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
@@ -23,11 +27,12 @@ use crate::topic::Template;
 use crate::uplink::status::Info;
 use crate::uplink::{self, Hub};
 
+mod archive;
 mod core;
 mod embedded;
 mod flush;
 mod gaps;
-mod places;
+pub mod places;
 mod watchdog;
 
 use self::core::Core;
@@ -83,7 +88,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let Some(boot) = BootId::current() else {
         bail!("/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?")
     };
-    let (outbox, recovery) = open_outbox(&config, boot, clock.boot())?;
+    let settings = outbox_settings(&config);
+    let about = About::new(&config, settings.clone());
+    let (outbox, recovery) = open_outbox(&config, settings, boot, clock.boot())?;
     let run = outbox.run();
     info!(run, configuration = %config.hash, version = VERSION, "vigie starts");
 
@@ -105,6 +112,15 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         uplinks.spawn_local(uplink::run(uplink.clone(), hub.clone(), uplinks_stop.clone()));
     }
     let clock_watch = tokio::task::spawn_local(uplink::watch_clock(hub.clone()));
+
+    let (stop_archive, archive_stop) = watch::channel(false);
+    let archive = config.archive.as_ref().map(|archive| {
+        let names = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+        tokio::task::spawn_local(archive::run(hub.clone(), archive.clone(), names, archive_stop))
+    });
+
+    let (stop_control, control_stop) = watch::channel(false);
+    let control = serve_control(&hub, about, control_stop);
 
     let committed = Rc::new(Notify::new());
     let (stop_flusher, flusher_stop) = watch::channel(false);
@@ -174,6 +190,14 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
     core.abort();
     let _ = core.await;
+    stop_archive.send_replace(true);
+    if let Some(archive) = archive {
+        let _ = archive.await;
+    }
+    stop_control.send_replace(true);
+    if let Some(control) = control {
+        let _ = control.await;
+    }
     uplinks.shutdown().await;
     samplers.shutdown().await;
     let _ = (watchdog.await, clock_watch.await);
@@ -194,15 +218,24 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_outbox(config: &Config, boot: BootId, now: BootTime) -> anyhow::Result<(Outbox, Recovery)> {
-    let path = &config.outbox.path;
-    let tail = places::tail(config.outbox.tail.as_deref(), path);
-    if !tail.in_memory {
-        warn!(tail = %tail.dir.display(), "the tail is not on a tmpfs: each record is a write to the disk's cache");
+/// Takes requests of the command line. An agent without that works all the same.
+fn serve_control(hub: &Rc<Hub>, about: About, stop: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+    let socket = control::socket(&about.outbox.tail_dir, &about.outbox.dir);
+    match Server::bind(&socket, hub.clone(), about) {
+        Ok(server) => Some(tokio::task::spawn_local(server.run(stop))),
+        Err(error) => {
+            warn!(socket = %socket.display(), "no control socket ({error}): `vigie outbox` will not reach this agent");
+            None
+        }
     }
-    let settings = outbox::Settings {
-        dir: path.clone(),
-        tail_dir: tail.dir,
+}
+
+/// Settings of an outbox whose tail is in a given folder.
+#[must_use]
+pub fn outbox_settings_at(config: &Config, tail_dir: PathBuf) -> outbox::Settings {
+    outbox::Settings {
+        dir: config.outbox.path.clone(),
+        tail_dir,
         flush: config.outbox.flush,
         max_bytes: config.outbox.max_bytes,
         free_share: config.outbox.free_share,
@@ -210,7 +243,31 @@ fn open_outbox(config: &Config, boot: BootId, now: BootTime) -> anyhow::Result<(
         memory_bytes: MEMORY,
         persist: PERSIST,
         key: config.outbox.key.clone(),
-    };
+    }
+}
+
+/// Names of the outbox's cursors; any other is forgotten.
+#[must_use]
+pub fn cursors(config: &Config) -> Vec<&str> {
+    let archive = config.archive.as_ref().map(|_| crate::archive::CURSOR);
+    config.uplinks.iter().map(|uplink| uplink.name.as_str()).chain(archive).collect()
+}
+
+fn outbox_settings(config: &Config) -> outbox::Settings {
+    let tail = places::tail(config.outbox.tail.as_deref(), &config.outbox.path);
+    if !tail.in_memory {
+        warn!(tail = %tail.dir.display(), "the tail is not on a tmpfs: each record is a write to the disk's cache");
+    }
+    outbox_settings_at(config, tail.dir)
+}
+
+fn open_outbox(
+    config: &Config,
+    settings: outbox::Settings,
+    boot: BootId,
+    now: BootTime,
+) -> anyhow::Result<(Outbox, Recovery)> {
+    let path = &config.outbox.path;
     let (mut outbox, recovery) = Outbox::open(settings, boot, now)?;
     let Recovery { waiting, from_tail, segments, .. } = recovery;
     info!(outbox = %path.display(), waiting, from_tail, segments, "outbox opened");
@@ -229,8 +286,7 @@ fn open_outbox(config: &Config, boot: BootId, now: BootTime) -> anyhow::Result<(
     for file in &recovery.set_aside {
         warn!(file = %file.display(), "damaged, and set aside; what was good in it is used");
     }
-    let names: Vec<&str> = config.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
-    outbox.retain_cursors(&names);
+    outbox.retain_cursors(&cursors(config));
     Ok((outbox, recovery))
 }
 

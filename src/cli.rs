@@ -11,7 +11,9 @@ use crate::config;
 mod check;
 mod demo;
 mod drivers;
+mod export;
 mod once;
+mod outbox;
 mod run;
 mod table;
 
@@ -59,6 +61,10 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "/etc/vigie/vigie.toml")]
         config: PathBuf,
     },
+    /// Look at what waits for its broker, export it, drop it; beside a running agent or without one
+    Outbox(outbox::Args),
+    /// Print what the archive keeps, as a table or as JSON
+    Export(export::Args),
     /// List the drivers, or show one with its options and a sample
     Drivers {
         /// A driver
@@ -77,8 +83,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { WRONG } else { FINE });
         }
     };
-    let quiet =
-        matches!(cli.command, Some(Command::Check { .. } | Command::Once { .. } | Command::Drivers { .. }) | None);
+    let quiet = !matches!(cli.command, Some(Command::Run { .. }));
     let filter = cli.log.as_deref().or((quiet && std::env::var_os("RUST_LOG").is_none()).then_some("warn"));
     if let Err(error) = crate::logging::init(filter) {
         complain(&error.to_string());
@@ -89,6 +94,8 @@ pub fn main() -> ExitCode {
         Some(Command::Run { config }) => run::run(&config),
         Some(Command::Check { files }) => check::check(&files),
         Some(Command::Once { config }) => once::once(&config),
+        Some(Command::Outbox(args)) => outbox::outbox(args),
+        Some(Command::Export(args)) => export::export(args),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };
     ExitCode::from(status)

@@ -121,13 +121,15 @@ fn read_root(
     let section = |key: &'static str| root.section_called(key, format!("[{key}]"));
     let (gateway_keys, clock, hardware, outbox) =
         (section("gateway"), section("clock"), section("hardware"), section("outbox"));
+    let archive = section("archive");
     let gateway = gateway::gateway(gateway_keys.as_ref(), root, around.machine);
     let trust = gateway::trust(clock.as_ref());
     let backend = gateway::backend(hardware.as_ref());
     let outbox_config = gateway::outbox(outbox.as_ref(), around);
+    let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
     let broker_keys = section("broker");
     let broker = broker_keys.as_ref().and_then(|keys| gateway::broker(keys, around.machine));
-    for read in [gateway_keys, clock, hardware, outbox, broker_keys].iter().flatten() {
+    for read in [gateway_keys, clock, hardware, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
     }
     let gateway = gateway?;
@@ -163,6 +165,7 @@ fn read_root(
         trust,
         backend,
         outbox: outbox_config,
+        archive: archive_config,
         uplinks,
         sensors: sensors.into_iter().map(|placed| placed.sensor).collect(),
         broker,
@@ -181,6 +184,8 @@ pub struct Config {
     pub backend: Backend,
     /// `[outbox]`
     pub outbox: OutboxConfig,
+    /// `[archive]`; `None`: there is none.
+    pub archive: Option<ArchiveConfig>,
     /// `[uplink.NAME]`, sorted by name; the embedded broker's is among them.
     pub uplinks: Vec<UplinkConfig>,
     /// `[[sensor]]` in the order of the files.
@@ -237,6 +242,19 @@ pub struct OutboxConfig {
     pub drop_newest: bool,
     /// What the outbox is encrypted with; `None`: it is not.
     pub key: Option<OutboxKey>,
+}
+
+/// `[archive]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// Its folder; default: `archive` in the state folder.
+    pub path: PathBuf,
+    /// How long it is kept.
+    pub keep: Duration,
+    /// Bytes that it may take on disk.
+    pub max: u64,
+    /// Between two writes.
+    pub batch: Duration,
 }
 
 /// `payload = "…"`

@@ -8,12 +8,15 @@
 //! ```
 
 pub mod agent;
+pub mod archive;
 #[cfg(feature = "broker")]
 pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod drivers;
+pub mod export;
 pub mod hardware;
 pub mod logging;
 pub mod options;

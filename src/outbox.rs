@@ -8,7 +8,7 @@
 //! Nothing in here waits, reads a clock or starts a thread: a flush is a job ([`FlushJob`]) that the caller runs where
 //! it likes. The files are described in `docs/outbox-format.md`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use crate::state::State;
 mod append;
 #[cfg(test)]
 mod bounds;
+mod by_hand;
 mod commit;
 mod cursors;
 mod dictionary;
@@ -35,6 +36,7 @@ mod golden;
 mod holes;
 mod job;
 mod log;
+mod look;
 mod memory;
 #[cfg(test)]
 mod model;
@@ -51,6 +53,7 @@ mod storage;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use cursors::Cursors;
 use dictionary::Dictionary;
@@ -61,11 +64,13 @@ use seal::Seal;
 use storage::{Lock, Storage};
 use tail::Tail;
 
+pub use by_hand::{CannotDrop, Dropping};
 pub use drops::{DropReason, Dropped, Moment};
 pub use job::{FlushDone, FlushJob};
 pub use record::MAX_RECORD;
 pub use seal::{KEY_BYTES, Key};
 pub use stats::{OpenError, Recovery, Stats, Warning};
+pub use walk::Walk;
 
 /// A position in the outbox. Every quantity of a reading has its own; they only grow, across restarts too.
 pub type Seq = u64;
@@ -212,6 +217,7 @@ pub struct Outbox {
     tail: Tail,
     state: State,
     flushing: Flushing,
+    by_hand: by_hand::Rules,
     /// Reused by each `append`.
     scratch: Vec<u8>,
     stats: Stats,
@@ -229,6 +235,21 @@ impl Outbox {
     /// Damage is no error: what is good is used, the rest is set aside and counted.
     pub fn open(settings: Settings, boot: BootId, now: BootTime) -> Result<(Self, Recovery), OpenError> {
         recovery::open(Arc::new(storage::Disk), settings, boot, now)
+    }
+
+    /// Reads an outbox that no process uses, as [`open`](Self::open) would, and changes nothing on disk, neither now
+    /// nor later: what is done to it is forgotten with it.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); the folder must be there.
+    pub fn inspect(settings: Settings, boot: BootId, now: BootTime) -> Result<(Self, Recovery), OpenError> {
+        recovery::open(Arc::new(look::ReadOnly), settings, boot, now)
+    }
+
+    /// The folder on tmpfs that an outbox has to itself.
+    #[must_use]
+    pub fn tail_folder(tail_dir: &Path, dir: &Path) -> PathBuf {
+        tail::folder(tail_dir, &storage::Disk.absolute(dir))
     }
 
     /// The number of this run: one more than the last one's, or a random one of at least 2^31 if it could not be
@@ -317,7 +338,9 @@ impl Outbox {
         }
         let fresh = cursor.missing(&seqs);
         if cursor.ack(seqs.clone()) {
-            self.stats.acknowledged += fresh;
+            if !cursor.is_soft() {
+                self.stats.acknowledged += fresh;
+            }
             // What lies behind the log was never written.
             if self.log.segments.back().is_some_and(|last| seqs.start < last.end) {
                 self.flushing.acks += 1;
@@ -331,6 +354,22 @@ impl Outbox {
     #[must_use]
     pub fn is_acked(&self, cursor: CursorId, seq: Seq) -> bool {
         self.cursors.get(cursor).is_none_or(|cursor| cursor.acked.contains(seq))
+    }
+
+    /// The first stretch of committed positions from `from` on that all of these cursors have acknowledged.
+    #[must_use]
+    pub fn acked_by(&self, cursors: &[CursorId], from: Seq) -> Option<Range<Seq>> {
+        let sets: Vec<_> = cursors.iter().filter_map(|cursor| Some(&self.cursors.get(*cursor)?.acked)).collect();
+        let mut start = from;
+        while start < self.committed {
+            let present = sets.iter().map(|acked| acked.next_present(start)).max().unwrap_or(start);
+            let missing = sets.iter().map(|acked| acked.next_missing(present)).min().unwrap_or(self.committed);
+            if missing > present {
+                return Some(present..missing.min(self.committed)).filter(|stretch| !stretch.is_empty());
+            }
+            start = present;
+        }
+        None
     }
 
     /// The first position from `from` on that the cursor has still to acknowledge, whether it is committed or not.
@@ -369,10 +408,23 @@ impl Outbox {
         self.cursors.get(cursor).map_or(0, |cursor| cursor.acked.missing_below(self.committed))
     }
 
+    /// The position from which on the cursor has `count` committed positions still to acknowledge, or all there are.
+    #[must_use]
+    pub fn newest_waiting(&self, cursor: CursorId, count: u64) -> Seq {
+        self.cursors.get(cursor).map_or(0, |cursor| cursor.acked.last_missing(self.committed, count))
+    }
+
     /// Everything in these ranges that is unacknowledged is in flight: it is never dropped. They replace what was said
     /// before; a few are meant, one for each stream of an uplink.
     pub fn set_in_flight(&mut self, cursor: CursorId, ranges: &[Range<Seq>]) {
         self.cursors.set_in_flight(cursor, ranges);
+    }
+
+    /// Is that position unacknowledged and in flight?
+    #[must_use]
+    pub fn is_in_flight(&self, cursor: CursorId, seq: Seq) -> bool {
+        let flies = |range: &Range<Seq>| range.contains(&seq);
+        self.cursors.get(cursor).is_some_and(|it| it.in_flight().iter().any(flies) && !it.acked.contains(seq))
     }
 
     /// A small value that survives.
@@ -428,6 +480,12 @@ impl Outbox {
             disk_works: self.disk_works(),
             ..self.stats.clone()
         }
+    }
+
+    /// Positions that were dropped since the outbox was opened, by reason.
+    #[must_use]
+    pub fn dropped_by_reason(&self) -> &BTreeMap<DropReason, u64> {
+        self.drops.totals()
     }
 
     /// What was dropped since the last call, by reason, cursor and sensor, with its span of positions and of time.

@@ -43,9 +43,12 @@ pub mod keeper;
 pub mod known_time;
 pub mod link;
 #[cfg(test)]
+mod misbehaves;
+#[cfg(test)]
 mod model;
 pub mod pace;
 pub mod packet;
+pub mod presence;
 pub mod proxy;
 pub mod refused;
 pub mod saved;
@@ -83,6 +86,9 @@ pub async fn watch_clock(hub: Rc<Hub>) {
 /// Never ends before that: whatever fails is tried again. The outbox is to be closed after it.
 pub async fn run(config: UplinkConfig, hub: Rc<Hub>, stop: watch::Receiver<Option<BootTime>>) {
     let mut feed = Feed::new(&config, &hub);
+    hub.counters(&config.name).presence.began(hub.clock.boot());
     Keeper::new(config, hub.clone(), stop).keep_connected(&mut feed).await;
     feed.close(&mut hub.outbox.borrow_mut(), hub.clock.boot());
+    hub.put_aside(feed.take_refused());
+    hub.all_put_aside().await;
 }

@@ -4,6 +4,7 @@
 
 /// One file a subject; `harness` holds what they share.
 mod it {
+    mod archive;
     mod cli;
     mod config;
     #[cfg(feature = "broker")]
@@ -13,6 +14,8 @@ mod it {
     mod main_path;
     mod mqtt5;
     mod outage;
+    mod outbox_cli;
+    mod privileged;
     mod replay;
     mod restart;
     mod rotation;
@@ -20,5 +23,6 @@ mod it {
     mod sleep;
     mod tidy;
     mod tls;
+    mod torture;
     mod ways;
 }

@@ -1,11 +1,12 @@
 //! `[gateway]`, `[clock]`, `[hardware]`, `[outbox]` and `[broker]`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{BrokerConfig, Gateway, Machine, OutboxConfig};
+use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig};
 use crate::clock::Trust;
 use crate::hardware::Backend;
 use crate::options::{Options, Problem};
@@ -25,6 +26,27 @@ const FREE_SHARE: std::ops::RangeInclusive<u8> = 1..=100;
 
 /// `free_share` where it is not given.
 const DEFAULT_FREE_SHARE: u8 = 50;
+
+/// Files of an archive go by the day.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest that an archive is kept.
+const CENTURY: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
+
+/// `keep` where it is not given.
+const DEFAULT_KEEP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// An archive has at least sixteen files of some size.
+const ARCHIVE_BYTES: std::ops::RangeInclusive<Bytes> = Bytes(1 << 20)..=Bytes(1 << 40);
+
+/// `max` where it is not given: 1 GiB.
+const DEFAULT_ARCHIVE_BYTES: u64 = 1 << 30;
+
+/// More often would wear the card.
+const SHORTEST_BATCH: Duration = Duration::from_secs(60);
+
+/// `batch` where it is not given.
+const DEFAULT_BATCH: Duration = Duration::from_secs(5 * 60);
 
 /// `[gateway]`, which may be left out.
 pub(super) fn gateway(options: Option<&Options<'_>>, root: &Options<'_>, machine: &Machine) -> Option<Gateway> {
@@ -91,15 +113,7 @@ pub(super) fn backend(options: Option<&Options<'_>>) -> Backend {
 
 /// `[outbox]`
 pub(super) fn outbox(options: Option<&Options<'_>>, around: &Surroundings<'_>) -> OutboxConfig {
-    let path = |key| {
-        let options = options?;
-        let text = options.optional::<String>(key)?;
-        if text.is_empty() || text.contains('\0') {
-            options.problem(key, format!("`{key}` of {} is not a path", options.what()), None);
-            return None;
-        }
-        Some(around.resolve(&text))
-    };
+    let path = |key| path(options?, key, around);
     OutboxConfig {
         path: path("path").unwrap_or_else(|| around.machine.state_dir.join("outbox")),
         tail: path("tail"),
@@ -116,6 +130,26 @@ pub(super) fn outbox(options: Option<&Options<'_>>, around: &Surroundings<'_>) -
             .and_then(|outbox| outbox.optional_word("full", &[("drop-oldest", false), ("drop-newest", true)]))
             .unwrap_or_default(),
         key: options.and_then(|outbox| outbox_key(outbox, around)),
+    }
+}
+
+/// A path, seen from the configuration's folder.
+fn path(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<PathBuf> {
+    let text = options.optional::<String>(key)?;
+    if text.is_empty() || text.contains('\0') {
+        options.problem(key, format!("`{key}` of {} is not a path", options.what()), None);
+        return None;
+    }
+    Some(around.resolve(&text))
+}
+
+/// `[archive]`
+pub(super) fn archive(options: &Options<'_>, around: &Surroundings<'_>) -> ArchiveConfig {
+    ArchiveConfig {
+        path: path(options, "path", around).unwrap_or_else(|| around.machine.state_dir.join("archive")),
+        keep: options.optional_in("keep", DAY..=CENTURY).unwrap_or(DEFAULT_KEEP),
+        max: options.optional_in("max", ARCHIVE_BYTES).map_or(DEFAULT_ARCHIVE_BYTES, |bytes| bytes.0),
+        batch: options.optional_in("batch", SHORTEST_BATCH..=DAY).unwrap_or(DEFAULT_BATCH),
     }
 }
 

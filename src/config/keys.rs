@@ -158,6 +158,30 @@ static OUTBOX_KEY: Section = Section {
     ],
 };
 
+/// `[archive]`
+static ARCHIVE: Section = Section {
+    title: "[archive]",
+    intro: "Readings that every broker has acknowledged are thrown away, unless this section is there: then they are kept \
+            in compressed files, which `vigie export` reads. See [archive-format](archive-format.md) for what it costs \
+            the card.",
+    keys: &[
+        key("path", "path", Some("`archive` in the state folder, such as `/var/lib/vigie/archive`"), "Its folder."),
+        key("keep", "duration, `\"1d\"` to `\"36500d\"`", Some("`\"90d\"`"), "How long readings are kept, to the day."),
+        key(
+            "max",
+            "size, `\"1MiB\"` to `\"1024GiB\"`",
+            Some("`\"1GiB\"`"),
+            "How much it may take on disk; beyond it the oldest files go. Of the disk, 64 MiB are always left free.",
+        ),
+        key(
+            "batch",
+            "duration, `\"1m\"` to `\"1d\"`",
+            Some("`\"5m\"`"),
+            "Between two writes. A power cut costs the archive at most this much.",
+        ),
+    ],
+};
+
 /// `[uplink.NAME]`
 static UPLINK: Section = Section {
     title: "[uplink.NAME]",
@@ -443,6 +467,7 @@ pub static SECTIONS: &[&Section] = &[
     &HARDWARE,
     &OUTBOX,
     &OUTBOX_KEY,
+    &ARCHIVE,
     &UPLINK,
     &PASSWORD,
     &TLS,

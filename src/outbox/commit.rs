@@ -84,13 +84,16 @@ impl Outbox {
         let state = self.state.stored(self.committed);
         let (memory, dictionary) = (&self.memory, &mut self.dictionary);
         let (all_cursors, on_disk) = (&self.cursors, self.on_disk);
+        // What only soft cursors still want was never written to the log.
+        let log_end = self.log.segments.back().map_or(0, |last| last.end);
+        let from = if all_cursors.soft().next().is_some() { log_end.min(on_disk) } else { on_disk };
         let result = self.tail.write_anew(now, self.seal.as_ref(), |fresh, ink| {
             let number = fresh.number();
             frame::put(&mut fresh.buffer, ink, Kind::State, |buffer| record::write(buffer, state));
-            all_cursors.put(&mut fresh.buffer, ink, on_disk);
+            all_cursors.put(&mut fresh.buffer, ink, from);
             frame::put(&mut fresh.buffer, ink, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
-            for frame in memory.frames_from(on_disk) {
-                if all_cursors.all_acked(&frame.seqs()) {
+            for frame in memory.frames_from(from) {
+                if all_cursors.nobody_wants(&frame.seqs()) {
                     continue;
                 }
                 let file = (Place::Tail, number);

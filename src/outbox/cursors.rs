@@ -42,6 +42,16 @@ impl Cursor {
         self.acked.missing_below(seqs.end) - self.acked.missing_below(seqs.start)
     }
 
+    /// The ranges in which everything unacknowledged is in flight.
+    pub(super) fn in_flight(&self) -> &[Range<Seq>] {
+        &self.in_flight
+    }
+
+    /// Is nothing written to disk for its sake alone?
+    pub(super) fn is_soft(&self) -> bool {
+        self.soft
+    }
+
     /// Acknowledges a range; `false`: there was no room for it.
     pub(super) fn ack(&mut self, seqs: Range<Seq>) -> bool {
         if !self.acked.insert(seqs.clone()) {
@@ -146,6 +156,11 @@ impl Cursors {
     /// Are all of these acknowledged by all but soft ones?
     pub(super) fn all_acked(&self, seqs: &Range<Seq>) -> bool {
         self.sets().all(|acked| acked.next_missing(seqs.start) >= seqs.end)
+    }
+
+    /// Are all of these acknowledged by all, soft ones included?
+    pub(super) fn nobody_wants(&self, seqs: &Range<Seq>) -> bool {
+        self.all_acked(seqs) && self.soft().all(|cursor| cursor.acked.next_missing(seqs.start) >= seqs.end)
     }
 
     /// How many of these somebody still needs on disk, at the most.

@@ -29,11 +29,13 @@ pub enum DropReason {
     Expired,
     /// The uplink's broker does not take them.
     Refused,
+    /// Somebody asked for it.
+    ByHand,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DiskFull,
         Self::MemoryFull,
         Self::AllInFlight,
@@ -42,6 +44,7 @@ impl DropReason {
         Self::Damaged,
         Self::Expired,
         Self::Refused,
+        Self::ByHand,
     ];
 
     /// The reason as published.
@@ -56,6 +59,7 @@ impl DropReason {
             Self::Damaged => "damaged",
             Self::Expired => "expired",
             Self::Refused => "refused",
+            Self::ByHand => "by-hand",
         }
     }
 
@@ -71,6 +75,7 @@ impl DropReason {
             Self::Damaged => "see to the medium on which [outbox] lies",
             Self::Expired => "raise the age limit of the uplink if late readings are still of use",
             Self::Refused => "see to what the broker refuses",
+            Self::ByHand => "nothing: somebody asked for it",
         }
     }
 }
@@ -135,22 +140,31 @@ type Kind = (DropReason, Option<Box<str>>, Option<Box<str>>);
 
 /// Drops that were not yet reported.
 #[derive(Debug, Default)]
-pub(super) struct Drops(BTreeMap<Kind, Dropped>);
+pub(super) struct Drops {
+    unreported: BTreeMap<Kind, Dropped>,
+    totals: BTreeMap<DropReason, u64>,
+}
 
 impl Drops {
     fn add(&mut self, mut dropped: Dropped) {
+        *self.totals.entry(dropped.reason).or_default() += dropped.count;
         let mut kind = (dropped.reason, dropped.cursor.clone(), dropped.sensor.clone());
-        if self.0.len() >= MAX_KINDS && !self.0.contains_key(&kind) {
+        if self.unreported.len() >= MAX_KINDS && !self.unreported.contains_key(&kind) {
             (kind.2, dropped.sensor) = (None, None);
         }
-        match self.0.get_mut(&kind) {
+        match self.unreported.get_mut(&kind) {
             Some(known) => known.merge(&dropped),
-            None => drop(self.0.insert(kind, dropped)),
+            None => drop(self.unreported.insert(kind, dropped)),
         }
     }
 
     pub(super) fn take(&mut self) -> Vec<Dropped> {
-        std::mem::take(&mut self.0).into_values().collect()
+        std::mem::take(&mut self.unreported).into_values().collect()
+    }
+
+    /// Positions since the outbox was opened.
+    pub(super) fn totals(&self) -> &BTreeMap<DropReason, u64> {
+        &self.totals
     }
 }
 
@@ -229,7 +243,7 @@ impl Outbox {
         }
     }
 
-    fn note_drop(
+    pub(super) fn note_drop(
         &mut self,
         reason: DropReason,
         cursor: Option<Box<str>>,

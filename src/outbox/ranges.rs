@@ -61,6 +61,23 @@ impl Acked {
         end.saturating_sub(self.low) - covered
     }
 
+    /// The position from which on `count` positions below `end` are not in the set, or all there are.
+    pub(super) fn last_missing(&self, end: Seq, count: u64) -> Seq {
+        let (mut end, mut left) = (end, count);
+        for range in self.above.iter().rev() {
+            if range.start >= end {
+                continue;
+            }
+            let gap = end.saturating_sub(range.end);
+            if left <= gap {
+                return end - left;
+            }
+            left -= gap;
+            end = range.start;
+        }
+        end.saturating_sub(left).max(self.low).min(end)
+    }
+
     /// Puts a range into the set; `false`: there was no room for another range, nothing is changed.
     pub(super) fn insert(&mut self, range: Range<Seq>) -> bool {
         let mut range = range.start.max(self.low)..range.end;
@@ -111,7 +128,7 @@ impl Acked {
     }
 
     /// The first position from `from` on that is in the set; `Seq::MAX` if there is none.
-    fn next_present(&self, from: Seq) -> Seq {
+    pub(super) fn next_present(&self, from: Seq) -> Seq {
         if from < self.low {
             return from;
         }
@@ -147,6 +164,12 @@ mod tests {
             for seq in 0..100 {
                 prop_assert_eq!(acked.contains(seq), plain.contains(&seq));
                 prop_assert_eq!(acked.next_missing(seq), (seq..).find(|seq| !plain.contains(seq)).expect("some"));
+                let missing: Vec<u64> = (0..seq).filter(|seq| !plain.contains(seq)).collect();
+                for count in 1..4 {
+                    let from = acked.last_missing(seq, count as u64);
+                    let found: Vec<u64> = missing.iter().copied().filter(|seq| *seq >= from).collect();
+                    prop_assert_eq!(&found[..], &missing[missing.len().saturating_sub(count)..]);
+                }
                 prop_assert_eq!(acked.missing_below(seq), (0..seq).filter(|seq| !plain.contains(seq)).count() as u64);
             }
             prop_assert!(acked.above.iter().all(|range| range.start > acked.low && !range.is_empty()));

@@ -15,6 +15,21 @@ impl Outbox {
         let goal = out.len().saturating_add(max);
         let mut from = from;
         while out.len() < goal {
+            let start = out.len();
+            self.read_all(cursor, from, goal - start, out);
+            let Some(last) = out[start..].last() else { return };
+            from = last.seqs().end;
+            if !self.pass_over(cursor, start, out) {
+                return;
+            }
+        }
+    }
+
+    /// As [`read`](Self::read), with what was dropped by hand.
+    fn read_all(&mut self, cursor: CursorId, from: Seq, max: usize, out: &mut Vec<Entry>) {
+        let goal = out.len().saturating_add(max);
+        let mut from = from;
+        while out.len() < goal {
             let Some(acked) = self.cursors.get(cursor).map(|cursor| &cursor.acked) else { return };
             from = acked.next_missing(from);
             if from >= self.committed {

@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::by_hand::Rules;
 use super::cursors::Cursors;
 use super::dictionary::{Dictionary, FileDictionary};
 use super::flush::{Flushing, state_name};
@@ -38,6 +39,7 @@ pub(super) fn open(
     let names = storage.list(&dir).map_err(cannot("list the folder", &dir))?;
     let tail_folder = tail::folder(&settings.tail_dir, &storage.absolute(&dir));
     let tails = tails(&*storage, &tail_folder);
+    let outdated = tail::is_outdated(&*storage, &tail_folder);
 
     // Nothing is changed before every file is known to be of a version that we understand, and to open with our key.
     let key = settings.key.clone();
@@ -83,7 +85,8 @@ pub(super) fn open(
     };
     let tail_holds_more = known_end > on_disk;
 
-    let run = next_run(&mut stored, slot.is_some() || found.is_some(), old);
+    let look_only = files.storage.is_read_only();
+    let run = if look_only { stored.run } else { next_run(&mut stored, slot.is_some() || found.is_some(), old) };
     let newest_tail = tails.last().copied().unwrap_or(0);
     let tail = Tail::new(Arc::clone(&files.storage), tail_folder, identity, newest_tail);
     let Files { storage, mut recovery, damage, .. } = files;
@@ -107,6 +110,7 @@ pub(super) fn open(
         tail,
         state: State::new(stored, slot.unwrap_or(0)),
         flushing: Flushing::default(),
+        by_hand: Rules::default(),
         scratch: Vec::new(),
         // The first attempt to write the tail is yet to come: until it fails it counts as working.
         stats: Stats { damage, tail_works: true, ..Stats::default() },
@@ -114,7 +118,7 @@ pub(super) fn open(
         warnings: Vec::new(),
         _lock: lock,
     };
-    recovery.tail_found = found.as_ref().is_some_and(|found| found.end >= log_end);
+    recovery.tail_found = !outdated && found.as_ref().is_some_and(|found| found.end >= log_end);
     recovery.tail_torn = found.is_some_and(|found| found.torn);
     if let Some((path, number)) = tail_path.filter(|_| tail_holds_more) {
         recovery.from_tail = outbox.take_back(&path, number);
@@ -124,6 +128,10 @@ pub(super) fn open(
     let oldest = outbox.log.segments.front().map(|first| first.first).into_iter().chain(outbox.memory.first()).min();
     outbox.lose(0..oldest.unwrap_or(outbox.committed));
     recovery.waiting = outbox.cursors.waiting(outbox.committed);
+    outbox.restore_rules();
+    if look_only {
+        return Ok((outbox, recovery));
+    }
     recovery.run_counted = outbox.make_run_durable();
     outbox.dictionary.add_run(outbox.run, boot);
     // What the tail knew of the cursors may be news to the disk.
@@ -148,7 +156,7 @@ impl Outbox {
                 return;
             }
             let Some((head, seqs, rest)) = record::head(payload) else { return };
-            if seqs.end <= self.on_disk || seqs.start < last || self.cursors.all_acked(&seqs) {
+            if seqs.end <= self.on_disk || seqs.start < last || self.cursors.nobody_wants(&seqs) {
                 return;
             }
             let entry = match kind {

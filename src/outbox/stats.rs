@@ -136,7 +136,7 @@ pub struct Recovery {
     pub waiting: u64,
     /// Records that only the tail had.
     pub from_tail: u64,
-    /// Was there a tail, not older than the log? Then the state is what it was at the last commit.
+    /// Was there a tail, not older than the log, to which no write had failed? Then the state is what it was at the last commit.
     pub tail_found: bool,
     /// Segments on disk.
     pub segments: usize,

@@ -27,6 +27,10 @@ pub(super) trait Lock: fmt::Debug {}
 
 /// What the outbox asks of a file system.
 pub(super) trait Storage: fmt::Debug + Send + Sync {
+    /// Does it refuse every change?
+    fn is_read_only(&self) -> bool {
+        false
+    }
     /// The path of a folder without links and dots, by which everybody knows it.
     fn absolute(&self, folder: &Path) -> PathBuf;
     /// Creates a folder and those above it, readable by its owner alone; no error if it is there.

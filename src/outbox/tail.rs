@@ -23,6 +23,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes that are written at once when the tail is written anew.
 const PIECE: usize = 64 * 1024;
 
+/// An empty file of this name in the tail's folder: writes to the tail have failed since its last frame.
+const OUTDATED: &str = "outdated";
+
+/// Did writes to the tail in this folder fail at its end, so that its state is not the latest?
+pub(super) fn is_outdated(storage: &dyn Storage, folder: &Path) -> bool {
+    storage.list(folder).unwrap_or_default().iter().any(|name| name == OUTDATED)
+}
+
 /// Name of a tail.
 pub(super) fn name(number: u64) -> String {
     format!("tail-{number:012}")
@@ -135,6 +143,12 @@ impl Tail {
     fn fail(&mut self, now: BootTime) {
         self.file = None;
         self.retry_at = now.after(RETRY);
+        // What the tail says of packet ids is not the latest from now on. Whoever finds it after a crash must not go on
+        // with them: a broker would take a new message for one that it knows. Its records are still good, so it is
+        // deleted only where it cannot be marked.
+        if self.storage.create(&self.folder.join(OUTDATED)).is_err() {
+            self.remove_others();
+        }
     }
 
     /// Begins a new file, in which `fill` puts everything that is needed, and takes it in use.
@@ -182,7 +196,7 @@ impl Tail {
     fn remove_others(&self) {
         let used = self.file.is_some().then(|| name(self.number));
         for other in self.storage.list(&self.folder).unwrap_or_default() {
-            if other.starts_with("tail-") && Some(&other) != used.as_ref() {
+            if (other.starts_with("tail-") || other == OUTDATED) && Some(&other) != used.as_ref() {
                 // A former tail that stays does no harm: the one with the largest number counts.
                 let _ = self.storage.remove(&self.folder.join(other));
             }

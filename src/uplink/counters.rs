@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use super::presence::Presence;
+
 /// Counts of one uplink, in messages unless said otherwise. They only grow.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -27,6 +29,8 @@ pub struct Counters {
     pub connects: Count,
     /// Attempts to connect, and connections, that failed.
     pub failures: Count,
+    /// Is there a connection now?
+    pub presence: Presence,
 }
 
 /// A number that only grows.

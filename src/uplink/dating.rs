@@ -4,7 +4,7 @@
 //! then on everything measured in that boot has a date, also what is sent by a later run.
 
 use crate::clock::{BootId, BootTime, Clock, WallTime};
-use crate::outbox::{Entry, Moment};
+use crate::outbox::{Entry, Moment, Outbox};
 
 /// The offsets of so many boots are kept; of the oldest ones none.
 pub const BOOTS: usize = 16;
@@ -32,6 +32,12 @@ pub struct Dating {
 }
 
 impl Dating {
+    /// What an outbox knows.
+    #[must_use]
+    pub fn of(outbox: &Outbox) -> Self {
+        outbox.state(STATE_KEY).map(Self::restore).unwrap_or_default()
+    }
+
     /// Reads the stored form; what is damaged gives no dates rather than wrong ones.
     #[must_use]
     pub fn restore(stored: &[u8]) -> Self {

@@ -259,6 +259,7 @@ impl Feed {
         if self.session.is_alone() {
             self.send_state(hub, output, fill.now);
         }
+        self.selector.set_time(hub, fill.now);
         self.handle_answers(hub, outbox, fill.now);
         let again = self.resend(hub, outbox, output, fill.now);
         let all_state_sent = self.send_state(hub, output, fill.now);
@@ -280,7 +281,9 @@ impl Feed {
         }
         let Ids { qos, id, dup, .. } = ids;
         let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
-        let head = Head { topic, qos, retain, dup, id, reading, expiry: None };
+        // Rounded up: zero would mean that it need not be delivered at all.
+        let expiry = self.selector.left(part.date).map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
+        let head = Head { topic, qos, retain, dup, id, reading, expiry };
         self.terms
             .put_publish(&mut output.buffer, head, |out| message.write(out))
             .map_err(|error| format!("{topic}: {error}"))

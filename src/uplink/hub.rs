@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::clock::{BootId, BootTime, Clock};
 use crate::config::Gateway;
@@ -24,6 +25,9 @@ pub const LIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Times that are remembered to tell what was taken within [`LIVE_WITHIN`].
 const MARKS: u32 = 25;
+
+/// Batches of refused messages that may wait to be put aside. Further ones are counted and gone.
+const MAX_WRITING: usize = 4;
 
 /// What the tasks of the core thread share. Nobody holds a borrow across an await.
 pub struct Hub {
@@ -43,6 +47,8 @@ pub struct Hub {
     /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
     marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
+    /// Refused messages on their way to their folder.
+    writing: RefCell<JoinSet<()>>,
 }
 
 impl Hub {
@@ -56,7 +62,7 @@ impl Hub {
         info: Info,
         tail_found: bool,
     ) -> Rc<Self> {
-        let dating = outbox.state(dating::STATE_KEY).map(Dating::restore).unwrap_or_default();
+        let dating = Dating::of(&outbox);
         // What an earlier run took is backlog.
         let marks = VecDeque::from([(BootTime(0), outbox.end())]);
         let hub = Rc::new(Self {
@@ -71,6 +77,7 @@ impl Hub {
             work: watch::Sender::new(()),
             marks: RefCell::new(marks),
             counters: RefCell::default(),
+            writing: RefCell::default(),
         });
         hub.set_state(&hub.topic("availability"), status::ONLINE);
         hub.update_info(|_| ());
@@ -109,13 +116,31 @@ impl Hub {
 
     /// Writes messages that a broker refuses into their folder, on another thread.
     pub(super) fn put_aside(&self, messages: Vec<RefusedMessage>) {
+        if messages.is_empty() {
+            return;
+        }
+        let writing = &mut *self.writing.borrow_mut();
+        while writing.try_join_next().is_some() {}
+        if writing.len() == MAX_WRITING {
+            tracing::warn!(
+                messages = messages.len(),
+                "refused messages are gone: those before are still being put aside"
+            );
+            return;
+        }
         let folder = self.outbox.borrow().folder().join(refused::FOLDER);
-        tokio::task::spawn_blocking(move || {
+        writing.spawn_blocking(move || {
             if let Err(error) = refused::put_aside(&folder, &messages) {
                 let (folder, messages) = (folder.display(), messages.len());
                 tracing::warn!(%folder, messages, "refused messages cannot be put aside and are gone: {error}");
             }
         });
+    }
+
+    /// Waits until all refused messages are put aside.
+    pub(super) async fn all_put_aside(&self) {
+        let mut writing = std::mem::take(&mut *self.writing.borrow_mut());
+        while writing.join_next().await.is_some() {}
     }
 
     /// Publishes state on a topic, retained, if it is news.

@@ -85,7 +85,11 @@ impl Keeper {
                     at = 0;
                     continue;
                 }
-                End::Left(Leave::Asleep) => self.sleep().await,
+                End::Left(Leave::Asleep) => {
+                    let presence = &self.hub.counters(&self.config.name).presence;
+                    presence.went(self.hub.clock.boot(), "it connects now and then, as `connect` says");
+                    self.sleep().await
+                }
                 End::Failed { failure, stable } => {
                     let next = if stable { 0 } else { (at + 1) % self.config.urls.len() };
                     let wait = (next == 0).then(|| self.backoff.failed(random()));
@@ -155,6 +159,7 @@ impl Keeper {
         }
         let session_present = accepted.session_present;
         tracing::info!(uplink = config.name, broker = %url, session_present, "connected");
+        self.hub.counters(&config.name).presence.came(self.hub.clock.boot());
         self.hub.update_info(|info| drop(info.brokers.insert(config.name.clone(), url.to_string())));
         feed.connected(&accepted, self.hub.live_from(), self.hub.clock.boot());
         Ok(link)
@@ -270,9 +275,11 @@ impl Keeper {
 
     /// Logs a cause once, until a connection has been stable.
     fn failed(&mut self, at: usize, failure: &Failure, wait: Option<Duration>) {
-        self.hub.counters(&self.config.name).failures.add(1);
         let (uplink, url) = (&self.config.name, &self.config.urls[at]);
         let cause = failure.to_string();
+        let counters = self.hub.counters(uplink);
+        counters.failures.add(1);
+        counters.presence.went(self.hub.clock.boot(), &cause);
         // The same words about another broker are another cause.
         let known = format!("{url} {cause}");
         if self.causes.contains(&known) {

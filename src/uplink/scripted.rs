@@ -238,6 +238,8 @@ impl Setup {
             let leave = std::future::pending();
             let ended = serve(link, &mut self.feed, &self.hub, &manners, &mut stop, leave).await;
             self.feed.disconnected(&self.hub, ended.as_ref().is_err_and(Failure::may_be_a_message));
+            self.hub.put_aside(self.feed.take_refused());
+            self.hub.all_put_aside().await;
             ended.map(|_| ())
         };
         let both = async { tokio::join!(client, broker).0 };

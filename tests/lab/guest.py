@@ -112,8 +112,9 @@ class Guest:
         self.log_file.write_bytes(b"")
         shell, sketch = (pathlib.Path(folder, name) for name in ("shell", "sketch"))
         listeners = [listening(path) for path in (shell, sketch)]
+        # Whatever becomes of this program, no machine stays behind.
         command = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "320", "-smp", "2",
+            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "320", "-smp", "2",
             "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
             "-kernel", parts() / "vmlinuz", "-initrd", initrd,
             "-append", "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable no_timer_check",

@@ -1,4 +1,4 @@
-//! The documentation of the keys against the code that reads them.
+//! The documented keys are the ones that are read.
 
 use std::path::Path;
 
@@ -68,6 +68,12 @@ fn the_documented_keys_are_those_that_are_read() {
             &OUTBOX_KEY,
             asked(|keys| {
                 let _ = outbox_key::from_table(keys, &around);
+            }),
+        ),
+        (
+            &ARCHIVE,
+            asked(|keys| {
+                let _ = gateway::archive(keys, &around);
             }),
         ),
         (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::clock::BootTime;
-use crate::outbox::{Entry, Outbox};
+use crate::outbox::{DropReason, Entry, Outbox};
 
 use super::super::Hub;
 use super::super::encode::Part;
@@ -84,7 +84,8 @@ impl Feed {
                 payload: payload.freeze(),
             });
         }
-        outbox.ack(self.cursor, part.seqs.clone());
+        let (sensor, when) = (entry.sensor(), Some(entry.moment()));
+        outbox.drop_for(self.cursor, part.seqs.clone(), DropReason::Refused, sensor, when);
         self.dirty = true;
     }
 

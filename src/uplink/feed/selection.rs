@@ -20,9 +20,9 @@ pub(super) enum Verdict {
     Expired,
 }
 
-/// The times that an age is reckoned from.
+/// What ages are reckoned from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ages {
+struct Present {
     now: BootTime,
     boot: BootId,
     /// The wall clock, if it is set.
@@ -31,33 +31,43 @@ pub(super) struct Ages {
 
 /// Decides.
 #[derive(Debug)]
-pub(super) struct Selector(Selection);
+pub(super) struct Selector {
+    selection: Selection,
+    /// Only where there is an age limit.
+    present: Option<Present>,
+}
 
 impl Selector {
     pub(super) fn new(selection: Selection) -> Self {
-        Self(selection)
+        Self { selection, present: None }
     }
 
-    /// What ages are reckoned from now.
-    pub(super) fn ages(&self, hub: &Hub, now: BootTime) -> Ages {
-        let wall = self.0.max_age.and_then(|_| hub.clock.wall_if_set());
-        Ages { now, boot: hub.boot, wall }
+    /// Takes note of the time.
+    pub(super) fn set_time(&mut self, hub: &Hub, now: BootTime) {
+        let present = || Present { now, boot: hub.boot, wall: hub.clock.wall_if_set() };
+        self.present = self.selection.max_age.map(|_| present());
     }
 
     /// Decides over one record.
-    pub(super) fn judge(&self, entry: &Entry, date: Date, ages: &Ages) -> Verdict {
+    pub(super) fn judge(&self, entry: &Entry, date: Date) -> Verdict {
         if !self.admits(entry) {
-            return Verdict::NotOurs;
+            Verdict::NotOurs
+        } else if self.left(date) == Some(Duration::ZERO) {
+            Verdict::Expired
+        } else {
+            Verdict::Send
         }
-        match (self.0.max_age, age(date, ages)) {
-            (Some(limit), Some(age)) if age > limit => Verdict::Expired,
-            _ => Verdict::Send,
-        }
+    }
+
+    /// How long it may still take to arrive; `None`: for ever, or nobody knows how old it is.
+    pub(super) fn left(&self, date: Date) -> Option<Duration> {
+        let age = age(date, self.present.as_ref()?)?;
+        Some(self.selection.max_age?.saturating_sub(age))
     }
 
     /// Is it from a room or a sensor that the uplink sends? Without any named, all are.
     pub(super) fn admits(&self, entry: &Entry) -> bool {
-        let Selection { rooms, sensors, .. } = &self.0;
+        let Selection { rooms, sensors, .. } = &self.selection;
         if rooms.is_empty() && sensors.is_empty() {
             return true;
         }
@@ -72,12 +82,12 @@ impl Selector {
 }
 
 /// How old it is; `None` if nobody knows, because the clock was not or is not set and the boot is another one.
-fn age(date: Date, ages: &Ages) -> Option<Duration> {
+fn age(date: Date, present: &Present) -> Option<Duration> {
     match date {
         Date::Wall(WallTime(then)) => {
-            let WallTime(now) = ages.wall?;
+            let WallTime(now) = present.wall?;
             Some(Duration::from_nanos(u64::try_from(now.saturating_sub(then)).unwrap_or(0)))
         }
-        Date::Uptime(boot, at) => (boot == ages.boot).then(|| ages.now.since(at)),
+        Date::Uptime(boot, at) => (boot == present.boot).then(|| present.now.since(at)),
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::clock::BootTime;
 use crate::config::{BacklogPolicy, PayloadShape, Qos};
-use crate::outbox::{Entry, Outbox, Seq};
+use crate::outbox::{DropReason, Entry, Outbox, Seq};
 
 use super::super::Hub;
 use super::super::dating::Date;
@@ -131,7 +131,6 @@ impl Feed {
             Stream::Backlog => self.live_from.min(outbox.end()),
             Stream::Live => outbox.end(),
         };
-        let ages = self.selector.ages(hub, fill.now);
         loop {
             let next = *self.next.of(stream);
             let room = self.room(stream, output, fill.now);
@@ -158,7 +157,7 @@ impl Feed {
                     break;
                 }
                 let date = hub.dating.borrow().date(entry);
-                match self.selector.judge(entry, date, &ages) {
+                match self.selector.judge(entry, date) {
                     Verdict::Send => {}
                     verdict @ (Verdict::NotOurs | Verdict::Expired) => {
                         *self.next.of(stream) = entry.seqs().end;
@@ -184,11 +183,16 @@ impl Feed {
     /// A record that this uplink does not send is done with, as far as it is not in flight.
     fn pass_over(&mut self, outbox: &mut Outbox, entry: &Entry, verdict: Verdict) {
         for seq in entry.seqs() {
-            if self.is_open(outbox, seq) {
+            if !self.is_open(outbox, seq) {
+                continue;
+            }
+            if verdict == Verdict::Expired {
+                self.counters.expired.add(1);
+                let (sensor, when) = (entry.sensor(), Some(entry.moment()));
+                outbox.drop_for(self.cursor, seq..seq + 1, DropReason::Expired, sensor, when);
+                self.dirty = true;
+            } else {
                 self.acked(outbox, seq..seq + 1);
-                if verdict == Verdict::Expired {
-                    self.counters.expired.add(1);
-                }
             }
         }
     }

@@ -302,3 +302,21 @@ fn what_was_agreed_is_said() {
     });
     assert!(remarks.len() == 3 && remarks[0].contains("QoS 1 at most"), "{remarks:?}");
 }
+
+#[test]
+fn an_age_limit_is_the_brokers_too() {
+    let mut setup = setup(Qos::AtLeastOnce, 4);
+    setup.config.selection.max_age = Some(Duration::from_secs(60));
+    let mut setup = setup.killed();
+    setup.take(["a"]);
+    setup.clock.advance(Duration::from_secs(20));
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        let message = broker.reading().await;
+        let properties = broker.said.publish.take().expect("properties");
+        assert_eq!(properties.message_expiry_interval, Some(41), "rounded up");
+        broker.complete(&message).await;
+        broker.sync().await;
+    }))
+    .expect_err("closed by the script");
+}

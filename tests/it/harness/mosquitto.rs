@@ -50,9 +50,20 @@ impl Mosquitto {
 
     /// Ends it as a service manager would; its store is written.
     pub(crate) fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Ends it with a signal. With SIGKILL it forgets what it has not stored, what it acknowledged included.
+    pub(crate) fn end(&mut self, signal: Signal) {
         let Some(mut child) = self.child.take() else { return };
-        kill_process(Pid::from_child(&child), Signal::TERM).expect("the process is our child and was not waited for");
+        kill_process(Pid::from_child(&child), signal).expect("the process is our child and was not waited for");
         wait_for("Mosquitto's end", || child.try_wait().expect("a child can be waited for"));
+    }
+
+    /// Lets it do nothing more, with its connections open.
+    pub(crate) fn freeze(&self) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), Signal::STOP).expect("the process is our child and was not waited for");
     }
 
     /// Makes it read its password file anew.

@@ -13,7 +13,13 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use super::{Gateway, MARK, wait_until};
 
 /// The master side of a pseudo-terminal. Closing it unplugs the port.
+///
+/// Agents get the path of a link that goes first, as one below `/dev/serial/by-id` does: the kernel gives the number of
+/// a pseudo-terminal that was closed to the next one that is opened, perhaps by another test, and an agent that is
+/// still looking for its port must not find that one.
 pub(crate) struct Port {
+    // In this order: the link goes before the terminal.
+    _folder: tempfile::TempDir,
     master: File,
     path: PathBuf,
     /// When each mark was written; the number of a mark is its index.
@@ -33,7 +39,10 @@ impl Port {
         tcsetattr(&master, OptionalActions::Now, &settings).expect("the pty can be raw");
         // A pty whose other end was never open does not report that it is closed: see `is_open`.
         drop(File::open(&path).expect("the other end opens"));
-        Self { master: File::from(master), path, sent: Vec::new() }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let link = folder.path().join("port");
+        std::os::unix::fs::symlink(path, &link).expect("a link can be made");
+        Self { _folder: folder, master: File::from(master), path: link, sent: Vec::new() }
     }
 
     /// What to write as `port` into a configuration.
@@ -46,6 +55,11 @@ impl Port {
         let mut fds = [PollFd::new(&self.master, PollFlags::OUT)];
         let _ = poll(&mut fds, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 }));
         !fds[0].revents().contains(PollFlags::HUP)
+    }
+
+    /// The end that the Arduino writes to.
+    pub(crate) fn master(&mut self) -> &mut File {
+        &mut self.master
     }
 
     /// Writes a line as it is.

@@ -57,6 +57,11 @@ impl Receiver {
         receiver
     }
 
+    /// Hands over what was received since the last call.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.shared.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What was received on a topic.
     pub(crate) fn on(&self, topic: &str) -> Vec<Message> {
         let messages = self.shared.messages.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,150 @@
+//! `vigie outbox status`
+
+use std::time::Duration;
+
+use super::super::print;
+use super::super::table::table;
+use super::Failure;
+use super::source::Source;
+use crate::control::status::{AgentStatus, Mark, Status, UplinkStatus};
+
+pub(super) fn status(source: &mut Source, json: bool) -> Result<(), Failure> {
+    let status = source.status()?;
+    if json {
+        let text = serde_json::to_string(&status).map_err(Failure::failed)?;
+        print(&format!("{text}\n"));
+    } else {
+        print(&for_people(&status));
+    }
+    Ok(())
+}
+
+fn for_people(status: &Status) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    match &status.agent {
+        Some(agent) => {
+            row("agent", format!("running, version {}, process {}, run {}", agent.version, agent.pid, status.run));
+        }
+        None => row("agent", format!("not running; the last run was {}", status.run)),
+    }
+    row("outbox", status.path.display().to_string());
+    row(
+        "on disk",
+        format!(
+            "{} of {}{}",
+            bytes(status.disk_bytes),
+            bytes(status.max_bytes),
+            trouble(status, |agent| agent.disk_works)
+        ),
+    );
+    row(
+        "tail",
+        format!(
+            "{} in {}{}",
+            bytes(status.tail_bytes),
+            status.tail.display(),
+            trouble(status, |agent| agent.tail_works)
+        ),
+    );
+    if let Some(agent) = &status.agent {
+        row("in memory", format!("{} of {}", bytes(agent.memory_bytes), bytes(agent.max_memory_bytes)));
+        row("since start", format!("{} values taken, {} acknowledged", agent.taken, agent.acknowledged));
+        row("written", format!("{} in {} flushes", bytes(agent.flushed_bytes), agent.flushes));
+        row("dropped", dropped(agent));
+        if agent.lost + agent.damage + agent.write_errors + agent.read_errors > 0 {
+            row(
+                "damage",
+                format!(
+                    "{} values lost, {} damaged places, {} failed writes, {} failed reads",
+                    agent.lost, agent.damage, agent.write_errors, agent.read_errors
+                ),
+            );
+        }
+    }
+    let mut text = table(&rows);
+    for uplink in &status.uplinks {
+        text.push_str(&of_uplink(uplink));
+    }
+    if status.agent.is_none() {
+        text.push_str("\nConnections, memory and counts are known only to a running agent.\n");
+    }
+    text
+}
+
+fn of_uplink(uplink: &UplinkStatus) -> String {
+    let mut rows = vec![vec![format!("uplink {}", uplink.name), uplink.broker.clone()]];
+    let mut row = |name: &str, value: String| rows.push(vec![format!("  {name}"), value]);
+    if let Some(link) = &uplink.link {
+        let since = humantime::format_duration(Duration::from_secs(link.seconds));
+        row(
+            "connection",
+            match (&link.why, link.connected) {
+                (_, true) => format!("connected for {since}"),
+                (Some(why), false) => format!("none for {since}: {why}"),
+                (None, false) => format!("connecting for {since}"),
+            },
+        );
+        row(
+            "messages",
+            format!(
+                "{} sent, {} acknowledged, {} sent again, {} perhaps twice, {} refused",
+                link.sent, link.acknowledged, link.replayed, link.possible_duplicates, link.refused
+            ),
+        );
+    }
+    row("waiting", format!("{} values", uplink.waiting));
+    for (name, mark) in [("oldest", &uplink.oldest), ("newest", &uplink.newest)] {
+        if let Some(mark) = mark {
+            row(name, of_mark(mark));
+        }
+    }
+    format!("\n{}", table(&rows))
+}
+
+fn of_mark(mark: &Mark) -> String {
+    let time = mark.time.as_deref().unwrap_or("without a date");
+    let sensor = mark.sensor.as_deref().unwrap_or("a LAN client");
+    format!("{time}, {sensor} ({})", mark.id)
+}
+
+fn trouble(status: &Status, works: fn(&AgentStatus) -> bool) -> &'static str {
+    if status.agent.as_ref().is_none_or(works) { "" } else { ", CANNOT BE WRITTEN: see the log" }
+}
+
+fn dropped(agent: &AgentStatus) -> String {
+    if agent.dropped.is_empty() {
+        return "none".to_owned();
+    }
+    agent.dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Bytes for people.
+fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, size)| count >= *size) {
+        Some((unit, size)) => {
+            let tenths = count.saturating_mul(10) / size;
+            if tenths.is_multiple_of(10) {
+                format!("{} {unit}", tenths / 10)
+            } else {
+                format!("{}.{} {unit}", tenths / 10, tenths % 10)
+            }
+        }
+        None => format!("{count} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_are_short_and_never_rounded_up() {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1_100_000, "1 MiB"), (256 << 20, "256 MiB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Prevents: not knowing what waits in the outbox, or not getting at it, whether an agent runs or not; looking that
+//! changes something; and dropping that drops too much, too little, or what cannot be taken back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::harness::{Exit, Gateway, Mosquitto, Port, Subscriber, command, free_port, wait_for, wait_until};
+
+struct Output {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs `vigie outbox` on a gateway's configuration, in a French place.
+#[track_caller]
+fn outbox(gateway: &Gateway, args: &[&str]) -> Output {
+    let config = gateway.config_file().display().to_string();
+    let mut all = vec!["outbox"];
+    all.extend_from_slice(args);
+    all.extend_from_slice(&["--config", &config]);
+    let output = command(&all, gateway.path()).env("TZ", "Europe/Paris").output().expect("vigie starts");
+    Output {
+        code: output.status.code().expect("it was not killed"),
+        out: String::from_utf8(output.stdout).expect("UTF-8"),
+        err: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+/// The same, which must go well.
+#[track_caller]
+fn fine(gateway: &Gateway, args: &[&str]) -> String {
+    let Output { code, out, err } = outbox(gateway, args);
+    assert_eq!((code, err.as_str()), (0, ""), "{args:?}: {out}");
+    out
+}
+
+#[track_caller]
+fn status(gateway: &Gateway) -> Value {
+    serde_json::from_str(&fine(gateway, &["status", "--json"])).expect("JSON")
+}
+
+#[track_caller]
+fn exported(gateway: &Gateway, args: &[&str]) -> Vec<Value> {
+    let mut all = vec!["export", "--json"];
+    all.extend_from_slice(args);
+    fine(gateway, &all).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn sensor(name: &str, port: &Port) -> String {
+    format!(
+        "\n[[sensor]]\nname = \"{name}\"\nroom = \"{name}-room\"\ndriver = \"serial-json\"\nport = \"{}\"\n",
+        port.path().display()
+    )
+}
+
+fn uplink(port: u16) -> String {
+    format!("[uplink.home]\nurl = \"mqtt://localhost:{port}\"\n")
+}
+
+/// The marks among exported rows.
+fn marks(rows: &[Value]) -> Vec<String> {
+    let of_mark = rows.iter().filter(|row| row["quantity"] == "mark");
+    of_mark.map(|row| row["value"].as_str().expect("a text").to_owned()).collect()
+}
+
+fn names(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| format!("mark-{number:08}")).collect()
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.is_file() {
+            found.insert(path.clone(), fs::read(&path).expect("a file"));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_waits_is_the_same_beside_an_agent_and_without_one() {
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(free_port()) + &sensor("arduino", &port)));
+    let mut agent = gateway.run();
+    let first = port.send_until_taken(&gateway);
+    port.send(200);
+    port.wait_all_taken(&gateway);
+    agent.wait_log("cannot connect");
+
+    let beside = status(&gateway);
+    let count = u64::from(port.next() - first);
+    assert_eq!(beside["waiting"], 2 * count, "two quantities a line: {beside}");
+    assert_eq!(beside["uplinks"][0]["name"], "home");
+    assert_eq!(beside["uplinks"][0]["link"]["connected"], false);
+    assert!(beside["uplinks"][0]["link"]["why"].as_str().is_some_and(|why| why.contains("cannot connect")), "{beside}");
+    assert_eq!(beside["uplinks"][0]["oldest"]["sensor"], "arduino");
+    assert!(beside["agent"]["taken"].as_u64() >= Some(2 * count), "{beside}");
+    let people = fine(&gateway, &["status"]);
+    assert!(people.contains("running") && people.contains(&format!("{} values", 2 * count)), "{people}");
+
+    let rows = exported(&gateway, &[]);
+    assert_eq!(marks(&rows), names(first..port.next()));
+    let csv = fine(&gateway, &["export"]);
+    let french = fine(&gateway, &["export", "--locale", "fr"]);
+    let shown = fine(&gateway, &["show", "--limit", "4"]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 4, "{shown}");
+    assert!(lines[3].contains(&format!("{}.5", port.next() - 1)), "the newest is the last: {shown}");
+    check_tables(&rows, &csv, &french);
+
+    // SIGKILL: what was not flushed is in the tail alone.
+    agent.kill();
+    let before = files(gateway.path());
+    assert_eq!(exported(&gateway, &[]), rows);
+    assert_eq!(fine(&gateway, &["export", "--locale", "fr"]), french);
+    assert_eq!(fine(&gateway, &["show", "--limit", "4"]), shown);
+    let without = status(&gateway);
+    assert_eq!(without["agent"], Value::Null);
+    assert_eq!(without["uplinks"][0]["link"], Value::Null);
+    for key in ["waiting", "run", "path", "tail", "max_bytes"] {
+        assert_eq!(without[key], beside[key], "{key}");
+    }
+    for key in ["name", "broker", "waiting", "oldest", "newest"] {
+        assert_eq!(without["uplinks"][0][key], beside["uplinks"][0][key], "{key}");
+    }
+    let people = fine(&gateway, &["status"]);
+    assert!(people.contains("not running") && people.contains("known only to a running agent"), "{people}");
+    assert!(files(gateway.path()) == before, "looking changes nothing");
+
+    // The stale socket is no obstacle to the next run.
+    let mut agent = gateway.run();
+    wait_until("the socket of the new run", || outbox(&gateway, &["status"]).out.contains("running, version"));
+    assert_eq!(marks(&exported(&gateway, &[])), names(first..port.next()));
+    assert_eq!(agent.terminate(), Exit::Code(0));
+    assert_eq!(marks(&exported(&gateway, &[])), names(first..port.next()), "and after an orderly end");
+}
+
+/// The tables say what the JSON says.
+fn check_tables(rows: &[Value], csv: &str, french: &str) {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut lines = csv.lines();
+    assert_eq!(lines.next(), Some("time,site,room,sensor,quantity,value,unit,id,boot,uptime,topic"));
+    for (line, row) in lines.zip(rows) {
+        let [time, value, id] = ["time", "value", "id"].map(|key| text(&row[key]));
+        let quantity = text(&row["quantity"]);
+        assert_eq!(line, format!("{time},maison,arduino-room,arduino,{quantity},{value},,{id},,,"));
+    }
+    assert_eq!(csv.lines().count(), rows.len() + 1);
+
+    // Byte for byte, with the local time made by another hand.
+    let mut expected =
+        "\u{feff}date (Europe/Paris);site;pièce;capteur;grandeur;valeur;unité;id;démarrage;secondes;sujet\r\n"
+            .to_owned();
+    for row in rows {
+        let date = std::process::Command::new("date")
+            .args(["-d", &text(&row["time"]), "+%d/%m/%Y %H:%M:%S"])
+            .env("TZ", "Europe/Paris")
+            .output()
+            .expect("date(1)");
+        let date = String::from_utf8(date.stdout).expect("UTF-8");
+        let value = match &row["value"] {
+            Value::Number(number) => number.to_string().replace('.', ","),
+            other => text(other),
+        };
+        expected.push_str(&format!(
+            "{};maison;arduino-room;arduino;{};{value};;{};;;\r\n",
+            date.trim(),
+            text(&row["quantity"]),
+            text(&row["id"])
+        ));
+    }
+    assert_eq!(french, expected);
+}
+
+#[test]
+fn one_sensor_is_dropped_by_hand_and_the_other_delivered() {
+    let (mut port, mut other) = (Port::open(), Port::open());
+    let broker_port = free_port();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(broker_port) + &sensor("arduino", &port) + &sensor("other", &other)));
+    let mut agent = gateway.run();
+    let first = port.send_until_taken(&gateway);
+    wait_until("the other port to be open", || other.is_open());
+    // In turns, so that the records of the two lie between each other: many more stretches than a cursor has ranges.
+    for _ in 0..700 {
+        port.send(1);
+        other.write_line("{\"count\":1}");
+    }
+    wait_until("all lines to be taken", || {
+        let rows = exported(&gateway, &["--sensor", "other"]);
+        rows.len() == 700 && marks(&exported(&gateway, &["--sensor", "arduino"])) == names(first..port.next())
+    });
+
+    let refused = outbox(&gateway, &["drop", "--sensor", "other"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.err.contains("--yes"), "{}", refused.err);
+    assert_eq!(fine(&gateway, &["drop", "--sensor", "nobody", "--yes"]), "0 values dropped.\n");
+    assert_eq!(fine(&gateway, &["drop", "--sensor", "other", "--older-than", "1h", "--yes"]), "0 values dropped.\n");
+    assert_eq!(fine(&gateway, &["drop", "--sensor", "other", "--yes"]), "700 values dropped.\n");
+    assert_eq!(fine(&gateway, &["drop", "--sensor", "other", "--yes"]), "0 values dropped.\n");
+    assert_eq!(exported(&gateway, &["--sensor", "other"]), Vec::<Value>::new());
+    let status = status(&gateway);
+    assert_eq!(status["agent"]["dropped"]["by-hand"], 700, "{status}");
+    assert_eq!(status["waiting"], u64::from(port.next() - first) * 2, "{status}");
+
+    // It lasts across a kill, and holds for what was there alone.
+    agent.kill();
+    let mut agent = gateway.run();
+    wait_until("the port to be open again", || other.is_open());
+    wait_until("a line of the other sensor", || {
+        other.write_line("{\"count\":2}");
+        !exported(&gateway, &["--sensor", "other"]).is_empty()
+    });
+    assert_eq!(marks(&exported(&gateway, &["--sensor", "arduino"])), names(first..port.next()));
+    assert_eq!(agent.terminate(), Exit::Code(0));
+
+    let broker = Mosquitto::start();
+    gateway.configure(&(uplink(broker.port()) + &sensor("arduino", &port) + &sensor("other", &other)));
+    let subscriber = Subscriber::start(&broker, "server", 1);
+    let _agent = gateway.run();
+    let last = format!("mark-{:08}", port.next() - 1);
+    subscriber.wait("maison/arduino-room/mark", |message| message.payload.contains(&last));
+    subscriber.wait("maison/other-room/count", |message| message.json()["value"] == 2);
+    assert!(subscriber.on("maison/other-room/count").iter().all(|message| message.json()["value"] == 2));
+    assert_eq!(subscriber.on("maison/arduino-room/mark").len(), names(first..port.next()).len());
+}
+
+#[test]
+fn everything_is_dropped_without_an_agent() {
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(free_port()) + &sensor("arduino", &port)));
+    let missing = outbox(&gateway, &["status"]);
+    assert_eq!(missing.code, 1);
+    assert!(missing.err.contains("there is no outbox in"), "{}", missing.err);
+
+    let mut agent = gateway.run();
+    let first = port.send_until_taken(&gateway);
+    port.send(50);
+    port.wait_all_taken(&gateway);
+    agent.kill();
+    let wrong = outbox(&gateway, &["drop", "--all", "--uplink", "hom", "--yes"]);
+    assert_eq!(wrong.code, 1);
+    assert!(wrong.err.contains("there is no uplink `hom`; there are: home"), "{}", wrong.err);
+    assert_eq!(outbox(&gateway, &["drop", "--yes"]).code, 2, "what, must be said");
+    let count = 2 * (port.next() - first);
+    assert_eq!(fine(&gateway, &["drop", "--all", "--yes"]), format!("{count} values dropped.\n"));
+    assert_eq!(exported(&gateway, &[]), Vec::<Value>::new());
+    let status = status(&gateway);
+    assert_eq!((&status["waiting"], &status["tail_bytes"]), (&Value::from(0), &Value::from(0)), "{status}");
+
+    let mut agent = gateway.run();
+    let again = port.send_until_taken(&gateway);
+    let rows = exported(&gateway, &[]);
+    assert_eq!(marks(&rows).first(), Some(&format!("mark-{again:08}")));
+    assert_eq!(agent.terminate(), Exit::Code(0));
+}
+
+#[test]
+fn what_is_in_flight_is_not_dropped() {
+    let broker = Mosquitto::start();
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(broker.port()) + "inflight = 10\n" + &sensor("arduino", &port)));
+    let mut agent = gateway.run();
+    agent.wait_log("connected");
+    // It acknowledges nothing from here on: what is sent stays in flight.
+    broker.freeze();
+    let first = port.send_until_taken(&gateway);
+    port.send(100);
+    port.wait_all_taken(&gateway);
+    let sent = wait_for("ten messages to be in flight", || {
+        status(&gateway)["uplinks"][0]["link"]["sent"].as_u64().filter(|sent| *sent >= 10)
+    });
+    assert!(sent >= 10);
+    let all = u64::from(2 * (port.next() - first));
+    let said = fine(&gateway, &["drop", "--all", "--yes"]);
+    assert_eq!(said, format!("{} values dropped; 10 values in flight, which cannot be taken back.\n", all - 10));
+    assert_eq!(exported(&gateway, &[]).len(), 10);
+}
+
+#[test]
+fn an_outbox_in_use_without_a_socket_is_said_in_words() {
+    let port = Port::open();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(free_port()) + &sensor("arduino", &port)));
+    let _agent = gateway.run();
+    wait_until("the agent to answer", || outbox(&gateway, &["status"]).out.contains("running, version"));
+    let tail = gateway.path().join("tail");
+    let socket = fs::read_dir(&tail)
+        .expect("the tail's folder")
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"control-")))
+        .expect("the socket lies there");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o660);
+    fs::remove_file(&socket).expect("it can be removed");
+    for args in [&["status"][..], &["export"], &["drop", "--all", "--yes"]] {
+        let output = outbox(&gateway, args);
+        assert_eq!(output.code, 1, "{args:?}");
+        assert!(output.err.contains("in use") && output.err.contains("control socket"), "{}", output.err);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(free_port()) + &sensor("arduino", &port)));
+    let mut agent = gateway.run();
+    port.send_until_taken(&gateway);
+    // More than a pipe holds.
+    port.send(2_000);
+    port.wait_all_taken(&gateway);
+    for kill in [true, false] {
+        let mut child =
+            command(&["outbox", "export", "--config", &gateway.config_file().display().to_string()], gateway.path())
+                .spawn()
+                .expect("vigie starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        // The second time without an agent.
+        if kill {
+            agent.kill();
+        }
+    }
+}
+
+#[test]
+fn the_socket_takes_no_nonsense() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream;
+
+    let port = Port::open();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(free_port()) + &sensor("arduino", &port)));
+    let _agent = gateway.run();
+    wait_until("the agent to answer", || outbox(&gateway, &["status"]).out.contains("running, version"));
+    let socket = fs::read_dir(gateway.path().join("tail"))
+        .expect("the tail's folder")
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"control-")))
+        .expect("the socket lies there");
+    let connect = || BufReader::new(UnixStream::connect(&socket).expect("the socket is open"));
+    let answer = |stream: &mut BufReader<UnixStream>| {
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("an answer");
+        line
+    };
+    let mut stream = connect();
+    for nonsense in ["\n", "{}\n", "{\"request\":\"reboot\"}\n", "\u{1}\u{2}\n", "{\"request\":\"status\",\"x\":1}\n"] {
+        stream.get_mut().write_all(nonsense.as_bytes()).expect("taken");
+        let said = answer(&mut stream);
+        assert!(said.starts_with("{\"error\":\"this is no request"), "{nonsense:?}: {said}");
+    }
+    stream.get_mut().write_all(b"{\"request\":\"status\"}\n").expect("taken");
+    assert!(answer(&mut stream).starts_with("{\"status\":{"), "and serves on");
+    stream.get_mut().write_all(&[b'x'; 5_000]).expect("taken");
+    assert!(answer(&mut stream).contains("a line of less than 4096 bytes"));
+    assert_eq!(answer(&mut stream), "", "and is closed");
+
+    // One more than are served at once is told so; when one goes, there is room again.
+    drop(stream);
+    let four: Vec<_> = (0..4)
+        .map(|_| {
+            // Former clients may not be quite gone yet.
+            wait_for("a place", || {
+                let mut stream = connect();
+                let _ = stream.get_mut().write_all(b"{\"request\":\"status\"}\n");
+                answer(&mut stream).starts_with("{\"status\":{").then_some(stream)
+            })
+        })
+        .collect();
+    assert!(answer(&mut connect()).contains("try again later"));
+    drop(four);
+    wait_until("room for another client", || outbox(&gateway, &["status"]).code == 0);
+}
