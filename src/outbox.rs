@@ -45,6 +45,8 @@ mod read;
 mod record;
 mod recovery;
 mod seal;
+#[cfg(test)]
+mod sealed;
 mod segment;
 #[cfg(test)]
 pub(crate) mod simulated;

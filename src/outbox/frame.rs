@@ -414,10 +414,16 @@ impl Scanner {
                 None => Step::Damage { part: false },
             };
         }
-        if kind == Kind::Seal {
-            self.unsealer.take_up(payload);
+        match kind {
+            Kind::Padding | Kind::Part => Step::Frame(kind, payload),
+            Kind::Seal => {
+                self.unsealer.take_up(payload);
+                Step::Frame(kind, payload)
+            }
+            // Nobody but a forger writes a frame in clear behind a seal.
+            _ if self.unsealer.has_met_seal() => Step::Damage { part: false },
+            _ => Step::Frame(kind, payload),
         }
-        Step::Frame(kind, payload)
     }
 
     /// Where the next frame begins, if the damaged one at `offset` has its length still, and a good one behind it.

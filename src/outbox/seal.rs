@@ -96,6 +96,7 @@ impl Seal {
 #[derive(Debug)]
 pub(super) struct Unsealer {
     key: Option<Key>,
+    has_met_seal: bool,
     /// Of the seal that was met last.
     salt: [u8; SALT],
     opening: Option<LessSafeKey>,
@@ -106,11 +107,17 @@ pub(super) struct Unsealer {
 impl Unsealer {
     /// An unsealer that has met no seal; without a key it opens nothing.
     pub(super) fn new(key: Option<&Key>) -> Self {
-        Self { key: key.cloned(), salt: [0; SALT], opening: None, text: Vec::new() }
+        Self { key: key.cloned(), has_met_seal: false, salt: [0; SALT], opening: None, text: Vec::new() }
+    }
+
+    /// Did a seal come before?
+    pub(super) fn has_met_seal(&self) -> bool {
+        self.has_met_seal
     }
 
     /// Takes up the payload of a frame *seal*, for the frames behind it.
     pub(super) fn take_up(&mut self, notice: &[u8]) {
+        self.has_met_seal = true;
         let Some((salt, found)) = notice.split_first_chunk::<SALT>() else { return };
         let Some(key) = self.key.as_ref().filter(|_| self.opening.is_none() || self.salt != *salt) else { return };
         let derived = derive(key, salt);
