@@ -278,7 +278,7 @@ fn open_outbox(
         warn!("the outbox had no readable state: counters start anew");
     }
     if recovery.sealed_from_now {
-        info!("the outbox is encrypted from now on; what it held before stays readable on the disk");
+        info!("the outbox is encrypted from now on; what it held before stays in clear until it has been sent");
     }
     if !recovery.run_counted {
         warn!(run = outbox.run(), "the run could not be counted on disk: it has a random number");

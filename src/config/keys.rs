@@ -146,7 +146,8 @@ static OUTBOX_KEY: Section = Section {
             32 random bytes, as they are, as 64 hexadecimal digits (`openssl rand -hex 32`) or in base64, and is read \
             once, at the start. A credential that is itself encrypted (`systemd-creds encrypt`) is the place for it: \
             a key that lies in clear on the same card protects nothing. What was written before there was a key is \
-            still read. Without the key, or with another one, vigie does not start, and changes nothing: keep a copy.",
+            still read. Without the key, or with another one, vigie does not start, and changes nothing: keep a copy. \
+            The archive, and the messages that a broker refused (`refused/`), are not encrypted.",
     keys: &[
         key(
             "credential",

@@ -14,7 +14,7 @@ use crate::options::Options;
 
 const EXPECTED: &str = "expected { credential = \"NAME\" } or { file = \"PATH\" }";
 
-const FORMS: &str = "a key is 32 random bytes: as they are, as 64 hexadecimal digits, or in base64";
+const FORMS: &str = "a key is 32 random bytes, as they are, as 64 hexadecimal digits, or in base64";
 
 /// The key that the outbox is encrypted with: 256 bits.
 pub type OutboxKey = Arc<SecretBox<[u8; KEY_BYTES]>>;

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::seal::{COUNTER, Key, NOTICE, OVERHEAD, Seal, Unsealer};
+use super::seal::{COUNTER, Key, NOTICE, Seal, TAG, Unsealer};
 use super::storage::StoredFile;
 
 /// Version of the formats of segments, tail and state that are not sealed.
@@ -143,7 +143,7 @@ impl<'a> Ink<'a> {
 
     /// Bytes that a frame takes beyond those of [`FRAME_HEADER`] and its payload.
     pub(super) fn overhead(self) -> usize {
-        self.seal.map_or(0, |_| OVERHEAD)
+        self.seal.map_or(0, |_| COUNTER + TAG)
     }
 }
 
@@ -167,18 +167,18 @@ fn put_byte(buffer: &mut Vec<u8>, ink: Ink<'_>, kind: u8, fill: impl FnOnce(&mut
             let count = seal.count();
             buffer.extend_from_slice(&count.to_le_bytes());
             fill(buffer);
-            let length = length_of(&buffer[body..]) + (OVERHEAD - COUNTER) as u32;
+            let length = length_of(buffer.len() - body + TAG);
             seal.seal(count, &ink.file.bound(length, kind), buffer, body + 1 + COUNTER);
         }
     }
-    let length = length_of(&buffer[body..]);
+    let length = length_of(buffer.len() - body);
     let checksum = crc32fast::hash(&buffer[body..]) ^ ink.file.salt();
     buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
     buffer[start + 4..body].copy_from_slice(&checksum.to_le_bytes());
 }
 
-fn length_of(body: &[u8]) -> u32 {
-    u32::try_from(body.len()).expect("callers keep frames below MAX_FRAME")
+fn length_of(body: usize) -> u32 {
+    u32::try_from(body).expect("callers keep frames below MAX_FRAME")
 }
 
 /// Appends a frame that was made for memory, for a file.
@@ -408,7 +408,7 @@ impl Scanner {
         self.offset = self.window_at + payload.end as u64;
         let payload = &self.window[payload];
         if sealed {
-            let bound = self.id.bound(length_of(payload) + 1, kind as u8 | SEALED);
+            let bound = self.id.bound(length_of(payload.len() + 1), kind as u8 | SEALED);
             return match self.unsealer.open(&bound, payload) {
                 Some(payload) => Step::Frame(kind, payload),
                 None => Step::Damage { part: false },

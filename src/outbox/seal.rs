@@ -33,8 +33,8 @@ pub(super) const NOTICE: usize = SALT + CHECK;
 /// Bytes of the counter before what is sealed.
 pub(super) const COUNTER: usize = 8;
 
-/// Bytes that sealing adds to a frame: the counter, and the tag that shows that nothing was changed.
-pub(super) const OVERHEAD: usize = COUNTER + 16;
+/// Bytes of the tag behind what is sealed, which shows that nothing was changed.
+pub(super) const TAG: usize = 16;
 
 /// What the key that frames are sealed with is derived for.
 const FOR_FRAMES: &[u8] = b"vigie outbox frames";

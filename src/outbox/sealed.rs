@@ -298,7 +298,7 @@ impl Seen {
                         assert_eq!(before, frame.payload, "in {}", path.display());
                     }
                     kind => {
-                        assert!(matches!(kind, Kind::Padding | Kind::Part), "a frame of kind {kind:?} is not sealed")
+                        assert!(matches!(kind, Kind::Padding | Kind::Part), "a frame of kind {kind:?} is not sealed");
                     }
                 }
             }
@@ -416,7 +416,7 @@ proptest! {
 
 #[test]
 fn a_segment_of_one_run_goes_on_with_the_next_ones_seal() {
-    let mut rig = rig(Some(key()));
+    let rig = rig(Some(key()));
     for run in 0..4 {
         let (mut outbox, _) = rig.open();
         outbox.cursor("home");

@@ -178,8 +178,8 @@ pub enum OpenError {
     },
     /// It is sealed, and there is no key.
     #[error(
-        "{file} is encrypted, and no `key` is given in [outbox]: give the key again, or, if what waits there is not \
-         needed any more, move the file's folder away (nothing was changed)"
+        "{file} is encrypted, and no `key` is given in [outbox]: give the key again; to go on without one, first let all \
+         that waits be sent, then move the file's folder away (nothing was changed)"
     )]
     KeyMissing {
         /// The file.
