@@ -105,8 +105,9 @@ fn check(what: &str, arrivals: Vec<Arrival>, runs: &[Run], port: &Port, most_dou
         assert!(missing.is_empty(), "{what}: taken but not delivered: {missing:?}");
     }
     for arrival in &first {
-        // The payload's time has milliseconds, rounded down.
-        let sent = port.sent_at(arrival.mark) - Duration::from_millis(1);
+        // The payload's time has milliseconds, rounded down; and a busy machine may put the agent to sleep between its
+        // looks at the two clocks.
+        let sent = port.sent_at(arrival.mark) - Duration::from_millis(50);
         assert!(arrival.time >= sent, "{what}: measured before it was written: {arrival:?}, written at {sent:?}");
     }
     first
