@@ -302,7 +302,7 @@ fn an_encrypted_outbox_is_read_with_its_key_and_left_alone_without() {
         format!("key = {{ file = \"{}\" }}\n\n", file.display())
     };
     gateway.configure(&(key("a") + &rest));
-    let agent = gateway.run();
+    let mut agent = gateway.run();
     wait_until("the agent to answer", || outbox(&gateway, &["status"]).out.contains("running, version"));
     wait_until("the port to be opened", || port.is_open());
     let mut rows = Vec::new();
