@@ -4,6 +4,7 @@
 //! the process. What is still unacknowledged `flush` later goes to the **log** on disk, with one write and one
 //! fdatasync: it survives a power cut. What every cursor has acknowledged before that is never written to disk. Each
 //! uplink has a **cursor**, a set of acknowledged positions; space is freed a whole segment at a time.
+//! With a key everything that is written is encrypted.
 //!
 //! Nothing in here waits, reads a clock or starts a thread: a flush is a job ([`FlushJob`]) that the caller runs where
 //! it likes. The files are described in `docs/outbox-format.md`.
