@@ -40,6 +40,7 @@ impl Fixture {
             full: Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
+            key: None,
         };
         Self { _folders: (disk, tmpfs), settings, sensor: sensor() }
     }

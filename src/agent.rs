@@ -242,6 +242,7 @@ pub fn outbox_settings_at(config: &Config, tail_dir: PathBuf) -> outbox::Setting
         full: if config.outbox.drop_newest { Full::DropNewest } else { Full::DropOldest },
         memory_bytes: MEMORY,
         persist: PERSIST,
+        key: config.outbox.key.clone(),
     }
 }
 
@@ -275,6 +276,9 @@ fn open_outbox(
     }
     if recovery.state_lost {
         warn!("the outbox had no readable state: counters start anew");
+    }
+    if recovery.sealed_from_now {
+        info!("the outbox is encrypted from now on; what it held before stays in clear until it has been sent");
     }
     if !recovery.run_counted {
         warn!(run = outbox.run(), "the run could not be counted on disk: it has a random number");

@@ -25,6 +25,7 @@ mod connection;
 mod gateway;
 mod keys;
 mod machine;
+mod outbox_key;
 mod read;
 mod redact;
 mod report;
@@ -37,6 +38,7 @@ pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use keys::{SECTIONS, Section, docs};
 pub use machine::Machine;
+pub use outbox_key::OutboxKey;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
@@ -238,6 +240,8 @@ pub struct OutboxConfig {
     pub free_share: u8,
     /// `full = "drop-newest"`: at the limit what is new goes instead of what is old.
     pub drop_newest: bool,
+    /// What the outbox is encrypted with; `None`: it is not.
+    pub key: Option<OutboxKey>,
 }
 
 /// `[archive]`

@@ -4,6 +4,7 @@
 //! the process. What is still unacknowledged `flush` later goes to the **log** on disk, with one write and one
 //! fdatasync: it survives a power cut. What every cursor has acknowledged before that is never written to disk. Each
 //! uplink has a **cursor**, a set of acknowledged positions; space is freed a whole segment at a time.
+//! With a key everything that is written is encrypted.
 //!
 //! Nothing in here waits, reads a clock or starts a thread: a flush is a job ([`FlushJob`]) that the caller runs where
 //! it likes. The files are described in `docs/outbox-format.md`.
@@ -44,6 +45,9 @@ mod ranges;
 mod read;
 mod record;
 mod recovery;
+mod seal;
+#[cfg(test)]
+mod sealed;
 mod segment;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -59,6 +63,7 @@ use dictionary::Dictionary;
 use flush::Flushing;
 use log::Log;
 use memory::Memory;
+use seal::Seal;
 use storage::{Lock, Storage};
 use tail::Tail;
 
@@ -66,6 +71,7 @@ pub use by_hand::{CannotDrop, Dropping};
 pub use drops::{DropReason, Dropped, Moment};
 pub use job::{FlushDone, FlushJob};
 pub use record::MAX_RECORD;
+pub use seal::{KEY_BYTES, Key};
 pub use stats::{OpenError, Recovery, Stats, Warning};
 pub use walk::Walk;
 
@@ -168,6 +174,8 @@ pub struct Settings {
     pub memory_bytes: usize,
     /// How long a change of the state may wait to be written to disk.
     pub persist: Duration,
+    /// What is written is sealed with it, tail and state included; `None`: nothing is.
+    pub key: Option<Key>,
 }
 
 /// What goes when the log has reached its limit.
@@ -191,6 +199,8 @@ pub struct Outbox {
     storage: Arc<dyn Storage>,
     /// Tells the files of this outbox from those of another one.
     identity: u64,
+    /// Everything that is written is sealed with it.
+    seal: Option<Seal>,
     run: u32,
     boot: BootId,
     cursors: Cursors,

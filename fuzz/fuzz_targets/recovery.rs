@@ -64,6 +64,7 @@ fn settings() -> Settings {
         full: Full::DropOldest,
         memory_bytes: 1 << 20,
         persist: Duration::from_secs(300),
+        key: None,
     }
 }
 

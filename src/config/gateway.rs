@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig};
 use crate::clock::Trust;
@@ -128,6 +129,7 @@ pub(super) fn outbox(options: Option<&Options<'_>>, around: &Surroundings<'_>) -
         drop_newest: options
             .and_then(|outbox| outbox.optional_word("full", &[("drop-oldest", false), ("drop-newest", true)]))
             .unwrap_or_default(),
+        key: options.and_then(|outbox| outbox_key(outbox, around)),
     }
 }
 

@@ -130,6 +130,32 @@ static OUTBOX: Section = Section {
             Some("`\"drop-oldest\"`"),
             "What is dropped at that limit. A reading that is in flight to a broker never is.",
         ),
+        key(
+            "key",
+            "table, see [outbox.key](#outboxkey)",
+            Some("none: nothing is encrypted"),
+            "Encrypts what waits, on disk and in memory (tmpfs), so that a card that is stolen tells nothing.",
+        ),
+    ],
+};
+
+/// `[outbox] key = { … }`
+static OUTBOX_KEY: Section = Section {
+    title: "outbox.key",
+    intro: "Where the key of the outbox is read from, in exactly one way: `key = { credential = \"outbox-key\" }`. It is \
+            32 random bytes, as they are, as 64 hexadecimal digits (`openssl rand -hex 32`) or in base64, and is read \
+            once, at the start. A credential that is itself encrypted (`systemd-creds encrypt`) is the place for it: \
+            a key that lies in clear on the same card protects nothing. What was written before there was a key is \
+            still read. Without the key, or with another one, vigie does not start, and changes nothing: keep a copy. \
+            The archive, and the messages that a broker refused (`refused/`), are not encrypted.",
+    keys: &[
+        key(
+            "credential",
+            "name",
+            Some("none"),
+            "A credential of the service, `LoadCredentialEncrypted=NAME:PATH` in its unit.",
+        ),
+        key("file", "path", Some("none"), "A file that nobody but its owner may read (`chmod 600`)."),
     ],
 };
 
@@ -436,8 +462,22 @@ static BROKER: Section = Section {
 
 /// All tables, in the order in which to show them.
 pub static SECTIONS: &[&Section] = &[
-    &GATEWAY, &LOCATION, &CLOCK, &HARDWARE, &OUTBOX, &ARCHIVE, &UPLINK, &PASSWORD, &TLS, &PROXY, &BROKER, &ROOM,
-    &SENSOR, &CHANGE, &QUANTITY,
+    &GATEWAY,
+    &LOCATION,
+    &CLOCK,
+    &HARDWARE,
+    &OUTBOX,
+    &OUTBOX_KEY,
+    &ARCHIVE,
+    &UPLINK,
+    &PASSWORD,
+    &TLS,
+    &PROXY,
+    &BROKER,
+    &ROOM,
+    &SENSOR,
+    &CHANGE,
+    &QUANTITY,
 ];
 
 const HEAD: &str = "\

@@ -22,9 +22,13 @@ pub(super) fn redact(text: &str) -> String {
         match byte {
             b'=' => {
                 let key = key_before(&text.as_bytes()[..position - 1]);
-                let secret = if in_table { !REFERENCES.contains(&key.as_str()) } else { is_secret(&key) };
+                let value = skip_space(&bytes, position);
+                let secret = if in_table {
+                    !REFERENCES.contains(&key.as_str())
+                } else {
+                    is_secret(&key) || key == "key" && may_be_key(&bytes[value..value_end(&bytes, value)])
+                };
                 if secret {
-                    let value = skip_space(&bytes, position);
                     if bytes.get(value) == Some(&b'{') {
                         in_table = true;
                     } else {
@@ -69,6 +73,11 @@ fn key_before(before: &[u8]) -> String {
 
 fn is_secret(key: &str) -> bool {
     SECRET_WORDS.iter().any(|word| key.contains(word)) || did_you_mean(key, &["password"]).is_some()
+}
+
+/// The value of `key` is a table or the path of a file, unless somebody wrote the key itself there.
+fn may_be_key(value: &[u8]) -> bool {
+    value.first() == Some(&b'{') || value.len() >= 32 && !value.contains(&b'.')
 }
 
 /// Where the value that starts at `start` ends: a string with its closing quotes, else the line.

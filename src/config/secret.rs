@@ -65,26 +65,46 @@ impl Password {
 
 /// Reads where a password is, and whether it is there.
 pub(super) fn password(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<Password> {
+    in_table(options, key, EXPECTED, |table| from_table(table, around))
+}
+
+/// Reads the table of a secret, which must not stand in its place.
+pub(super) fn in_table<T>(
+    options: &Options<'_>,
+    key: &'static str,
+    expected: &str,
+    read: impl FnOnce(&Options<'_>) -> Option<T>,
+) -> Option<T> {
     let value = options.raw(key)?;
     let what = format!("`{key}` of {}", options.what());
     if value.get_ref().is_str() {
         options.problem_with_help(
             key,
             format!("{what} stands in the configuration itself, which others may read"),
-            Some(EXPECTED.to_owned()),
+            Some(expected.to_owned()),
             Some("write it into a file of its own, chmod 600 the file, and give its path: { file = \"…\" }".to_owned()),
         );
         return None;
     }
     let Some(table) = value.get_ref().as_table() else {
         let message = format!("{what} has the wrong type: this is of type {}", value.get_ref().type_str());
-        options.problem(key, message, Some(EXPECTED.to_owned()));
+        options.problem(key, message, Some(expected.to_owned()));
         return None;
     };
     let table = Options::new(table, value.span(), what.as_str(), options.problems());
-    let password = from_table(&table, around);
+    let secret = read(&table);
     table.finish();
-    password
+    secret
+}
+
+/// The one key of the table that is given.
+pub(super) fn only_key(table: &Options<'_>, keys: &[&'static str], expected: &str) -> Option<&'static str> {
+    let given: Vec<&str> = keys.iter().copied().filter(|key| table.raw(key).is_some()).collect();
+    if given.len() != 1 {
+        let message = format!("{} must be given in exactly one way", table.what());
+        table.problems().push(Problem::new(table.span(), message).expected(expected));
+    }
+    (given.len() == 1).then(|| given[0])
 }
 
 /// The keys of a `password` table.
@@ -92,38 +112,36 @@ pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Opti
     let credential = table.optional::<String>("credential");
     let file = table.optional::<String>("file");
     let env = table.optional::<String>("env");
-    let given = ["credential", "file", "env"].into_iter().filter(|key| table.raw(key).is_some()).collect::<Vec<_>>();
-    let [key] = given[..] else {
-        let message = format!("{} must be given in exactly one way", table.what());
-        table.problems().push(Problem::new(table.span(), message).expected(EXPECTED));
-        return None;
-    };
+    let key = only_key(table, &["credential", "file", "env"], EXPECTED)?;
     let found = match (&credential, file, env) {
-        (Some(name), _, _) => credential_called(name, around),
+        (Some(name), _, _) => credential_called(name, around).map(Place::Credential),
         (_, Some(path), _) => Ok(Place::File(around.resolve(&path))),
         (_, _, Some(name)) => from_environment(&name, around).map(Place::Environment),
         _ => return None,
     };
     let found = found.map(Password).and_then(|password| match password.look() {
         Ok(_) => Ok(password),
-        Err((message, help)) => {
-            let unit = |name| format!("give the unit the line LoadCredential={name}:/PATH");
-            Err((message, help.or_else(|| credential.map(unit))))
-        }
+        Err(refusal) => Err(with_unit(refusal, credential.as_deref())),
     });
-    match found {
-        Ok(password) => Some(password),
-        Err((message, help)) => {
-            table.problem_with_help(key, format!("{}: {message}", table.what()), None, help);
-            None
-        }
-    }
+    found.map_err(|refusal| report(table, key, refusal)).ok()
+}
+
+/// Says how a credential comes to its service, if nothing else helps.
+pub(super) fn with_unit((message, help): Refusal, credential: Option<&str>) -> Refusal {
+    let unit = |name| format!("give the unit the line LoadCredential={name}:/PATH");
+    (message, help.or_else(|| credential.map(unit)))
+}
+
+/// Reports why a secret cannot be had.
+pub(super) fn report(table: &Options<'_>, key: &'static str, (message, help): Refusal) {
+    table.problem_with_help(key, format!("{}: {message}", table.what()), None, help);
 }
 
 /// A message and a remedy.
-type Refusal = (String, Option<String>);
+pub(super) type Refusal = (String, Option<String>);
 
-fn credential_called(name: &str, around: &Surroundings<'_>) -> Result<Place, Refusal> {
+/// The file of a credential.
+pub(super) fn credential_called(name: &str, around: &Surroundings<'_>) -> Result<PathBuf, Refusal> {
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err((format!("`{name}` cannot be the name of a credential"), None));
     }
@@ -136,7 +154,7 @@ fn credential_called(name: &str, around: &Surroundings<'_>) -> Result<Place, Ref
             )),
         ));
     };
-    Ok(Place::Credential(folder.join(name)))
+    Ok(folder.join(name))
 }
 
 fn from_environment(name: &str, around: &Surroundings<'_>) -> Result<SecretString, Refusal> {
@@ -159,12 +177,12 @@ fn read_string(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))
 }
 
-fn cannot_read(path: &Path, error: &io::Error) -> String {
+pub(super) fn cannot_read(path: &Path, error: &io::Error) -> String {
     format!("cannot read {}: {error}", path.display())
 }
 
 /// Refuses a secret file that others than its owner may read.
-fn check_private(path: &Path) -> Result<(), Refusal> {
+pub(super) fn check_private(path: &Path) -> Result<(), Refusal> {
     let meta = std::fs::metadata(path).map_err(|error| (cannot_read(path, &error), None))?;
     let mode = meta.permissions().mode() & 0o777;
     if meta.is_file() && mode & 0o077 != 0 {

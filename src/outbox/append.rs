@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::dictionary::{Place, Refused};
-use super::frame::{self, Kind, Salt};
+use super::frame::{self, FileId, Ink, Kind};
 use super::record::{self, MAX_RECORD};
 use super::{Body, DropReason, Full, Moment, Outbox, Seq};
 use crate::clock::{BootTime, WallTime};
@@ -55,13 +55,13 @@ impl Outbox {
                         Refused::TooLarge => DropReason::TooLarge,
                         Refused::TooMany => DropReason::TooManyDescriptors,
                     })?;
-                frame::put(buffer, Salt::NONE, Kind::Reading, |buffer| {
+                frame::put(buffer, Ink::MEMORY, Kind::Reading, |buffer| {
                     record::write_reading(buffer, head, number, values);
                 });
                 Some(number)
             }
             Body::Raw(raw) => {
-                frame::put(buffer, Salt::NONE, Kind::Raw, |buffer| record::write_raw(buffer, head, raw));
+                frame::put(buffer, Ink::MEMORY, Kind::Raw, |buffer| record::write_raw(buffer, head, raw));
                 None
             }
         };
@@ -73,9 +73,10 @@ impl Outbox {
         self.dictionary.use_run(self.run, seqs.end);
         self.next = seqs.end;
         if self.tail.works() {
-            let (salt, number) = (self.tail.salt(), self.tail.number());
-            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), salt, self.run, descriptor);
-            frame::copy(&mut self.tail.buffer, salt, frame);
+            let number = self.tail.number();
+            let ink = Ink::new(FileId::tail(number), self.seal.as_ref());
+            self.dictionary.write_missing(&mut self.tail.buffer, (Place::Tail, number), ink, self.run, descriptor);
+            frame::copy(&mut self.tail.buffer, ink, frame);
         }
     }
 

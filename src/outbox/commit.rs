@@ -3,7 +3,7 @@
 use std::io;
 
 use super::dictionary::Place;
-use super::frame::{self, Kind, Salt};
+use super::frame::{self, FileId, Ink, Kind};
 use super::{Outbox, Warning, record};
 use crate::clock::BootTime;
 
@@ -56,21 +56,21 @@ impl Outbox {
 
     /// Puts into the tail's buffer what changed besides records.
     fn put_changes(&mut self) {
-        let salt = self.tail.salt();
+        let ink = Ink::new(FileId::tail(self.tail.number()), self.seal.as_ref());
         let buffer = &mut self.tail.buffer;
         // Before acknowledgements, which tell nothing of the kind of a cursor that is not known yet.
         if std::mem::take(&mut self.cursors.changed) {
-            self.cursors.put(buffer, salt, 0);
+            self.cursors.put(buffer, ink, 0);
         }
         for acks in self.cursors.take_acks() {
-            frame::put(buffer, salt, Kind::Acks, |buffer| record::write(buffer, &acks));
+            frame::put(buffer, ink, Kind::Acks, |buffer| record::write(buffer, &acks));
         }
         for change in self.state.take_changes() {
-            frame::put(buffer, salt, Kind::Change, |buffer| record::write(buffer, &change));
+            frame::put(buffer, ink, Kind::Change, |buffer| record::write(buffer, &change));
         }
         if !std::mem::replace(&mut self.tail_flushed, true) {
             let on_disk = self.on_disk;
-            frame::put(buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
+            frame::put(buffer, ink, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
         }
     }
 
@@ -87,19 +87,18 @@ impl Outbox {
         // What only soft cursors still want was never written to the log.
         let log_end = self.log.segments.back().map_or(0, |last| last.end);
         let from = if all_cursors.soft().next().is_some() { log_end.min(on_disk) } else { on_disk };
-        let result = self.tail.write_anew(now, |fresh| {
+        let result = self.tail.write_anew(now, self.seal.as_ref(), |fresh, ink| {
             let number = fresh.number();
-            let salt = Salt::of(number);
-            frame::put(&mut fresh.buffer, salt, Kind::State, |buffer| record::write(buffer, state));
-            all_cursors.put(&mut fresh.buffer, salt, from);
-            frame::put(&mut fresh.buffer, salt, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
+            frame::put(&mut fresh.buffer, ink, Kind::State, |buffer| record::write(buffer, state));
+            all_cursors.put(&mut fresh.buffer, ink, from);
+            frame::put(&mut fresh.buffer, ink, Kind::Flushed, |buffer| record::write(buffer, &on_disk));
             for frame in memory.frames_from(from) {
                 if all_cursors.nobody_wants(&frame.seqs()) {
                     continue;
                 }
                 let file = (Place::Tail, number);
-                dictionary.write_missing(&mut fresh.buffer, file, salt, frame.head.run, frame.descriptor());
-                frame::copy(&mut fresh.buffer, salt, frame.bytes);
+                dictionary.write_missing(&mut fresh.buffer, file, ink, frame.head.run, frame.descriptor());
+                frame::copy(&mut fresh.buffer, ink, frame.bytes);
                 fresh.write_if_large()?;
             }
             Ok(())

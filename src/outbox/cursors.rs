@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::frame::{self, Kind, Salt};
+use super::frame::{self, Ink, Kind};
 use super::memory::Hint;
 use super::ranges::Acked;
 use super::record::{self, StoredAcks, StoredCursor, StoredCursors};
@@ -212,11 +212,11 @@ impl Cursors {
     }
 
     /// Appends all of them.
-    pub(super) fn put(&self, buffer: &mut Vec<u8>, salt: Salt, first: Seq) {
+    pub(super) fn put(&self, buffer: &mut Vec<u8>, ink: Ink<'_>, first: Seq) {
         let stored = self.stored(first);
-        frame::put(buffer, salt, Kind::Cursors, |buffer| record::write(buffer, &stored));
+        frame::put(buffer, ink, Kind::Cursors, |buffer| record::write(buffer, &stored));
         if let Some(stored) = self.stored_soft(first) {
-            frame::put(buffer, salt, Kind::SoftCursors, |buffer| record::write(buffer, &stored));
+            frame::put(buffer, ink, Kind::SoftCursors, |buffer| record::write(buffer, &stored));
         }
     }
 

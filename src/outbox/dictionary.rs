@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Seq;
-use super::frame::{self, Kind, Salt};
+use super::frame::{self, Ink, Kind};
 use super::record::{self, Lookup, MAX_DESCRIPTOR, StoredRun};
 use crate::clock::BootId;
 use crate::reading::Descriptor;
@@ -152,7 +152,7 @@ impl Dictionary {
         &mut self,
         buffer: &mut Vec<u8>,
         file: (Place, u64),
-        salt: Salt,
+        ink: Ink<'_>,
         run: u32,
         descriptor: Option<u32>,
     ) {
@@ -161,12 +161,12 @@ impl Dictionary {
             && known.note(place, number)
         {
             let stored = StoredRun { run, boot: known.it };
-            frame::put(buffer, salt, Kind::Run, |buffer| record::write(buffer, &stored));
+            frame::put(buffer, ink, Kind::Run, |buffer| record::write(buffer, &stored));
         }
         if let Some((id, known)) = descriptor.and_then(|id| Some((id, self.descriptors.get_mut(&id)?)))
             && known.note(place, number)
         {
-            frame::put(buffer, salt, Kind::Descriptor, |buffer| {
+            frame::put(buffer, ink, Kind::Descriptor, |buffer| {
                 record::write(buffer, &id);
                 buffer.extend_from_slice(&known.it.form);
             });

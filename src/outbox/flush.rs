@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dictionary::Place;
-use super::frame::{self, FileHeader, Kind, MAX_PADDING, Salt};
+use super::frame::{self, FileHeader, FileId, Ink, Kind, MAX_PADDING, MAX_PART};
 use super::job::{FlushDone, FlushJob, LogWrite, Target};
 use super::log::Source;
 use super::segment::{self, SEGMENT_SIZE, Segment};
@@ -154,10 +154,12 @@ impl Outbox {
     pub(super) fn compose_state(&mut self) -> Vec<u8> {
         let generation = self.state.generation();
         let mut bytes = Vec::new();
-        FileHeader::put(&mut bytes, frame::STATE, generation, self.identity);
+        let ink = Ink::new(FileId::state(generation), self.seal.as_ref());
+        FileHeader::put(&mut bytes, ink, self.identity);
+        frame::put_seals(&mut bytes, ink);
         let stored = self.state.stored(self.committed);
-        frame::put(&mut bytes, Salt::of(generation), Kind::State, |bytes| record::write(bytes, stored));
-        frame::pad(&mut bytes, Salt::of(generation));
+        frame::put(&mut bytes, ink, Kind::State, |bytes| record::write(bytes, stored));
+        frame::pad(&mut bytes, ink);
         bytes
     }
 
@@ -170,14 +172,15 @@ impl Outbox {
             let path = last.path(&self.settings.dir);
             let file = Arc::clone(file);
             let mut bytes = Vec::new();
+            let ink = Ink::new(FileId::segment(number), self.seal.as_ref());
             if self.log.part_is_full(used) {
-                self.log.begin_part(&mut bytes, Salt::of(number), used);
+                self.log.begin_part(&mut bytes, ink, used);
             }
-            self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
+            self.cursors.put(&mut bytes, ink, self.on_disk);
             let upto = self.put_records(&mut bytes, number, SEGMENT_SIZE - used);
             let room = bytes.len() as u64 + MAX_PADDING as u64 <= SEGMENT_SIZE - used;
             if room && (upto > self.on_disk || self.oldest_unflushed().is_none()) {
-                frame::pad(&mut bytes, Salt::of(number));
+                frame::pad(&mut bytes, Ink::new(FileId::segment(number), None));
                 running.bytes = bytes.len() as u64;
                 running.segment = Some((number, first, used + running.bytes));
                 running.upto = upto;
@@ -201,14 +204,15 @@ impl Outbox {
         let number = self.log.next_number;
         self.log.next_number += 1;
         let mut bytes = Vec::new();
-        FileHeader::put(&mut bytes, frame::SEGMENT, number, self.identity);
-        self.log.begin_part(&mut bytes, Salt::of(number), 0);
-        self.cursors.put(&mut bytes, Salt::of(number), self.on_disk);
+        let ink = Ink::new(FileId::segment(number), self.seal.as_ref());
+        FileHeader::put(&mut bytes, ink, self.identity);
+        self.log.begin_part(&mut bytes, ink, 0);
+        self.cursors.put(&mut bytes, ink, self.on_disk);
         running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
-        frame::pad(&mut bytes, Salt::of(number));
+        frame::pad(&mut bytes, Ink::new(FileId::segment(number), None));
         running.bytes = bytes.len() as u64;
         running.segment = Some((number, self.on_disk, running.bytes));
-        running.created = matches!(source, Source::New);
+        running.created = !matches!(source, Source::Recycled(_));
         let path = self.settings.dir.join(segment::name(number));
         (running, Some(LogWrite { target: Target::Next(path, source), offset: 0, bytes }))
     }
@@ -216,7 +220,7 @@ impl Outbox {
     /// Appends what is not on disk and still waited for, as far as `room` allows, padding included; gives the
     /// position up to which nothing is left to write.
     fn put_records(&mut self, bytes: &mut Vec<u8>, number: u64, room: u64) -> Seq {
-        let salt = Salt::of(number);
+        let ink = Ink::new(FileId::segment(number), self.seal.as_ref());
         let start = SEGMENT_SIZE - room;
         for frame in self.memory.frames_from(self.on_disk) {
             let seqs = frame.seqs();
@@ -229,18 +233,20 @@ impl Outbox {
             let (run, descriptor) = (frame.head.run, frame.descriptor());
             let full = self.log.part_is_full(start + bytes.len() as u64);
             let part = self.log.part() + u64::from(full);
-            let padding = if full { MAX_PADDING + frame::FRAME_HEADER } else { 0 };
+            let padding = if full { MAX_PADDING + MAX_PART } else { 0 };
             let missing = self.dictionary.missing((Place::Part, part), run, descriptor);
-            let after = bytes.len() + padding + missing + frame.bytes.len() + MAX_PADDING;
+            // A run, a descriptor and the record itself.
+            let sealing = 3 * ink.overhead();
+            let after = bytes.len() + padding + missing + frame.bytes.len() + sealing + MAX_PADDING;
             if after as u64 > room {
                 return seqs.start;
             }
             if full {
-                frame::pad(bytes, salt);
-                self.log.begin_part(bytes, salt, start + bytes.len() as u64);
+                frame::pad(bytes, ink);
+                self.log.begin_part(bytes, ink, start + bytes.len() as u64);
             }
-            self.dictionary.write_missing(bytes, (Place::Part, part), salt, run, descriptor);
-            frame::copy(bytes, salt, frame.bytes);
+            self.dictionary.write_missing(bytes, (Place::Part, part), ink, run, descriptor);
+            frame::copy(bytes, ink, frame.bytes);
         }
         self.committed
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::cursors::Cursors;
 use super::flush::state_name;
-use super::frame::{self, FILE_HEADER, FileHeader, Found, Kind, MAX_FRAME, PAGE, Salt, Scanner, Step, VERSION};
+use super::frame::{self, FILE_HEADER, FileHeader, FileId, Kind, MAX_FRAME, PAGE, SEALED_VERSION, Scanner, Step};
 use super::log::Log;
 use super::record::{StoredAcks, StoredCursors};
+use super::seal::{self, Key};
 use super::segment::{self, SEGMENT_SIZE, SET_ASIDE, Segment};
-use super::storage::{Storage, read_up_to};
+use super::storage::Storage;
 use super::{OpenError, Recovery, Seq, record, tail};
 use crate::state::{Change, Stored};
 
@@ -33,10 +34,16 @@ pub(super) struct Walked {
 }
 
 /// Hands all frames of a tail to `visit`.
-pub(super) fn walk_tail(storage: &dyn Storage, path: &Path, number: u64, mut visit: impl FnMut(Kind, &[u8])) -> Walked {
+pub(super) fn walk_tail(
+    storage: &dyn Storage,
+    path: &Path,
+    number: u64,
+    key: Option<&Key>,
+    mut visit: impl FnMut(Kind, &[u8]),
+) -> Walked {
     let mut walked = Walked::default();
     let Ok(file) = storage.open(path) else { return walked };
-    let mut scanner = Scanner::new(Arc::clone(&file), Salt::of(number), FILE_HEADER as u64, u64::MAX / 2);
+    let mut scanner = Scanner::new(Arc::clone(&file), FileId::tail(number), key, u64::MAX / 2);
     loop {
         match scanner.step_in_chain() {
             Ok(Step::Frame(kind, payload)) => visit(kind, payload),
@@ -69,6 +76,7 @@ pub(super) struct FoundSegment {
 pub(super) struct Files {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) dir: PathBuf,
+    pub(super) key: Option<Key>,
     pub(super) identity: Option<u64>,
     pub(super) recovery: Recovery,
     pub(super) damage: u64,
@@ -80,10 +88,36 @@ impl Files {
         let read = self.storage.open(path).and_then(|file| file.read_at(&mut bytes, 0));
         let header = read.ok().and_then(|_| FileHeader::read(&bytes, magic));
         match header {
-            Some(FileHeader { version, .. }) if version > VERSION => {
-                Err(OpenError::Newer { file: path.to_owned(), version, known: VERSION })
+            Some(FileHeader { version, .. }) if version > SEALED_VERSION => {
+                Err(OpenError::Newer { file: path.to_owned(), version, known: SEALED_VERSION })
             }
             _ => Ok(header),
+        }
+    }
+
+    /// Does our key, or none, open that file? It is asked before anything is changed.
+    fn check_key(&self, path: &Path, id: FileId, header: Option<&FileHeader>) -> Result<(), OpenError> {
+        let sealed = header.map(|header| header.version == SEALED_VERSION);
+        let file = || path.to_owned();
+        match (&self.key, sealed) {
+            (_, Some(false)) => return Ok(()),
+            (None, Some(true)) => return Err(OpenError::KeyMissing { file: file() }),
+            _ => {}
+        }
+        // The first seal that is whole tells: whoever has another key does not get as far as to write a further one.
+        let Ok(stored) = self.storage.open(path) else { return Ok(()) };
+        let mut scanner = Scanner::new(stored, id, None, SEGMENT_SIZE);
+        loop {
+            match (scanner.step(), &self.key) {
+                (Ok(Step::Frame(Kind::Seal, notice)), Some(key)) => match seal::fits(key, notice) {
+                    Some(true) => return Ok(()),
+                    Some(false) => return Err(OpenError::WrongKey { file: file() }),
+                    None => {}
+                },
+                (Ok(Step::Frame(Kind::Seal, _)), None) => return Err(OpenError::KeyMissing { file: file() }),
+                (Ok(Step::Frame(..) | Step::Damage { .. }), _) => {}
+                (Ok(Step::End) | Err(_), _) => return Ok(()),
+            }
         }
     }
 
@@ -112,13 +146,9 @@ impl Files {
         for slot in 0..2 {
             let path = self.dir.join(state_name(slot));
             let Some(header) = self.header(&path, frame::STATE)? else { continue };
-            let bytes = read_up_to(&*self.storage, &path, FILE_HEADER + MAX_FRAME).unwrap_or_default();
-            let frame = bytes.get(FILE_HEADER..).unwrap_or_default();
-            let stored = match frame::find(frame, Salt::of(header.number)) {
-                Found::Frame(Kind::State, payload, _) => postcard::from_bytes::<Stored>(payload).ok(),
-                _ => None,
-            };
-            let Some(stored) = stored else {
+            let id = FileId::state(header.number);
+            self.check_key(&path, id, Some(&header))?;
+            let Some(stored) = self.slot(&path, id) else {
                 self.damage += 1;
                 continue;
             };
@@ -127,9 +157,42 @@ impl Files {
             }
         }
         let Some((stored, header)) = newest else { return Ok((Stored::default(), None)) };
+        self.recovery.sealed_from_now = self.key.is_some() && header.version != SEALED_VERSION;
         // The state counts more than a segment that somebody copied here.
         self.identity = Some(header.outbox);
         Ok((stored, Some(header.number)))
+    }
+
+    /// What a slot of the state holds.
+    fn slot(&self, path: &Path, id: FileId) -> Option<Stored> {
+        const LIMIT: u64 = (FILE_HEADER + 2 * PAGE + MAX_FRAME) as u64;
+        let mut scanner = Scanner::new(self.storage.open(path).ok()?, id, self.key.as_ref(), LIMIT);
+        loop {
+            match scanner.step_in_chain().ok()? {
+                Step::Frame(Kind::State, payload) => return postcard::from_bytes(payload).ok(),
+                Step::Frame(..) | Step::Damage { .. } => {}
+                Step::End => return None,
+            }
+        }
+    }
+
+    /// Does our key, or none, open all of these files? Those of another outbox are not asked.
+    pub(super) fn check_keys(
+        &self,
+        segments: &[FoundSegment],
+        tail_folder: &Path,
+        tail: Option<(u64, Option<FileHeader>)>,
+    ) -> Result<(), OpenError> {
+        let ours = |header: Option<&FileHeader>| header.is_none_or(|header| Some(header.outbox) == self.identity);
+        for FoundSegment { number, header } in segments.iter().filter(|segment| ours(segment.header.as_ref())) {
+            self.check_key(&self.dir.join(segment::name(*number)), FileId::segment(*number), header.as_ref())?;
+        }
+        match tail {
+            Some((number, header)) if ours(header.as_ref()) => {
+                self.check_key(&tail_folder.join(tail::name(number)), FileId::tail(number), header.as_ref())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The newest tail, and its header if that is readable.
@@ -146,7 +209,7 @@ impl Files {
                 self.identity = self.identity.or(Some(header.outbox));
             }
             let mut frames = 0;
-            walk_tail(&*self.storage, &path, *number, |_, _| frames += 1);
+            walk_tail(&*self.storage, &path, *number, None, |_, _| frames += 1);
             if frames > 0 {
                 self.damage += u64::from(header.is_none());
                 newest = Some((*number, header));
@@ -157,10 +220,11 @@ impl Files {
 
     /// Makes a log of the segments.
     pub(super) fn log(&mut self, names: &[String], found: Vec<FoundSegment>, identity: u64) -> Log {
-        let mut log = Log::new(Arc::clone(&self.storage), self.dir.clone());
+        let mut log = Log::new(Arc::clone(&self.storage), self.dir.clone(), self.key.clone());
         log.set_aside = self.storage.list(&self.dir.join(SET_ASIDE)).map_or(0, |names| names.len());
         log.spare = names.iter().filter_map(|name| segment::number_in(name, "spare-")).collect();
         let newest_spare = log.spare.iter().max().copied().unwrap_or(0);
+        log.spare.retain(|number| self.reuses(&self.dir.join(segment::spare_name(*number))));
         let newest = found.last().map_or(0, |last| last.number).max(newest_spare);
         log.next_number = newest.saturating_add(1);
         for FoundSegment { number, header } in found {
@@ -174,7 +238,7 @@ impl Files {
                     while let Some(last) = log.segments.pop_back_if(|last| last.first > segment.first) {
                         log.superseded.push(Segment { end: segment.first, ..last });
                     }
-                    segment.current = header.is_some_and(|header| header.version == VERSION);
+                    segment.current = header.is_some_and(|header| header.version == frame::version(self.key.is_some()));
                     if header.is_none() {
                         segment.damaged = true;
                         self.damage += 1;
@@ -198,7 +262,7 @@ impl Files {
         let file = self.storage.open(&self.dir.join(segment::name(number)))?;
         let mut segment =
             Segment { number, first: 0, end: 0, used: SEGMENT_SIZE, current: false, damaged: false, failed_reads: 0 };
-        let mut scanner = Scanner::new(file, Salt::of(number), FILE_HEADER as u64, SEGMENT_SIZE);
+        let mut scanner = Scanner::new(file, FileId::segment(number), self.key.as_ref(), SEGMENT_SIZE);
         loop {
             match scanner.step()? {
                 Step::Frame(Kind::Cursors, payload) => {
@@ -220,9 +284,29 @@ impl Files {
         }
     }
 
+    /// May that file be used for the next segment? With a key one that is not sealed is deleted: old records would
+    /// stay in it behind new ones.
+    fn reuses(&self, path: &Path) -> bool {
+        if self.key.is_none() {
+            return true;
+        }
+        let mut bytes = [0; FILE_HEADER];
+        let read = self.storage.open(path).and_then(|file| file.read_at(&mut bytes, 0));
+        let header = read.ok().and_then(|_| FileHeader::read(&bytes, frame::SEGMENT));
+        let sealed = header.is_some_and(|header| header.version == SEALED_VERSION);
+        if !sealed {
+            // One that stays is only in the way.
+            let _ = self.storage.remove(path);
+        }
+        sealed
+    }
+
     /// A file without frames is used for the next segment.
     fn retire(&mut self, log: &mut Log, number: u64) {
         let from = self.dir.join(segment::name(number));
+        if !self.reuses(&from) {
+            return;
+        }
         let to = self.dir.join(segment::spare_name(number));
         if self.storage.rename(&from, &to).is_ok() {
             log.spare.push(number);
@@ -261,7 +345,7 @@ impl Files {
             }
             let Ok(file) = self.storage.open(&segment.path(&self.dir)) else { continue };
             let mut scanner =
-                Scanner::new(Arc::clone(&file), Salt::of(segment.number), FILE_HEADER as u64, SEGMENT_SIZE);
+                Scanner::new(Arc::clone(&file), FileId::segment(segment.number), self.key.as_ref(), SEGMENT_SIZE);
             let mut end = segment.first;
             let mut found = false;
             loop {
@@ -316,7 +400,8 @@ impl Files {
     /// Reads the tail but for its records.
     pub(super) fn tail(&mut self, path: &Path, number: u64, cursors: &mut Cursors, stored: &mut Stored) -> FoundTail {
         let mut found = FoundTail::default();
-        let walked = walk_tail(&*self.storage, path, number, |kind, payload| {
+        let key = self.key.clone();
+        let walked = walk_tail(&*self.storage, path, number, key.as_ref(), |kind, payload| {
             let good = match kind {
                 Kind::Reading | Kind::Raw => {
                     record::head(payload).map(|(_, seqs, _)| found.end = found.end.max(seqs.end))
@@ -332,7 +417,7 @@ impl Files {
                 }),
                 Kind::Change => postcard::from_bytes::<Change>(payload).ok().map(|it| stored.apply(it)),
                 Kind::Flushed => postcard::from_bytes(payload).ok().map(|it| found.flushed = it),
-                Kind::Padding | Kind::Descriptor | Kind::Run | Kind::Part => Some(()),
+                Kind::Padding | Kind::Descriptor | Kind::Run | Kind::Part | Kind::Seal => Some(()),
             };
             self.damage += u64::from(good.is_none());
         });

@@ -5,10 +5,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::seal::{COUNTER, Key, NOTICE, Seal, TAG, Unsealer};
 use super::storage::StoredFile;
 
-/// Version of the formats of segments, tail and state. A newer one is refused untouched.
+/// Version of the formats of segments, tail and state that are not sealed.
 pub(super) const VERSION: u32 = 2;
+
+/// Version of those that are sealed; the newest. A newer one is refused untouched.
+pub(super) const SEALED_VERSION: u32 = 3;
 
 /// Flushes begin and end on multiples of this: the block size of ext4 and the page of every SD card in use.
 pub(super) const PAGE: usize = 4096;
@@ -49,7 +53,12 @@ pub(super) enum Kind {
     SoftCursors = 10,
     /// What follows refers to nothing before it.
     Part = 11,
+    /// What opens the sealed frames behind it, beside the key.
+    Seal = 12,
 }
+
+/// Set in the kind of a frame whose payload is sealed.
+const SEALED: u8 = 0x80;
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
@@ -66,54 +75,150 @@ impl Kind {
             Self::Flushed,
             Self::SoftCursors,
             Self::Part,
+            Self::Seal,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
     }
 }
 
-/// What tells the frames of one file from those that lay in the same blocks before.
-///
-/// It is combined with each frame's checksum by exclusive or. The multiplication by an odd number is one-to-one, so
-/// a frame of another file never passes unless the numbers agree in their lower 32 bits.
+/// A file, as its frames know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Salt(u32);
+pub(super) struct FileId {
+    magic: [u8; 8],
+    number: u64,
+}
 
-impl Salt {
-    /// Of frames in memory.
-    pub(super) const NONE: Self = Self(0);
+impl FileId {
+    /// The segment of that number.
+    pub(super) fn segment(number: u64) -> Self {
+        Self { magic: SEGMENT, number }
+    }
 
-    /// Of the file with that number.
+    /// The tail of that number.
+    pub(super) fn tail(number: u64) -> Self {
+        Self { magic: TAIL, number }
+    }
+
+    /// The state of that generation.
+    pub(super) fn state(generation: u64) -> Self {
+        Self { magic: STATE, number: generation }
+    }
+
+    /// What tells the frames of one file from those that lay in the same blocks before.
+    ///
+    /// It is combined with each frame's checksum by exclusive or. The multiplication by an odd number is one-to-one,
+    /// so a frame of another file never passes unless the numbers agree in their lower 32 bits.
     #[expect(clippy::cast_possible_truncation, reason = "the lower half tells files apart for 4 billion files")]
-    pub(super) fn of(number: u64) -> Self {
-        Self((number as u32).wrapping_mul(0x9E37_79B1))
+    fn salt(self) -> u32 {
+        (self.number as u32).wrapping_mul(0x9E37_79B1)
+    }
+
+    /// What a sealed frame is bound to: its file, its length and its kind.
+    fn bound(self, length: u32, kind: u8) -> [u8; 21] {
+        let mut bound = [0; 21];
+        bound[..8].copy_from_slice(&self.magic);
+        bound[8..16].copy_from_slice(&self.number.to_le_bytes());
+        bound[16..20].copy_from_slice(&length.to_le_bytes());
+        bound[20] = kind;
+        bound
+    }
+}
+
+/// What frames are written with: the file that they are for, and the seal if they are to be sealed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ink<'a> {
+    file: FileId,
+    seal: Option<&'a Seal>,
+}
+
+impl<'a> Ink<'a> {
+    /// Of frames in memory, which are neither salted nor sealed.
+    pub(super) const MEMORY: Self = Self { file: FileId { magic: [0; 8], number: 0 }, seal: None };
+
+    /// For a file.
+    pub(super) fn new(file: FileId, seal: Option<&'a Seal>) -> Self {
+        Self { file, seal }
+    }
+
+    /// Bytes that a frame takes beyond those of [`FRAME_HEADER`] and its payload.
+    pub(super) fn overhead(self) -> usize {
+        self.seal.map_or(0, |_| COUNTER + TAG)
     }
 }
 
 /// Appends a frame whose payload `fill` writes.
-pub(super) fn put(buffer: &mut Vec<u8>, salt: Salt, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn put(buffer: &mut Vec<u8>, ink: Ink<'_>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
+    put_byte(buffer, ink, kind as u8, fill);
+}
+
+fn put_byte(buffer: &mut Vec<u8>, ink: Ink<'_>, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = buffer.len();
-    buffer.extend_from_slice(&[0; 8]);
-    buffer.push(kind as u8);
-    fill(buffer);
     let body = start + 8;
-    let length = u32::try_from(buffer.len() - body).expect("callers keep frames below MAX_FRAME");
-    let checksum = crc32fast::hash(&buffer[body..]) ^ salt.0;
+    buffer.extend_from_slice(&[0; 8]);
+    match ink.seal {
+        None => {
+            buffer.push(kind);
+            fill(buffer);
+        }
+        Some(seal) => {
+            let kind = kind | SEALED;
+            buffer.push(kind);
+            let count = seal.count();
+            buffer.extend_from_slice(&count.to_le_bytes());
+            fill(buffer);
+            let length = length_of(buffer.len() - body + TAG);
+            seal.seal(count, &ink.file.bound(length, kind), buffer, body + 1 + COUNTER);
+        }
+    }
+    let length = length_of(buffer.len() - body);
+    let checksum = crc32fast::hash(&buffer[body..]) ^ ink.file.salt();
     buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
     buffer[start + 4..body].copy_from_slice(&checksum.to_le_bytes());
 }
 
+fn length_of(body: usize) -> u32 {
+    u32::try_from(body).expect("callers keep frames below MAX_FRAME")
+}
+
 /// Appends a frame that was made for memory, for a file.
-pub(super) fn copy(buffer: &mut Vec<u8>, salt: Salt, frame: &[u8]) {
+pub(super) fn copy(buffer: &mut Vec<u8>, ink: Ink<'_>, frame: &[u8]) {
+    if ink.seal.is_some() {
+        let payload = &frame[FRAME_HEADER..];
+        return put_byte(buffer, ink, frame[FRAME_HEADER - 1], |buffer| buffer.extend_from_slice(payload));
+    }
     let start = buffer.len();
     buffer.extend_from_slice(frame);
-    for (byte, salt) in buffer[start + 4..start + 8].iter_mut().zip(salt.0.to_le_bytes()) {
+    for (byte, salt) in buffer[start + 4..start + 8].iter_mut().zip(ink.file.salt().to_le_bytes()) {
         *byte ^= salt;
     }
 }
 
+/// Appends a frame that is never sealed, because there is nothing in it to hide.
+fn put_clear(buffer: &mut Vec<u8>, ink: Ink<'_>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
+    put(buffer, Ink { seal: None, ..ink }, kind, fill);
+}
+
+/// Appends what opens sealed frames behind it, if they are to be sealed: twice, because without it they are lost.
+pub(super) fn put_seals(buffer: &mut Vec<u8>, ink: Ink<'_>) {
+    if let Some(seal) = ink.seal {
+        for _ in 0..2 {
+            put_clear(buffer, ink, Kind::Seal, |buffer| buffer.extend_from_slice(seal.notice()));
+        }
+    }
+}
+
+/// Appends the beginning of a part.
+pub(super) fn put_part(buffer: &mut Vec<u8>, ink: Ink<'_>) {
+    put_clear(buffer, ink, Kind::Part, |_| ());
+    put_seals(buffer, ink);
+}
+
+/// The most that [`put_part`] adds.
+pub(super) const MAX_PART: usize = FRAME_HEADER + 2 * (FRAME_HEADER + NOTICE);
+
 /// Appends a frame of zeros that ends on a page, unless that is so already.
-pub(super) fn pad(buffer: &mut Vec<u8>, salt: Salt) {
+pub(super) fn pad(buffer: &mut Vec<u8>, ink: Ink<'_>) {
     let beyond = buffer.len() % PAGE;
     if beyond == 0 {
         return;
@@ -122,7 +227,7 @@ pub(super) fn pad(buffer: &mut Vec<u8>, salt: Salt) {
     if gap < FRAME_HEADER {
         gap += PAGE;
     }
-    put(buffer, salt, Kind::Padding, |buffer| buffer.resize(buffer.len() + gap - FRAME_HEADER, 0));
+    put_clear(buffer, ink, Kind::Padding, |buffer| buffer.resize(buffer.len() + gap - FRAME_HEADER, 0));
 }
 
 /// The most that [`pad`] adds.
@@ -131,8 +236,8 @@ pub(super) const MAX_PADDING: usize = PAGE + FRAME_HEADER - 1;
 /// A frame found in bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    /// A frame that is as it was written, and how many bytes it takes.
-    Frame(Kind, &'a [u8], usize),
+    /// A frame that is as it was written: its kind, is it sealed, its payload, and how many bytes it takes.
+    Frame(Kind, bool, &'a [u8], usize),
     /// As far as can be seen it may be one, but this many bytes are needed to tell.
     Needs(usize),
     /// None.
@@ -140,7 +245,7 @@ pub(super) enum Found<'a> {
 }
 
 /// The frame at the start of `bytes`.
-pub(super) fn find(bytes: &[u8], salt: Salt) -> Found<'_> {
+pub(super) fn find(bytes: &[u8], file: FileId) -> Found<'_> {
     let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Found::Needs(FRAME_HEADER) };
     let length = u32::from_le_bytes(*length) as usize;
     if length == 0 || length > MAX_FRAME - 8 {
@@ -148,11 +253,11 @@ pub(super) fn find(bytes: &[u8], salt: Salt) -> Found<'_> {
     }
     let Some((checksum, rest)) = rest.split_first_chunk::<4>() else { return Found::Needs(8 + length) };
     let Some(body) = rest.get(..length) else { return Found::Needs(8 + length) };
-    if crc32fast::hash(body) ^ salt.0 != u32::from_le_bytes(*checksum) {
+    if crc32fast::hash(body) ^ file.salt() != u32::from_le_bytes(*checksum) {
         return Found::Nothing;
     }
-    match Kind::from_byte(body[0]) {
-        Some(kind) => Found::Frame(kind, &body[1..], 8 + length),
+    match Kind::from_byte(body[0] & !SEALED) {
+        Some(kind) => Found::Frame(kind, body[0] & SEALED != 0, &body[1..], 8 + length),
         None => Found::Nothing,
     }
 }
@@ -170,6 +275,11 @@ pub(super) const TAIL: [u8; 8] = *b"vigietai";
 /// As [`SEGMENT`], for a slot of the state.
 pub(super) const STATE: [u8; 8] = *b"vigiesta";
 
+/// The version of the files that are written.
+pub(super) fn version(sealed: bool) -> u32 {
+    if sealed { SEALED_VERSION } else { VERSION }
+}
+
 /// The start of every file. Its layout is the same in all versions, so that each can tell which one it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
@@ -182,12 +292,13 @@ pub(super) struct FileHeader {
 }
 
 impl FileHeader {
-    /// Appends the header of a file of this version.
-    pub(super) fn put(buffer: &mut Vec<u8>, magic: [u8; 8], number: u64, outbox: u64) {
+    /// Appends the header of a file.
+    pub(super) fn put(buffer: &mut Vec<u8>, ink: Ink<'_>, outbox: u64) {
         let start = buffer.len();
+        let FileId { magic, number } = ink.file;
         buffer.extend_from_slice(&magic);
-        buffer.extend_from_slice(&VERSION.to_le_bytes());
-        // Reserved, zero in this version.
+        buffer.extend_from_slice(&version(ink.seal.is_some()).to_le_bytes());
+        // Reserved, zero in these versions.
         buffer.extend_from_slice(&[0; 4]);
         buffer.extend_from_slice(&number.to_le_bytes());
         buffer.extend_from_slice(&outbox.to_le_bytes());
@@ -220,12 +331,16 @@ pub(super) enum Step<'a> {
     End,
 }
 
+/// A frame in a [`Scanner`]'s window: its kind, is it sealed, and where its payload is.
+type Place = (Kind, bool, Range<usize>);
+
 /// Walks through the frames of a file. Where one is damaged it goes on with the next, if that is where its length says;
 /// else at the next page that begins with a frame of the same file; where there is none it ends.
 #[derive(Debug)]
 pub(super) struct Scanner {
     file: Arc<dyn StoredFile>,
-    salt: Salt,
+    id: FileId,
+    unsealer: Unsealer,
     /// Where the next frame is expected.
     offset: u64,
     /// Nothing is read from here on.
@@ -236,9 +351,10 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// Starts at `offset`.
-    pub(super) fn new(file: Arc<dyn StoredFile>, salt: Salt, offset: u64, limit: u64) -> Self {
-        Self { file, salt, offset, limit, window: Vec::new(), window_at: offset }
+    /// Starts behind the file's header.
+    pub(super) fn new(file: Arc<dyn StoredFile>, id: FileId, key: Option<&Key>, limit: u64) -> Self {
+        let (offset, unsealer) = (FILE_HEADER as u64, Unsealer::new(key));
+        Self { file, id, unsealer, offset, limit, window: Vec::new(), window_at: offset }
     }
 
     /// Where the next frame is expected; after [`Step::End`], the end of what is good.
@@ -259,9 +375,8 @@ impl Scanner {
     pub(super) fn step(&mut self) -> std::io::Result<Step<'_>> {
         let here = self.offset;
         let page = PAGE as u64;
-        if let Some((kind, payload)) = self.frame_at(here)? {
-            self.offset = self.window_at + payload.end as u64;
-            return Ok(Step::Frame(kind, &self.window[payload]));
+        if let Some(frame) = self.frame_at(here)? {
+            return Ok(self.pass(frame));
         }
         if let Some(next) = self.behind(here)? {
             self.offset = next;
@@ -280,13 +395,35 @@ impl Scanner {
 
     /// As [`step`](Self::step), but does not look for pages: in a file that does not begin its writes on them.
     pub(super) fn step_in_chain(&mut self) -> std::io::Result<Step<'_>> {
-        if let Some((kind, payload)) = self.frame_at(self.offset)? {
-            self.offset = self.window_at + payload.end as u64;
-            return Ok(Step::Frame(kind, &self.window[payload]));
+        if let Some(frame) = self.frame_at(self.offset)? {
+            return Ok(self.pass(frame));
         }
         let Some(next) = self.behind(self.offset)? else { return Ok(Step::End) };
         self.offset = next;
         Ok(Step::Damage { part: false })
+    }
+
+    /// Goes past a frame, and opens it if it is sealed. One that cannot be opened is damage.
+    fn pass(&mut self, (kind, sealed, payload): Place) -> Step<'_> {
+        self.offset = self.window_at + payload.end as u64;
+        let payload = &self.window[payload];
+        if sealed {
+            let bound = self.id.bound(length_of(payload.len() + 1), kind as u8 | SEALED);
+            return match self.unsealer.open(&bound, payload) {
+                Some(payload) => Step::Frame(kind, payload),
+                None => Step::Damage { part: false },
+            };
+        }
+        match kind {
+            Kind::Padding | Kind::Part => Step::Frame(kind, payload),
+            Kind::Seal => {
+                self.unsealer.take_up(payload);
+                Step::Frame(kind, payload)
+            }
+            // Nobody but a forger writes a frame in clear behind a seal.
+            _ if self.unsealer.has_met_seal() => Step::Damage { part: false },
+            _ => Step::Frame(kind, payload),
+        }
     }
 
     /// Where the next frame begins, if the damaged one at `offset` has its length still, and a good one behind it.
@@ -303,8 +440,8 @@ impl Scanner {
         Ok(self.frame_at(next)?.map(|_| next))
     }
 
-    /// The kind of the frame at `offset`, if there is one, and the place of its payload in the window.
-    fn frame_at(&mut self, offset: u64) -> std::io::Result<Option<(Kind, Range<usize>)>> {
+    /// The frame at `offset`, if there is one.
+    fn frame_at(&mut self, offset: u64) -> std::io::Result<Option<Place>> {
         let mut needed = FRAME_HEADER;
         loop {
             if offset + needed as u64 > self.limit {
@@ -324,8 +461,10 @@ impl Scanner {
                 }
             }
             let start = usize::try_from(offset - self.window_at).expect("inside of the window");
-            match find(&self.window[start..], self.salt) {
-                Found::Frame(kind, _, size) => return Ok(Some((kind, start + FRAME_HEADER..start + size))),
+            match find(&self.window[start..], self.id) {
+                Found::Frame(kind, sealed, _, size) => {
+                    return Ok(Some((kind, sealed, start + FRAME_HEADER..start + size)));
+                }
                 Found::Needs(more) => needed = more,
                 Found::Nothing => return Ok(None),
             }

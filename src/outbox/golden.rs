@@ -1,16 +1,17 @@
 //! Small outboxes that were written by each format so far must be read for ever.
 //!
 //! `tests/outbox/format-N` holds the files, without the zeros at the end of segments. Those of the present format are
-//! written anew with `UPDATE_GOLDEN=1`; those of former ones cannot be, and must never change.
+//! written anew with `UPDATE_GOLDEN=1`; those of former ones cannot be, and must never change. Format 3 is format 2,
+//! sealed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::frame::VERSION;
+use super::frame::{SEALED_VERSION, VERSION};
 use super::simulated::Simulated;
-use super::tests::{body, descriptor, settings};
+use super::tests::{body, descriptor, key, settings};
 use super::*;
 
 const BOOT: BootId = BootId([7; 16]);
@@ -20,8 +21,9 @@ fn folder(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/outbox/format-{version}"))
 }
 
-fn open(disk: &Simulated) -> (Outbox, Recovery) {
-    recovery::open(Arc::new(disk.clone()), settings(), BOOT, BootTime(0)).expect("opens")
+fn open(disk: &Simulated, version: u32) -> (Outbox, Recovery) {
+    let settings = Settings { key: (version == SEALED_VERSION).then(key), ..settings() };
+    recovery::open(Arc::new(disk.clone()), settings, BOOT, BootTime(0)).expect("opens")
 }
 
 /// Where a file of that name lies.
@@ -44,8 +46,8 @@ fn records() -> Vec<Body> {
     (0..10).map(|number| body(&meteo, number)).chain([text, raw]).chain((12..20).map(|it| body(&cave, it))).collect()
 }
 
-fn write(disk: &Simulated) {
-    let (mut outbox, _) = open(disk);
+fn write(disk: &Simulated, version: u32) {
+    let (mut outbox, _) = open(disk, version);
     let (home, _) = (outbox.cursor("home"), outbox.cursor("cloud"));
     outbox.put_state("counter", Some(vec![1, 2, 3]));
     let (mut now, mut position) = (BootTime(5), 0);
@@ -70,23 +72,25 @@ fn write(disk: &Simulated) {
 #[test]
 fn every_format_so_far_is_read() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let disk = Simulated::new(Path::new("/run"));
-        write(&disk);
-        let folder = folder(VERSION);
-        fs::create_dir_all(&folder).expect("a folder");
-        for path in disk.files(Path::new("/")) {
-            let mut bytes = disk.contents(&path);
-            bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
-            fs::write(folder.join(path.file_name().expect("a name")), bytes).expect("written");
+        for version in [VERSION, SEALED_VERSION] {
+            let disk = Simulated::new(Path::new("/run"));
+            write(&disk, version);
+            let folder = folder(version);
+            fs::create_dir_all(&folder).expect("a folder");
+            for path in disk.files(Path::new("/")) {
+                let mut bytes = disk.contents(&path);
+                bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+                fs::write(folder.join(path.file_name().expect("a name")), bytes).expect("written");
+            }
         }
     }
-    for version in 1..=VERSION {
+    for version in 1..=SEALED_VERSION {
         let disk = Simulated::new(Path::new("/run"));
         for file in fs::read_dir(folder(version)).expect("the files of each format").flatten() {
             let bytes = fs::read(file.path()).expect("readable");
             disk.edit(&place(file.file_name().to_str().expect("ASCII")), |old| *old = bytes);
         }
-        let (mut outbox, recovery) = open(&disk);
+        let (mut outbox, recovery) = open(&disk, version);
         assert_eq!((outbox.run(), recovery.set_aside.len(), recovery.run_counted), (2, 0, true), "format {version}");
         assert!(!recovery.state_lost && !recovery.tail_torn && recovery.tail_found, "format {version}: {recovery:?}");
         assert_eq!(outbox.state("counter"), Some(&[1, 2, 3][..]));
@@ -102,7 +106,7 @@ fn every_format_so_far_is_read() {
         // And it can be written on.
         outbox.append(BootTime(9), None, body(&descriptor("meteo"), 99));
         outbox.close(BootTime(9)).expect("closes");
-        let (mut outbox, _) = open(&disk);
+        let (mut outbox, _) = open(&disk, version);
         let cloud = outbox.cursor("cloud");
         assert_eq!(outbox.backlog(cloud), 22);
     }

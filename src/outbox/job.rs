@@ -112,6 +112,11 @@ impl FlushJob {
         let recycled = match source {
             Source::Recycled(from) => self.storage.rename(from, path).is_ok(),
             Source::New => false,
+            Source::Replaced(former) => {
+                // Its records were dropped, or are acknowledged by all: if it stays it does no harm.
+                let _ = self.storage.remove(former);
+                false
+            }
         };
         let file = if recycled {
             self.storage.create(path)?

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Seq;
-use super::frame::{self, Kind, Salt};
+use super::frame::{self, Ink};
+use super::seal::Key;
 use super::segment::{self, MAX_SET_ASIDE, Reader, SEGMENT_SIZE, SET_ASIDE, Segment};
 use super::storage::{Storage, StoredFile};
 
@@ -31,6 +32,8 @@ pub(super) const PART: u64 = 64 * 1024;
 pub(super) struct Log {
     storage: Arc<dyn Storage>,
     folder: PathBuf,
+    /// With it: what is not sealed is not used again, because old records would stay behind new ones.
+    key: Option<Key>,
     /// From the oldest to the newest.
     pub(super) segments: VecDeque<Segment>,
     /// Segments that do not count any more, as soon as what they hold up to their `end` is elsewhere on disk.
@@ -55,6 +58,8 @@ pub(super) enum Source {
     New,
     /// From a file that is no longer needed.
     Recycled(PathBuf),
+    /// By creating it in place of a file that is no longer needed.
+    Replaced(PathBuf),
 }
 
 /// What to do with a file that is no longer needed.
@@ -76,10 +81,11 @@ pub(super) enum ReadFailure {
 }
 
 impl Log {
-    pub(super) fn new(storage: Arc<dyn Storage>, folder: PathBuf) -> Self {
+    pub(super) fn new(storage: Arc<dyn Storage>, folder: PathBuf, key: Option<Key>) -> Self {
         Self {
             storage,
             folder,
+            key,
             segments: VecDeque::new(),
             superseded: Vec::new(),
             active: None,
@@ -103,10 +109,10 @@ impl Log {
     }
 
     /// Begins a part at `offset`, the beginning of a page.
-    pub(super) fn begin_part(&mut self, buffer: &mut Vec<u8>, salt: Salt, offset: u64) {
+    pub(super) fn begin_part(&mut self, buffer: &mut Vec<u8>, ink: Ink<'_>, offset: u64) {
         self.part += 1;
         self.part_from = Some(offset);
-        frame::put(buffer, salt, Kind::Part, |_| ());
+        frame::put_part(buffer, ink);
     }
 
     /// What was begun is not written.
@@ -132,7 +138,7 @@ impl Log {
         let at = match self.readers.iter().position(fits) {
             Some(at) => at,
             None => {
-                let reader = match Reader::open(&*self.storage, &self.folder, segment) {
+                let reader = match Reader::open(&*self.storage, &self.folder, self.key.as_ref(), segment) {
                     Ok(reader) => reader,
                     Err(error) => return Err(failure(segment, error)),
                 };
@@ -185,7 +191,13 @@ impl Log {
     /// Gives up a segment for the next one.
     pub(super) fn recycle(&mut self, index: usize) -> Option<Source> {
         let segment = self.take(index)?;
-        Some(Source::Recycled(segment.path(&self.folder)))
+        let path = segment.path(&self.folder);
+        Some(if self.reuses(&segment) { Source::Recycled(path) } else { Source::Replaced(path) })
+    }
+
+    /// May the segment's file be written to again?
+    fn reuses(&self, segment: &Segment) -> bool {
+        self.key.is_none() || segment.current
     }
 
     fn take(&mut self, index: usize) -> Option<Segment> {
@@ -242,7 +254,7 @@ impl Log {
             let to = self.damaged_folder().join(segment::name(segment.number));
             return Disposal::Rename(path, to);
         }
-        if self.spare.len() < MAX_SPARE {
+        if self.spare.len() < MAX_SPARE && self.reuses(segment) {
             self.spare.push(segment.number);
             return Disposal::Rename(path, self.folder.join(segment::spare_name(segment.number)));
         }

@@ -11,6 +11,7 @@ use super::flush::{Flushing, state_name};
 use super::found::{Files, tails, walk_tail};
 use super::frame::Kind;
 use super::memory::Memory;
+use super::seal::Seal;
 use super::storage::Storage;
 use super::tail::{self, Tail};
 use super::{OpenError, Outbox, Recovery, Settings, Stats, Warning, drops, record};
@@ -40,11 +41,14 @@ pub(super) fn open(
     let tails = tails(&*storage, &tail_folder);
     let outdated = tail::is_outdated(&*storage, &tail_folder);
 
-    // Nothing is changed before every file is known to be of a version that we understand.
-    let mut files = Files { storage, dir, identity: None, recovery: Recovery::default(), damage: 0 };
+    // Nothing is changed before every file is known to be of a version that we understand, and to open with our key.
+    let key = settings.key.clone();
+    let mut files = Files { storage, dir, key, identity: None, recovery: Recovery::default(), damage: 0 };
     let segments = files.segments(&names)?;
     let slots = files.slots()?;
     let newest = files.newest_tail(&tail_folder, &tails)?;
+    files.check_keys(&segments, &tail_folder, newest)?;
+    let seal = settings.key.as_ref().map(Seal::new).transpose().map_err(cannot("draw a salt for", &settings.dir))?;
     let old = !segments.is_empty() || newest.is_some() || names.iter().any(|name| name.starts_with("spare-"));
 
     let (mut stored, slot) = slots;
@@ -91,6 +95,7 @@ pub(super) fn open(
         settings,
         storage,
         identity,
+        seal,
         run,
         boot,
         cursors,
@@ -140,10 +145,10 @@ pub(super) fn open(
 impl Outbox {
     /// Puts the tail's records into memory again; gives their number.
     fn take_back(&mut self, path: &Path, number: u64) -> u64 {
-        let storage = Arc::clone(&self.storage);
+        let (storage, key) = (Arc::clone(&self.storage), self.settings.key.clone());
         let mut dictionary = FileDictionary::default();
         let (mut count, mut last) = (0, 0);
-        walk_tail(&*storage, path, number, |kind, payload| {
+        walk_tail(&*storage, path, number, key.as_ref(), |kind, payload| {
             if !matches!(kind, Kind::Reading | Kind::Raw) {
                 if !dictionary.take_up(kind, payload) {
                     self.stats.damage += 1;

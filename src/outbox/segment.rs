@@ -2,11 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::dictionary::FileDictionary;
-use super::frame::{FILE_HEADER, Kind, Salt, Scanner, Step};
-use super::storage::{Storage, StoredFile};
+use super::frame::{FileId, Kind, Scanner, Step};
+use super::seal::Key;
+use super::storage::Storage;
 use super::{Entry, Seq, record};
 
 /// Bytes of a segment. All of them are zeroed when it is created, so that later writes change no metadata.
@@ -45,7 +45,7 @@ pub(super) struct Segment {
     pub(super) end: Seq,
     /// Bytes of it that may hold frames.
     pub(super) used: u64,
-    /// Is it of the present format?
+    /// Is it of the format that is written now?
     pub(super) current: bool,
     /// Was damage found in it?
     pub(super) damaged: bool,
@@ -82,13 +82,10 @@ pub(super) enum Next {
 
 impl Reader {
     /// Opens a segment.
-    pub(super) fn open(storage: &dyn Storage, folder: &Path, segment: &Segment) -> io::Result<Self> {
-        Ok(Self::of(storage.open(&segment.path(folder))?, segment))
-    }
-
-    fn of(file: Arc<dyn StoredFile>, segment: &Segment) -> Self {
-        let scanner = Scanner::new(file, Salt::of(segment.number), FILE_HEADER as u64, segment.used);
-        Self { number: segment.number, position: 0, scanner, dictionary: FileDictionary::default() }
+    pub(super) fn open(storage: &dyn Storage, folder: &Path, key: Option<&Key>, segment: &Segment) -> io::Result<Self> {
+        let file = storage.open(&segment.path(folder))?;
+        let scanner = Scanner::new(file, FileId::segment(segment.number), key, segment.used);
+        Ok(Self { number: segment.number, position: 0, scanner, dictionary: FileDictionary::default() })
     }
 
     /// The next record that ends after `from`.

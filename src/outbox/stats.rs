@@ -142,6 +142,8 @@ pub struct Recovery {
     pub segments: usize,
     /// Did the tail end in the middle of a write?
     pub tail_torn: bool,
+    /// Is there a key now, and was none when the state was last written?
+    pub sealed_from_now: bool,
     /// Was there an outbox, but no readable state (run counter, counter totals)?
     pub state_lost: bool,
     /// Is the run's number counted and on disk? If not, it is random and at least 2^31.
@@ -173,6 +175,24 @@ pub enum OpenError {
         version: u32,
         /// The newest format that this version knows.
         known: u32,
+    },
+    /// It is sealed, and there is no key.
+    #[error(
+        "{file} is encrypted, and no `key` is given in [outbox]: give the key again; to go on without one, first let all \
+         that waits be sent, then move the file's folder away (nothing was changed)"
+    )]
+    KeyMissing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// It is sealed with another key.
+    #[error(
+        "{file} is encrypted, and not with the `key` that is given in [outbox]: give the key that it was written with, \
+         or, if what waits there is not needed any more, move the file's folder away (nothing was changed)"
+    )]
+    WrongKey {
+        /// The file.
+        file: PathBuf,
     },
     /// The system refuses.
     #[error("cannot {action} {path}: {error}")]

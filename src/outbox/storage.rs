@@ -155,19 +155,3 @@ impl Storage for Disk {
         Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
     }
 }
-
-/// Reads a whole file, but never more than `limit` bytes of it.
-pub(super) fn read_up_to(storage: &dyn Storage, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    const STEP: usize = 64 * 1024;
-    let file = storage.open(path)?;
-    let mut bytes = Vec::new();
-    loop {
-        let start = bytes.len();
-        bytes.resize(start + STEP.min(limit - start), 0);
-        let count = file.read_at(&mut bytes[start..], start as u64)?;
-        bytes.truncate(start + count);
-        if count < STEP || bytes.len() >= limit {
-            return Ok(bytes);
-        }
-    }
-}

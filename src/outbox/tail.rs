@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::frame::{self, FileHeader, Salt};
+use super::frame::{self, FileHeader, FileId, Ink};
+use super::seal::Seal;
 use super::storage::{Storage, StoredFile};
 use crate::clock::BootTime;
 
@@ -107,11 +108,6 @@ impl Tail {
         self.number
     }
 
-    /// What its frames are salted with.
-    pub(super) fn salt(&self) -> Salt {
-        Salt::of(self.number)
-    }
-
     /// Was it removed? It is looked now and then: writes to it work all the same, and are lost with the process.
     pub(super) fn vanished(&mut self, now: BootTime) -> bool {
         let Some(file) = &self.file else { return false };
@@ -159,25 +155,31 @@ impl Tail {
     pub(super) fn write_anew(
         &mut self,
         now: BootTime,
-        fill: impl FnOnce(&mut Fresh) -> io::Result<()>,
+        seal: Option<&Seal>,
+        fill: impl FnOnce(&mut Fresh, Ink<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.number += 1;
         self.buffer.clear();
-        let result = self.try_write_anew(fill);
+        let result = self.try_write_anew(Ink::new(FileId::tail(self.number), seal), fill);
         if result.is_err() {
             self.fail(now);
         }
         result
     }
 
-    fn try_write_anew(&mut self, fill: impl FnOnce(&mut Fresh) -> io::Result<()>) -> io::Result<()> {
+    fn try_write_anew(
+        &mut self,
+        ink: Ink<'_>,
+        fill: impl FnOnce(&mut Fresh, Ink<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
         self.storage.create_folder(&self.folder)?;
         let path = self.folder.join(name(self.number));
         let unfinished = path.with_extension("new");
         let file = self.storage.create(&unfinished)?;
         let mut fresh = Fresh { file, number: self.number, length: 0, buffer: Vec::with_capacity(PIECE) };
-        FileHeader::put(&mut fresh.buffer, frame::TAIL, self.number, self.outbox);
-        fill(&mut fresh)
+        FileHeader::put(&mut fresh.buffer, ink, self.outbox);
+        frame::put_seals(&mut fresh.buffer, ink);
+        fill(&mut fresh, ink)
             .and_then(|()| fresh.write())
             .and_then(|()| self.storage.rename(&unfinished, &path))
             .inspect_err(|_| {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::frame::{Kind, Salt};
+use super::frame::{FileId, Ink, Kind};
 use super::segment::SEGMENT_SIZE;
 use super::simulated::{Fault, Simulated};
 use super::*;
@@ -40,7 +40,13 @@ pub(super) fn settings() -> Settings {
         full: Full::DropOldest,
         memory_bytes: 1024 * 1024,
         persist: 300 * SECOND,
+        key: None,
     }
+}
+
+/// A key.
+pub(super) fn key() -> Key {
+    Arc::new(Box::new([7; KEY_BYTES]).into())
 }
 
 /// A body of one position that says which it is.
@@ -611,10 +617,11 @@ fn a_segment_that_was_superseded_displaces_nothing() {
     rig.flush(&mut outbox);
     outbox.commit(rig.now);
     let mut stale = Vec::new();
-    frame::FileHeader::put(&mut stale, frame::SEGMENT, 2, outbox.identity);
+    let ink = Ink::new(FileId::segment(2), None);
+    frame::FileHeader::put(&mut stale, ink, outbox.identity);
     drop(outbox);
     let stored = record::StoredCursors { first: 15, cursors: Vec::new() };
-    frame::put(&mut stale, Salt::of(2), Kind::Cursors, |bytes| record::write(bytes, &stored));
+    frame::put(&mut stale, ink, Kind::Cursors, |bytes| record::write(bytes, &stored));
     rig.disk.edit(&Path::new(DISK).join(segment::name(2)), |bytes| *bytes = stale);
     let (mut outbox, _) = rig.open();
     let home = outbox.cursor("home");
@@ -753,13 +760,13 @@ fn a_newer_format_is_refused_untouched() {
         let path = Path::new(DISK).join(name);
         let old = rig.disk.contents(&path);
         rig.disk.edit(&path, |bytes| {
-            bytes[8] = 3;
+            bytes[8] = 4;
             let checksum = crc32fast::hash(&bytes[..32]).to_le_bytes();
             bytes[32..36].copy_from_slice(&checksum);
         });
         let before: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
         let error = rig.try_open().expect_err("newer");
-        assert!(matches!(error, OpenError::Newer { version: 3, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { version: 4, .. }), "{error}");
         let after: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
         assert_eq!(before, after);
         rig.disk.edit(&path, |bytes| *bytes = old);

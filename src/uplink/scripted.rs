@@ -117,6 +117,7 @@ impl Setup {
             full: crate::outbox::Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
+            key: None,
         };
         let (outbox, recovery) = Outbox::open(settings, boot, clock.boot()).expect("an outbox");
         let info = Info { version: "0", run: outbox.run(), ..Info::default() };

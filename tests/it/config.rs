@@ -42,7 +42,9 @@ fn from_text(text: &str) -> Result<Config, Report> {
 
 /// Git keeps no more of a file's mode than whether it is executable.
 fn set_modes() {
-    for (path, mode) in [("open-secret", 0o644), ("secret", 0o600), ("key.pem", 0o600), ("empty", 0o600)] {
+    for (path, mode) in
+        [("open-secret", 0o644), ("secret", 0o600), ("key.pem", 0o600), ("empty", 0o600), ("short-key", 0o600)]
+    {
         let path = Path::new("tests/config/files").join(path);
         fs::set_permissions(&path, Permissions::from_mode(mode)).expect("a file that is there");
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -289,6 +290,57 @@ fn what_is_in_flight_is_not_dropped() {
 }
 
 #[test]
+fn an_encrypted_outbox_is_read_with_its_key_and_left_alone_without() {
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    let rest = uplink(free_port()) + &sensor("arduino", &port);
+    // The shared tables end with `[outbox]`.
+    let key = |digit: &str| {
+        let file = gateway.path().join(format!("key-{digit}"));
+        fs::write(&file, digit.repeat(64)).expect("a key");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("permissions");
+        format!("key = {{ file = \"{}\" }}\n\n", file.display())
+    };
+    gateway.configure(&(key("a") + &rest));
+    let mut agent = gateway.run();
+    wait_until("the agent to answer", || outbox(&gateway, &["status"]).out.contains("running, version"));
+    wait_until("the port to be opened", || port.is_open());
+    let mut rows = Vec::new();
+    wait_until("lines to be taken", || {
+        port.send(1);
+        rows = exported(&gateway, &[]);
+        marks(&rows).len() > 20
+    });
+    agent.kill();
+    let (outboxes, tail) = (files(&gateway.path().join("outbox")), files(&gateway.path().join("tail")));
+    assert!(outboxes.len() >= 2 && !tail.is_empty(), "{:?} {:?}", outboxes.keys(), tail.keys());
+    for (path, bytes) in outboxes.iter().chain(&tail) {
+        for text in ["arduino", "mark-", "home"] {
+            assert!(!bytes.windows(text.len()).any(|it| it == text.as_bytes()), "{text} in {}", path.display());
+        }
+    }
+    rows = exported(&gateway, &[]);
+    assert!(marks(&rows).len() > 20);
+
+    for (wrong, said) in [(String::new(), "no `key`"), (key("b"), "not with the `key`")] {
+        gateway.configure(&(wrong + &rest));
+        let before = files(gateway.path());
+        for args in [&["status"][..], &["export"], &["drop", "--all", "--yes"]] {
+            let output = outbox(&gateway, args);
+            assert_eq!(output.code, 1, "{args:?}");
+            assert!(output.err.contains("is encrypted") && output.err.contains(said), "{}", output.err);
+        }
+        let config = gateway.config_file().display().to_string();
+        let run = command(&["run", "--config", &config], gateway.path()).output().expect("vigie starts");
+        let log = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.code() == Some(1) && log.contains(said), "{log}");
+        assert!(files(gateway.path()) == before, "nothing was changed");
+    }
+    gateway.configure(&(key("a") + &rest));
+    assert_eq!(exported(&gateway, &[]), rows);
+}
+
+#[test]
 fn an_outbox_in_use_without_a_socket_is_said_in_words() {
     let port = Port::open();
     let gateway = Gateway::new();
@@ -302,7 +354,6 @@ fn an_outbox_in_use_without_a_socket_is_said_in_words() {
         .map(|entry| entry.path())
         .find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"control-")))
         .expect("the socket lies there");
-    use std::os::unix::fs::PermissionsExt;
     assert_eq!(fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o660);
     fs::remove_file(&socket).expect("it can be removed");
     for args in [&["status"][..], &["export"], &["drop", "--all", "--yes"]] {

@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use super::*;
 use crate::config::read::Surroundings;
-use crate::config::{Machine, connection, gateway, read, secret, sensor, uplink};
+use crate::config::{Machine, connection, gateway, outbox_key, read, secret, sensor, uplink};
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
 
@@ -62,6 +62,12 @@ fn the_documented_keys_are_those_that_are_read() {
             &OUTBOX,
             asked(|keys| {
                 let _ = gateway::outbox(Some(keys), &around);
+            }),
+        ),
+        (
+            &OUTBOX_KEY,
+            asked(|keys| {
+                let _ = outbox_key::from_table(keys, &around);
             }),
         ),
         (

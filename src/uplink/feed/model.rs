@@ -185,6 +185,7 @@ impl World {
             full: crate::outbox::Full::DropOldest,
             memory_bytes: 8 << 20,
             persist: Duration::from_secs(300),
+            key: None,
         };
         let open = || self.disk.open_outbox(settings.clone(), BootId([self.boots; 16]), self.clock.boot());
         open().unwrap_or_else(|_| {
