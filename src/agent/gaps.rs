@@ -274,7 +274,8 @@ mod tests {
             }
         }
         assert!(totals.len() <= MAX_GAPS + DropReason::ALL.len(), "{}", totals.len());
-        assert_eq!(totals.iter().map(|gap| gap.count).sum::<u64>(), 16_000);
+        let expected = 1_000 * 2 * DropReason::ALL.len() as u64;
+        assert_eq!(totals.iter().map(|gap| gap.count).sum::<u64>(), expected);
         assert!(payload(&totals, &Dating::default()).len() < 32 * 1024);
         let time = Some(WallTime(0));
         let moment = Moment { boot: BOOT, at: BootTime(1), time };
