@@ -114,7 +114,16 @@ fn complain(text: &str) {
 
 /// Reads a configuration; its problems go to standard error.
 fn load(path: &std::path::Path) -> Option<config::Config> {
-    match config::load(path) {
+    or_complain(config::load(path))
+}
+
+/// As [`load`], without secrets, which only the service's user can read.
+fn load_to_look(path: &std::path::Path) -> Option<config::Config> {
+    or_complain(config::load_to_look(path))
+}
+
+fn or_complain(loaded: Result<config::Config, config::Report>) -> Option<config::Config> {
+    match loaded {
         Ok(config) => Some(config),
         Err(report) => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::outbox::{Failure, Form, Wanted, finish, write};
-use super::{WRONG, complain, load};
+use super::{WRONG, complain, load_to_look};
 use crate::archive::{Piece, Reader};
 use crate::config::Config;
 use crate::export::{Filter, Format, rows};
@@ -21,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn export(args: Args) -> u8 {
-    let Some(config) = load(&args.config) else { return WRONG };
+    let Some(config) = load_to_look(&args.config) else { return WRONG };
     finish(export_from(&config, &args.wanted.filter(), args.form.format()))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
 
-use super::{FAILED, FINE, WRONG, complain, load};
+use super::{FAILED, FINE, WRONG, complain, load_to_look};
 use crate::clock::WallTime;
 use crate::export::{Day, Filter, Format, parse_time};
 
@@ -145,7 +145,7 @@ pub(super) fn finish(result: Result<(), Failure>) -> u8 {
 }
 
 pub(super) fn outbox(args: Args) -> u8 {
-    let Some(config) = load(&args.config) else { return WRONG };
+    let Some(config) = load_to_look(&args.config) else { return WRONG };
     finish(match args.what {
         What::Status { json } => Source::open(&config).and_then(|mut source| status::status(&mut source, json)),
         What::Show { uplink, sensor, limit } => {

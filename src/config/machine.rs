@@ -18,6 +18,9 @@ pub struct Machine {
     pub env: fn(&str) -> Option<OsString>,
     /// Is the embedded broker part of this build?
     pub has_broker: bool,
+    /// Must passwords, certificates and keys be there and readable? They are the service's, so that whoever only looks
+    /// at a gateway does without.
+    pub secrets: bool,
 }
 
 impl Machine {
@@ -33,6 +36,7 @@ impl Machine {
             credentials: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             env: variable,
             has_broker: cfg!(feature = "broker"),
+            secrets: true,
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn from_table(table: &Options<'_>, around: &Surroundings<'_>) -> Opti
         }
         _ => return None,
     };
-    found.map_err(|refusal| report(table, key, refusal)).ok()
+    found.map_err(|refusal| report(table, key, refusal, around)).ok()
 }
 
 fn read(path: &Path) -> Result<OutboxKey, Refusal> {

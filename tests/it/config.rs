@@ -29,6 +29,7 @@ fn machine() -> Machine {
             _ => None,
         },
         has_broker: true,
+        secrets: true,
     }
 }
 

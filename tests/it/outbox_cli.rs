@@ -439,3 +439,26 @@ fn the_socket_takes_no_nonsense() {
     drop(four);
     wait_until("room for another client", || outbox(&gateway, &["status"]).code == 0);
 }
+
+/// Passwords and certificates are the service's: whoever looks at its outbox by hand has none of them.
+#[test]
+fn an_outbox_is_looked_at_without_the_services_secrets() {
+    let port = Port::open();
+    let gateway = Gateway::new();
+    let sensor = sensor("arduino", &port);
+    let broker = "[uplink.home]\nurl = \"mqtts://localhost:1\"\n";
+    gateway.configure(&(broker.to_owned() + "\n" + &sensor));
+    let mut agent = gateway.run();
+    wait_until("the agent to answer", || outbox(&gateway, &["status"]).out.contains("running, version"));
+    gateway.configure(&format!(
+        "{broker}username = \"pi\"\npassword = {{ credential = \"mqtt\" }}\ntls = {{ ca = \"gone.pem\" }}\n\n{sensor}"
+    ));
+    assert!(fine(&gateway, &["status"]).contains("running, version"));
+    let config = gateway.config_file().display().to_string();
+    let check = command(&["check", &config], gateway.path()).output().expect("vigie starts");
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains("`password`") && said.contains("gone.pem"), "{said}");
+    agent.kill();
+    assert!(fine(&gateway, &["status"]).contains("not running"));
+    assert!(exported(&gateway, &[]).is_empty());
+}
