@@ -15,6 +15,7 @@ static MACHINE: LazyLock<Machine> = LazyLock::new(|| Machine {
     credentials: None,
     env: |_| None,
     has_broker: true,
+    secrets: true,
 });
 
 fuzz_target!(|text: &str| {
