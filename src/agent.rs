@@ -41,7 +41,7 @@ use self::embedded::Embedded;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Bytes of records that are kept in memory.
-const MEMORY: usize = 4 << 20;
+const MEMORY: usize = 8 << 20;
 /// How old small values (counter totals, the session) may be on disk.
 const PERSIST: Duration = Duration::from_secs(300);
 /// The whole shutdown takes no longer than this.
