@@ -53,17 +53,29 @@ impl Core {
             if observations.recv_many(&mut batches, QUEUE).await == 0 {
                 return;
             }
-            for observation in batches.drain(..).flatten() {
-                self.observe(observation);
+            for batch in batches.drain(..) {
+                for observation in batch {
+                    self.observe(observation);
+                }
+                // One wake-up may bring more than memory has room for.
+                if self.hub.outbox.borrow().congested() {
+                    self.commit().await;
+                    self.decongest().await;
+                }
             }
-            self.hub.outbox.borrow_mut().commit(self.hub.clock.boot());
-            if self.strict {
-                super::flush::flush_now(&self.hub).await;
-            }
-            self.committed.notify_one();
-            self.hub.appended();
-            self.rounds.send_modify(|rounds| *rounds += 1);
+            self.commit().await;
         }
+    }
+
+    /// What was observed is taken, and everybody is told.
+    async fn commit(&self) {
+        self.hub.outbox.borrow_mut().commit(self.hub.clock.boot());
+        if self.strict {
+            super::flush::flush_now(&self.hub).await;
+        }
+        self.committed.notify_one();
+        self.hub.appended();
+        self.rounds.send_modify(|rounds| *rounds += 1);
     }
 
     /// Takes nothing more while the disk cannot keep up: then the samplers' queue fills, polled sensors skip, and links
