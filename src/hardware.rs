@@ -133,6 +133,18 @@ pub enum LineId {
     },
 }
 
+impl LineId {
+    /// The line of a Pi's header that this is. Told by offset it is, if the chip is the header's, as `gpiochip0` is on
+    /// every Pi (but a Pi 5 with a kernel before 6.6.45).
+    #[must_use]
+    pub fn on_header(&self) -> Option<&'static header::Line> {
+        match self {
+            Self::Name(name) => header::Line::of_name(name),
+            Self::Offset { chip, offset } => header::Line::of_bcm(*offset).filter(|_| chip == "gpiochip0"),
+        }
+    }
+}
+
 impl fmt::Display for LineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Claim, OptionRow, QuantityInfo};
+use super::{Claim, OptionInfo, OptionRow, QuantityInfo};
 use crate::hardware::header::{self, Position};
 use crate::hardware::{Bias, Edge, Edges, LineId, LineSettings};
 use crate::options::{FromToml, Options};
@@ -212,9 +212,51 @@ impl Sequence {
     }
 }
 
-/// The sample of [`EDGES_LOST`].
+/// The key of drivers that go by one edge of a pulse.
+pub(super) const EDGE: OptionInfo = OptionInfo {
+    name: "edge",
+    values: "`\"rising\"`, `\"falling\"` or `\"both\"`",
+    default: Some("\"rising\""),
+    help: "Which edge of a pulse counts: when the line becomes active, inactive, or each of them.",
+};
+
+/// Reads [`EDGE`].
+pub(super) fn edge(options: &Options<'_>) -> Edges {
+    let words = [("rising", Edges::Rising), ("falling", Edges::Falling), ("both", Edges::Both)];
+    options.optional_word(EDGE.name, &words).unwrap_or(Edges::Rising)
+}
+
+/// The key of drivers that measure how often pulses come.
+pub(super) const fn standstill_option(default: &'static str) -> OptionInfo {
+    OptionInfo {
+        name: STANDSTILL,
+        values: "duration, 100 ms to a day",
+        default: Some(default),
+        help: "After so long without a pulse it is 0. Until then it falls to what one pulse now would mean.",
+    }
+}
+
+const STANDSTILL: &str = "standstill";
+
+/// Reads the key of [`standstill_option`].
+pub(super) fn standstill(options: &Options<'_>, default: Duration) -> Duration {
+    let range = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    options.optional_in(STANDSTILL, range).unwrap_or(default)
+}
+
+/// The sample of [`EDGES_LOST`], if any were.
 pub(super) fn edges_lost(sequence: &Sequence) -> Option<Sample> {
-    Some(Sample::new(EDGES_LOST.name, Value::number(whole(sequence.lost()))?))
+    (sequence.lost() > 0).then(|| number(EDGES_LOST.name, whole(sequence.lost()))).flatten()
+}
+
+/// A number that was reckoned, as a sample; none where it came to infinity.
+pub(super) fn number(quantity: &'static str, number: f64) -> Option<Sample> {
+    Some(Sample::new(quantity, Value::number(tidy(number))?))
+}
+
+/// A number without the noise in its last digits: three times 0.1 is 0.3.
+pub(super) fn tidy(number: f64) -> f64 {
+    format!("{number:.13e}").parse().unwrap_or(number)
 }
 
 /// A count as a number.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Taken;
 use super::world::{self, Train};
 use crate::clock::{BootTime, Clock};
-use crate::hardware::header;
 use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
@@ -92,11 +91,7 @@ impl SimLine {
 
 /// Takes the header's line of that name or offset.
 fn take(line: &LineId, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
-    let found = match line {
-        LineId::Name(name) => header::Line::of_name(name),
-        LineId::Offset { chip, offset } => header::Line::of_bcm(*offset).filter(|_| chip == "gpiochip0"),
-    };
-    let Some(offset) = found.map(|found| u32::from(found.bcm)) else {
+    let Some(offset) = line.on_header().map(|found| u32::from(found.bcm)) else {
         let detail = format!("no line is called {line}: the simulated machine has GPIO0 to GPIO27 on gpiochip0");
         return Err(Fault::new(FaultCode::Missing, detail));
     };
