@@ -10,10 +10,16 @@ use embedded_hal::i2c::Operation;
 use super::bus::Wires;
 use crate::clock::Clock;
 
+mod aht20;
+mod bh1750;
 pub(super) mod bme280;
 mod expander;
 mod mcp23017;
 mod pcf8574;
+mod scd4x;
+mod sensirion;
+mod sht3x;
+mod sht4x;
 mod tca9548a;
 
 pub use expander::Pins;
@@ -87,6 +93,11 @@ pub fn i2c_bus_1(clock: &Arc<dyn Clock>, seed: u64) -> Wires {
         Box::new(bme280::Chip::bmp280(0x77, clock(), seed)),
         Box::new(mcp23017::chip(0x20, clock(), seed)),
         Box::new(pcf8574::chip(0x21, clock(), seed)),
+        Box::new(bh1750::Chip::new(0x23, clock(), seed)),
+        Box::new(aht20::Chip::new(0x38, clock(), seed)),
+        Box::new(sht4x::Chip::new(0x44, clock(), seed)),
+        Box::new(sht3x::Chip::new(0x45, clock(), seed)),
+        Box::new(scd4x::Chip::new(0x62, clock(), seed)),
         Box::new(tca9548a::Chip::new(0x70, [const { Vec::new() }; 8])),
     ])
 }
