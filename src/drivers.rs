@@ -16,18 +16,37 @@ use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSetti
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
+mod ads1115;
 mod bme280;
 pub mod docs;
 mod gpio_input;
 mod host;
 pub mod i2c;
+mod ina219;
+mod inputs;
 mod lines;
+mod lm75;
+mod mcp3008;
+mod mcp9808;
+mod measured;
 mod names;
 pub mod serial_json;
 pub mod spi;
+mod tmp102;
 
 /// All drivers, sorted by name.
-pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
+pub static DRIVERS: &[&Driver] = &[
+    &ads1115::DRIVER,
+    &bme280::DRIVER,
+    &gpio_input::DRIVER,
+    &host::DRIVER,
+    &ina219::DRIVER,
+    &lm75::DRIVER,
+    &mcp3008::DRIVER,
+    &mcp9808::DRIVER,
+    &serial_json::DRIVER,
+    &tmp102::DRIVER,
+];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
 pub const COMMON_KEYS: [&str; 12] = [
