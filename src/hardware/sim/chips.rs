@@ -11,6 +11,8 @@ use super::bus::Wires;
 use crate::clock::Clock;
 
 mod ads1115;
+mod aht20;
+mod bh1750;
 pub(super) mod bme280;
 mod expander;
 mod ina219;
@@ -20,6 +22,10 @@ mod mcp3008;
 mod mcp9808;
 mod pcf8574;
 mod pointed;
+mod scd4x;
+mod sensirion;
+mod sht3x;
+mod sht4x;
 mod tca9548a;
 mod tmp102;
 
@@ -104,6 +110,11 @@ pub fn i2c_bus_1(clock: &Arc<dyn Clock>, seed: u64) -> Wires {
         Box::new(pcf8574::chip(0x21, clock(), seed)),
         Box::new(tca9548a::Chip::new(0x70, channels)),
         Box::new(tmp102::chip(0x49, clock(), seed)),
+        Box::new(bh1750::Chip::new(0x23, clock(), seed)),
+        Box::new(aht20::Chip::new(0x38, clock(), seed)),
+        Box::new(sht4x::Chip::new(0x44, clock(), seed)),
+        Box::new(sht3x::Chip::new(0x45, clock(), seed)),
+        Box::new(scd4x::Chip::new(0x62, clock(), seed)),
     ])
 }
 

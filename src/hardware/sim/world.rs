@@ -50,6 +50,22 @@ pub(super) fn supply(seed: u64, at: BootTime) -> (f64, f64) {
     (5.15 - 0.2 * amperes, amperes)
 }
 
+/// Lux on the table of that room: daylight behind clouds that come and go, and a lamp.
+pub(super) fn illuminance(seed: u64, at: BootTime) -> f64 {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed));
+    let swing = |period: f64| (TAU * (seconds / period + phase)).sin();
+    320.0 + 180.0 * swing(5_400.0) + 40.0 * swing(130.0) + 2.0 * (unit(mix(seed ^ at.0)) - 0.5)
+}
+
+/// CO2 in ppm: people come, and the window is opened.
+pub(super) fn carbon_dioxide(seed: u64, at: BootTime) -> f64 {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed));
+    let swing = |period: f64| (TAU * (seconds / period + phase)).sin();
+    800.0 + 330.0 * swing(7_200.0) + 30.0 * swing(700.0) + 6.0 * (unit(mix(seed ^ at.0)) - 0.5)
+}
+
 /// Motion happens once in each span of this length, in nanoseconds.
 const MOTION_SPAN: u64 = 10_000_000_000;
 
@@ -120,6 +136,15 @@ mod tests {
             }
             let (volts, amperes) = supply(7, now);
             assert!((4.9..5.15).contains(&volts) && (0.15..0.95).contains(&amperes), "{volts} V, {amperes} A");
+        }
+    }
+
+    #[test]
+    fn light_and_carbon_dioxide_are_those_of_a_room() {
+        for second in 0..20_000_u64 {
+            let at = BootTime(second * 1_000_000_000);
+            assert!((90.0..550.0).contains(&illuminance(7, at)), "{at:?}");
+            assert!((420.0..1_200.0).contains(&carbon_dioxide(7, at)), "{at:?}");
         }
     }
 
