@@ -31,6 +31,25 @@ pub(super) fn air(seed: u64, at: BootTime) -> Air {
     Air { temperature, humidity, pressure }
 }
 
+/// Volts at an input of an analog-to-digital converter, 0 to 3.3: eight potentiometers and light-dependent resistors,
+/// each about 0.4 V above the one before, that drift by up to 0.15 V within minutes.
+pub(super) fn voltage(seed: u64, at: BootTime, input: u8) -> f64 {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed ^ mix(u64::from(input))));
+    let noise = unit(mix(seed ^ at.0 ^ mix(u64::from(input) + 100))) - 0.5;
+    0.2 + 0.4 * f64::from(input % 8) + 0.15 * (TAU * (seconds / 420.0 + phase)).sin() + 0.002 * noise
+}
+
+/// Volts and amperes of a supply of 5 V whose load comes and goes within minutes.
+pub(super) fn supply(seed: u64, at: BootTime) -> (f64, f64) {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed));
+    let noise = unit(mix(seed ^ at.0 ^ mix(200))) - 0.5;
+    let amperes = 0.55 + 0.35 * (TAU * (seconds / 180.0 + phase)).sin() + 0.004 * noise;
+    // The cable has 0.2 Ω.
+    (5.15 - 0.2 * amperes, amperes)
+}
+
 /// Lux on the table of that room: daylight behind clouds that come and go, and a lamp.
 pub(super) fn illuminance(seed: u64, at: BootTime) -> f64 {
     let seconds = Duration::from_nanos(at.0).as_secs_f64();
@@ -103,6 +122,20 @@ mod tests {
             assert!((99_000.0..103_000.0).contains(&now.pressure), "{now:?}");
             assert!((now.temperature - before.temperature).abs() < 0.05, "{before:?} {now:?}");
             before = now;
+        }
+    }
+
+    #[test]
+    fn voltages_and_the_supply_stay_within_what_is_connected() {
+        for second in 0..2_000_u64 {
+            let now = BootTime(second * 1_000_000_000);
+            for input in 0..8 {
+                let volts = voltage(7, now, input);
+                assert!((0.0..3.3).contains(&volts), "{input}: {volts}");
+                assert!(input == 0 || volts > voltage(7, now, input - 1), "inputs can be told apart");
+            }
+            let (volts, amperes) = supply(7, now);
+            assert!((4.9..5.15).contains(&volts) && (0.15..0.95).contains(&amperes), "{volts} V, {amperes} A");
         }
     }
 
