@@ -17,17 +17,30 @@ use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
 mod bme280;
+mod channels;
 pub mod docs;
 mod gpio_input;
 mod host;
+mod hwmon;
 pub mod i2c;
+mod iio;
+mod kernel;
 mod lines;
 mod names;
 pub mod serial_json;
 pub mod spi;
+mod w1;
 
 /// All drivers, sorted by name.
-pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
+pub static DRIVERS: &[&Driver] = &[
+    &bme280::DRIVER,
+    &gpio_input::DRIVER,
+    &host::DRIVER,
+    &hwmon::DRIVER,
+    &iio::DRIVER,
+    &serial_json::DRIVER,
+    &w1::DRIVER,
+];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
 pub const COMMON_KEYS: [&str; 12] = [
@@ -176,6 +189,8 @@ pub enum Claim {
     Spi(SpiPlace),
     /// A serial port.
     Port(PathBuf),
+    /// A chip on 1-Wire, by its id.
+    OneWire(String),
 }
 
 impl fmt::Display for Claim {
@@ -185,6 +200,7 @@ impl fmt::Display for Claim {
             Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
             Self::Spi(place) => place.fmt(f),
             Self::Port(port) => write!(f, "serial port {}", port.display()),
+            Self::OneWire(id) => write!(f, "1-Wire chip {id}"),
         }
     }
 }
