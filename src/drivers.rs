@@ -41,7 +41,11 @@ mod pulse_width;
 mod pulses;
 pub mod serial_json;
 pub mod spi;
+mod tmp102;
+mod w1;
 
+/// All drivers, sorted by name.
+pub static DRIVERS: &[&Driver] = &[
     &ads1115::DRIVER,
     &bme280::DRIVER,
     &frequency::DRIVER,
@@ -58,10 +62,6 @@ pub mod spi;
     &serial_json::DRIVER,
     &tmp102::DRIVER,
     &w1::DRIVER,
-/// All drivers, sorted by name.
-mod tmp102;
-mod w1;
-pub static DRIVERS: &[&Driver] = &[
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
