@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{BootId, BootTime, Clock};
@@ -44,6 +44,8 @@ pub struct Hub {
     info: RefCell<Info>,
     pub(super) dating: RefCell<Dating>,
     pub(super) work: watch::Sender<()>,
+    /// Wakes whoever flushes the outbox: something may be due sooner than it was before.
+    pub flush: Notify,
     /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
     marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
@@ -75,6 +77,7 @@ impl Hub {
             info: RefCell::new(info),
             dating: RefCell::new(dating),
             work: watch::Sender::new(()),
+            flush: Notify::new(),
             marks: RefCell::new(marks),
             counters: RefCell::default(),
             writing: RefCell::default(),
@@ -141,6 +144,13 @@ impl Hub {
     pub(super) async fn all_put_aside(&self) {
         let mut writing = std::mem::take(&mut *self.writing.borrow_mut());
         while writing.join_next().await.is_some() {}
+    }
+
+    /// Acknowledgements were committed. Most of them need no flush, so that nobody is woken up for them.
+    pub(super) fn acknowledged(&self, now: BootTime) {
+        if self.outbox.borrow().flush_due().is_some_and(|due| due <= now) {
+            self.flush.notify_one();
+        }
     }
 
     /// Publishes state on a topic, retained, if it is news.
