@@ -139,3 +139,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

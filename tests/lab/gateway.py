@@ -143,10 +143,10 @@ class Feed:
         return self.next - 1
 
 
-def start(guest, broker, flush=FLUSH, environment="", uplink=""):
+def start(guest, broker, flush=FLUSH, environment="", uplink="", drive="/dev/vda"):
     """Mounts the guest's drive and starts the agent on it; gives its run and how many readings it found waiting."""
     config = CONFIG.format(host=HOST, port=broker.port, window=WINDOW, flush=flush, uplink=uplink)
-    guest.sh(f"mount -t ext4 /dev/vda /data\ncat >/run/vigie.toml <<'TOML'\n{config}\nTOML")
+    guest.sh(f"mount -t ext4 {drive} /data\ncat >/run/vigie.toml <<'TOML'\n{config}\nTOML")
     return launch(guest, environment)
 
 
