@@ -19,8 +19,12 @@ use crate::clock::BootTime;
 /// messages are sent again.
 const ACKS_TO_DISK: Duration = Duration::from_secs(10);
 
-/// So many of them do not wait: while a backlog is sent, a page is written for about each hundred messages.
+/// So many of them wait no longer than [`MANY_ACKS_TO_DISK`]: while a backlog is sent, a page is written for each hundred
+/// messages, or ten a second.
 pub(super) const MANY_ACKS: u64 = 100;
+
+/// A fast link brings thousands in this time; to sync the disk for each hundred of them would wear it for little.
+pub(super) const MANY_ACKS_TO_DISK: Duration = Duration::from_millis(100);
 
 /// The first pause after a failed flush; it doubles up to `MAX_RETRY`.
 const MIN_RETRY: Duration = Duration::from_secs(1);
@@ -84,14 +88,16 @@ impl Outbox {
             return None;
         }
         let records = self.records_due();
-        let due = records.into_iter().chain(self.acks_due()).chain(self.state_due()).min()?;
+        let acks = self.many_acks_due().or(self.flushing.acks_since.map(|since| since.after(ACKS_TO_DISK)));
+        let due = records.into_iter().chain(acks).chain(self.state_due()).min()?;
         Some(self.flushing.retry.map_or(due, |(at, _)| due.max(at)))
     }
 
-    fn acks_due(&self) -> Option<BootTime> {
-        let since = self.flushing.acks_since?;
+    /// When a flush is due for the sake of acknowledgements that are many; `None`: they are not, and may wait.
+    #[must_use]
+    pub fn many_acks_due(&self) -> Option<BootTime> {
         let many = self.flushing.acks - self.flushing.acks_tried >= MANY_ACKS;
-        Some(if many { since } else { since.after(ACKS_TO_DISK) })
+        self.flushing.acks_since.filter(|_| many).map(|since| since.after(MANY_ACKS_TO_DISK))
     }
 
     /// Counts positions that a cursor has just acknowledged, if the disk has records from `start` on, or will have when

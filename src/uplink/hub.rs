@@ -1,6 +1,6 @@
 //! What the tasks of the core thread share.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub struct Hub {
     pub(super) work: watch::Sender<()>,
     /// Wakes whoever flushes the outbox: something may be due sooner than it was before.
     pub flush: Notify,
+    /// The time of which it was told last, for acknowledgements.
+    flush_told: Cell<Option<BootTime>>,
     /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
     marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
@@ -78,6 +80,7 @@ impl Hub {
             dating: RefCell::new(dating),
             work: watch::Sender::new(()),
             flush: Notify::new(),
+            flush_told: Cell::default(),
             marks: RefCell::new(marks),
             counters: RefCell::default(),
             writing: RefCell::default(),
@@ -146,9 +149,10 @@ impl Hub {
         while writing.join_next().await.is_some() {}
     }
 
-    /// Acknowledgements were committed. Most of them need no flush, so that nobody is woken up for them.
-    pub(super) fn acknowledged(&self, now: BootTime) {
-        if self.outbox.borrow().flush_due().is_some_and(|due| due <= now) {
+    /// Acknowledgements were committed. Few of them make a flush due sooner, and only for those anybody is woken up.
+    pub(super) fn acknowledged(&self) {
+        let due = self.outbox.borrow().many_acks_due();
+        if self.flush_told.replace(due) != due && due.is_some() {
             self.flush.notify_one();
         }
     }
