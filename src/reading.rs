@@ -179,6 +179,8 @@ pub enum FaultCode {
     WrongChip,
     /// The bus reported an error (no acknowledge, arbitration lost and the like).
     Bus,
+    /// Another sensor's transfer holds the bus and does not return.
+    BusHang,
     /// A checksum does not match.
     Crc,
     /// What came cannot be understood.
@@ -205,6 +207,7 @@ impl FaultCode {
             Self::Busy => "busy",
             Self::WrongChip => "wrong-chip",
             Self::Bus => "bus",
+            Self::BusHang => "bus-hang",
             Self::Crc => "crc",
             Self::BadData => "bad-data",
             Self::Impossible => "impossible",

@@ -65,7 +65,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("tokio_serial::", &["hardware"]),
     ("tokio::", &["agent", "broker", "cli", "control", "hardware", "sampler", "uplink"]),
     ("SystemTime", &["agent", "broker", "cli", "clock", "sampler", "uplink"]),
-    ("Instant::now", &["agent", "broker", "cli", "sampler", "uplink"]),
+    ("Instant::now", &["agent", "broker", "cli", "hardware", "sampler", "uplink"]),
 ];
 
 /// Files with a job that takes more than [`MAX_LINES`], and why.
