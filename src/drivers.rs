@@ -30,15 +30,17 @@ pub mod spi;
 pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
-pub const COMMON_KEYS: [&str; 12] = [
+pub const COMMON_KEYS: [&str; 14] = [
     "change",
     "deadline",
     "driver",
     "every",
+    "frozen_after",
     "heartbeat",
     "label",
     "location",
     "name",
+    "power",
     "quantity",
     "room",
     "tags",

@@ -187,6 +187,8 @@ pub enum FaultCode {
     BadData,
     /// The value is one that the sensor gives when it is broken, or lies outside of what it can measure.
     Impossible,
+    /// The values have stood exactly still for longer than the configuration allows.
+    Frozen,
     /// The sensor did not answer within its deadline; its call may still be running.
     Stuck,
     /// The link was closed (a USB cable was pulled).
@@ -211,6 +213,7 @@ impl FaultCode {
             Self::Crc => "crc",
             Self::BadData => "bad-data",
             Self::Impossible => "impossible",
+            Self::Frozen => "frozen",
             Self::Stuck => "stuck",
             Self::Unplugged => "unplugged",
             Self::Panic => "panic",

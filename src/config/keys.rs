@@ -411,6 +411,14 @@ static SENSOR: Section = Section {
             "With `change`: publish at least this often all the same.",
         ),
         key(
+            "frozen_after",
+            "duration, `\"1ms\"` to a year",
+            Some("never"),
+            "When all numbers of the sensor stand exactly still for this long, that is a fault `frozen`, until one moves \
+             again: some chips that hang go on to answer with their last measurement. Not for what may rightly stand \
+             still, such as the 0 W of a heater that is off, or a coarse sensor in a quiet room.",
+        ),
+        key(
             "quantity",
             "tables, see [[sensor.quantity.NAME]](#sensorquantityname)",
             Some("none"),

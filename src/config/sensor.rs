@@ -178,7 +178,12 @@ pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> 
         tags: read::tags(options),
         every: read::period(options, "every"),
         deadline: read::period(options, "deadline"),
-        pipeline: PipelineConfig { quantities, change, heartbeat: read::period(options, "heartbeat") },
+        pipeline: PipelineConfig {
+            quantities,
+            change,
+            heartbeat: read::period(options, "heartbeat"),
+            frozen_after: read::period(options, "frozen_after"),
+        },
     }
 }
 
