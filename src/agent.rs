@@ -144,7 +144,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 
     let (stop_samplers, samplers_stop) = watch::channel(false);
     let context = sampler::Context {
-        hardware: config.backend.start(clock.clone()),
+        hardware: config.hardware.start(clock.clone()),
         clock: clock.clone(),
         out,
         stop: samplers_stop,

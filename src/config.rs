@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Trust;
 use crate::drivers::{DRIVERS, Driver, Source};
-use crate::hardware::Backend;
+use crate::hardware::Settings;
 use crate::options::{Options, Problem, Problems};
 use crate::pipeline::PipelineConfig;
 use crate::reading::{Descriptor, Location};
@@ -23,6 +23,7 @@ mod broker_url;
 mod checks;
 mod connection;
 mod gateway;
+mod hardware;
 mod keys;
 mod machine;
 mod outbox_key;
@@ -127,17 +128,17 @@ fn read_root(
     hash: String,
 ) -> Option<Config> {
     let section = |key: &'static str| root.section_called(key, format!("[{key}]"));
-    let (gateway_keys, clock, hardware, outbox) =
+    let (gateway_keys, clock, hardware_keys, outbox) =
         (section("gateway"), section("clock"), section("hardware"), section("outbox"));
     let archive = section("archive");
     let gateway = gateway::gateway(gateway_keys.as_ref(), root, around.machine);
     let trust = gateway::trust(clock.as_ref());
-    let backend = gateway::backend(hardware.as_ref());
+    let hardware_settings = self::hardware::hardware(hardware_keys.as_ref());
     let outbox_config = gateway::outbox(outbox.as_ref(), around);
     let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
     let broker_keys = section("broker");
     let broker = broker_keys.as_ref().and_then(|keys| gateway::broker(keys, around.machine));
-    for read in [gateway_keys, clock, hardware, outbox, archive, broker_keys].iter().flatten() {
+    for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
     }
     let gateway = gateway?;
@@ -171,7 +172,7 @@ fn read_root(
     Some(Config {
         gateway,
         trust,
-        backend,
+        hardware: hardware_settings,
         outbox: outbox_config,
         archive: archive_config,
         uplinks,
@@ -188,8 +189,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[clock] trust`
     pub trust: Trust,
-    /// `[hardware] backend`
-    pub backend: Backend,
+    /// `[hardware]`
+    pub hardware: Settings,
     /// `[outbox]`
     pub outbox: OutboxConfig,
     /// `[archive]`; `None`: there is none.

@@ -49,6 +49,26 @@ impl Backend {
     }
 }
 
+/// `[hardware]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Which hardware.
+    pub backend: Backend,
+    /// What happens to simulated hardware.
+    pub faults: Vec<sim::fault::ScriptedFault>,
+}
+
+impl Settings {
+    /// The hardware so configured. `clock` is what simulated chips live by.
+    #[must_use]
+    pub fn start(&self, clock: Arc<dyn Clock>) -> Arc<dyn Hardware> {
+        match self.backend {
+            Backend::Sim => Arc::new(sim::Sim::with_faults(clock, sim::DEFAULT_SEED, self.faults.clone())),
+            backend => backend.start(clock),
+        }
+    }
+}
+
 /// An interface of the machine, real or simulated.
 ///
 /// Lines and ports register with the reactor: take and open them from within a tokio runtime.

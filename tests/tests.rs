@@ -21,6 +21,7 @@ mod it {
     mod rotation;
     mod shutdown;
     mod sleep;
+    mod supervision;
     mod tidy;
     mod tls;
     mod torture;

@@ -56,7 +56,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let (out, mut observations) = mpsc::channel(sampler::QUEUE);
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(SystemClock::new(config.trust));
-    let hardware = config.backend.start(clock.clone());
+    let hardware = config.hardware.start(clock.clone());
     let context = sampler::Context { hardware, clock, out, stop: stopped, counts: Arc::default() };
     let patience = config.sensors.iter().map(|sensor| sensor.deadline).max().unwrap_or_default().max(PATIENCE);
     let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();

@@ -6,7 +6,8 @@
 //! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. Any other port
 //!   is opened as on Linux, so that tests can bring ptys of their own.
 //!
-//! Everything follows from a seed and the boot clock: the same seed and times give the same levels and registers.
+//! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
+//! give the same levels and registers.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ mod arduino;
 pub mod bus;
 #[doc(hidden)]
 pub mod chips;
+pub mod fault;
 mod files;
 mod line;
 mod world;
@@ -43,6 +45,7 @@ pub struct Sim {
     clock: Arc<dyn Clock>,
     seed: u64,
     bus: I2cBus,
+    script: Arc<fault::Script>,
     /// Offsets of the lines that are taken: a line has one holder, as on Linux.
     taken: Arc<Mutex<BTreeSet<u32>>>,
 }
@@ -51,9 +54,19 @@ impl Sim {
     /// A machine whose chips live by that clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
-        let wires = chips::i2c_bus_1(&clock, seed);
-        let bus = I2cBus::new(Box::new(bus::SimI2c { number: I2C_BUS, wires }));
-        Self { clock, seed, bus, taken: Arc::default() }
+        Self::with_faults(clock, seed, Vec::new())
+    }
+
+    /// A machine to which these faults happen, counted from now on.
+    #[must_use]
+    pub fn with_faults(clock: Arc<dyn Clock>, seed: u64, faults: Vec<fault::ScriptedFault>) -> Self {
+        let script = Arc::new(fault::Script::new(Arc::clone(&clock), faults));
+        let wires = {
+            let clock = Arc::clone(&clock);
+            move || chips::i2c_bus_1(&clock, seed)
+        };
+        let bus = I2cBus::new(Box::new(bus::SimI2c::new(I2C_BUS, seed, Box::new(wires), Arc::clone(&script))));
+        Self { clock, seed, bus, script, taken: Arc::default() }
     }
 }
 
@@ -87,19 +100,24 @@ impl Hardware for Sim {
     }
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
-        let line = line::SimLine::take(settings, Arc::clone(&self.clock), self.seed, Arc::clone(&self.taken))?;
-        Ok(Box::new(line))
+        self.script.line(&settings.line, || {
+            let line = line::SimLine::take(settings, Arc::clone(&self.clock), self.seed, Arc::clone(&self.taken))?;
+            Ok(Box::new(line))
+        })
     }
 
     fn output_line(&self, settings: &OutputSettings) -> Result<Box<dyn OutputLine>, Fault> {
-        Ok(Box::new(line::SimOutput::take(settings, Arc::clone(&self.taken))?))
+        let output = line::SimOutput::take(settings, Arc::clone(&self.taken))?;
+        Ok(self.script.output(settings.line.clone(), Box::new(output)))
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        if settings.port.as_os_str() != ARDUINO_PORT {
-            return linux::open_serial(settings);
-        }
-        arduino::open(settings.baud, Arc::clone(&self.clock), self.seed)
+        self.script.port(settings.port.clone(), || {
+            if settings.port.as_os_str() != ARDUINO_PORT {
+                return linux::open_serial(settings);
+            }
+            arduino::open(settings.baud, Arc::clone(&self.clock), self.seed)
+        })
     }
 }
 

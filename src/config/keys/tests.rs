@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use super::*;
 use crate::config::read::Surroundings;
-use crate::config::{Machine, connection, gateway, outbox_key, read, secret, sensor, uplink};
+use crate::config::{Machine, connection, gateway, hardware, outbox_key, read, secret, sensor, uplink};
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
 
@@ -55,7 +55,13 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &HARDWARE,
             asked(|keys| {
-                let _ = gateway::backend(Some(keys));
+                let _ = hardware::hardware(Some(keys));
+            }),
+        ),
+        (
+            &HARDWARE_FAULT,
+            asked(|keys| {
+                let _ = hardware::fault(keys);
             }),
         ),
         (
