@@ -11,7 +11,12 @@ use super::bus::Wires;
 use crate::clock::Clock;
 
 pub(super) mod bme280;
+mod expander;
+mod mcp23017;
+mod pcf8574;
 mod tca9548a;
+
+pub use expander::Pins;
 
 /// A chip on an I2C bus.
 pub trait I2cChip: Send {
@@ -28,11 +33,44 @@ pub trait I2cChip: Send {
     fn behind(&mut self) -> Vec<&mut Wires> {
         Vec::new()
     }
+
+    /// The pins and the interrupt output of a GPIO expander.
+    fn pins(&self) -> Option<Pins> {
+        None
+    }
 }
 
 /// No acknowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nak;
+
+/// What a chip sees of a transaction.
+enum Message<'a> {
+    /// The bytes of adjacent writes, which come without a repeated start in between.
+    Write(&'a [u8]),
+    /// To be filled. Adjacent reads are one message in two buffers.
+    Read(&'a mut [u8]),
+}
+
+/// Goes through a transaction, message by message, up to the first that is not acknowledged.
+fn each_message(
+    operations: &mut [Operation<'_>],
+    mut take: impl FnMut(Message<'_>) -> Result<(), Nak>,
+) -> Result<(), Nak> {
+    let mut written: Vec<u8> = Vec::new();
+    for operation in operations {
+        match operation {
+            Operation::Write(bytes) => written.extend_from_slice(bytes),
+            Operation::Read(buffer) => {
+                if !written.is_empty() {
+                    take(Message::Write(&std::mem::take(&mut written)))?;
+                }
+                take(Message::Read(buffer))?;
+            }
+        }
+    }
+    if written.is_empty() { Ok(()) } else { take(Message::Write(&written)) }
+}
 
 /// A chip on an SPI bus, behind its own chip select.
 pub trait SpiChip: Send {
@@ -47,6 +85,8 @@ pub fn i2c_bus_1(clock: &Arc<dyn Clock>, seed: u64) -> Wires {
     Wires::new(vec![
         Box::new(bme280::Chip::bme280(0x76, clock(), seed)),
         Box::new(bme280::Chip::bmp280(0x77, clock(), seed)),
+        Box::new(mcp23017::chip(0x20, clock(), seed)),
+        Box::new(pcf8574::chip(0x21, clock(), seed)),
         Box::new(tca9548a::Chip::new(0x70, [const { Vec::new() }; 8])),
     ])
 }
