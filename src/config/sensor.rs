@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::SensorConfig;
 use super::gateway::check_outright_topic;
 use super::read;
-use crate::drivers::{Claim, Driver};
+use crate::drivers::{Claim, Driver, Source};
 use crate::options::{FromToml, Options, Problem, Problems, did_you_mean};
 use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
 use crate::reading::{Finite, Kind, Location};
@@ -116,8 +116,14 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     let room = common.room.as_ref().and_then(|name| inherited.rooms.get(name));
     let mut tags: BTreeMap<String, String> = room.iter().flat_map(|room| room.tags.iter().cloned()).collect();
     tags.extend(common.tags);
-    let pipeline =
+    let mut pipeline =
         PipelineConfig { heartbeat: common.pipeline.heartbeat.or_else(|| room?.heartbeat), ..common.pipeline };
+    if let Source::Line(line) = &parsed.source {
+        for (quantity, unit) in &line.units {
+            let own = pipeline.quantities.entry((*quantity).to_owned()).or_default();
+            own.unit.get_or_insert_with(|| unit.clone());
+        }
+    }
     Some(Placed {
         claims: parsed.claims,
         at: options.raw("name").map_or_else(|| options.span(), Spanned::span),
