@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Trust;
 use crate::drivers::{DRIVERS, Driver, Source};
-use crate::hardware::Settings;
+use crate::hardware::{PowerSettings, Settings};
 use crate::options::{Options, Problem, Problems};
 use crate::pipeline::PipelineConfig;
 use crate::reading::{Descriptor, Location};
@@ -164,6 +164,7 @@ fn read_root(
         uplink::check_client_ids(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
+        checks::supplies(&sensors, root.problems());
         backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
     }
@@ -431,6 +432,8 @@ pub struct SensorConfig {
     pub every: Duration,
     /// How long one sample may take before the sensor counts as stuck.
     pub deadline: Duration,
+    /// How its supply is switched, if it is.
+    pub power: Option<PowerSettings>,
     /// What is filtered and how; shared with the pipeline.
     pub pipeline: Arc<PipelineConfig>,
 }

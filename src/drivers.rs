@@ -18,7 +18,7 @@ use crate::reading::{Fault, Kind, Sample};
 
 mod bme280;
 pub mod docs;
-mod gpio;
+pub(crate) mod gpio;
 mod gpio_input;
 mod host;
 pub mod i2c;

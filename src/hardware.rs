@@ -22,11 +22,13 @@ pub mod files;
 pub mod header;
 pub mod i2c;
 pub mod linux;
+mod power;
 pub mod sim;
 pub mod spi;
 
 pub use files::KernelFiles;
 pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
+pub use power::PowerSettings;
 pub use spi::{SpiDevice, SpiError, SpiPlace, SpiSettings};
 
 /// Which hardware the drivers run on (`[hardware] backend`).

@@ -191,6 +191,8 @@ pub enum FaultCode {
     Frozen,
     /// The sensor did not answer within its deadline; its call may still be running.
     Stuck,
+    /// Its supply is being switched off and on.
+    PowerCycle,
     /// The link was closed (a USB cable was pulled).
     Unplugged,
     /// The driver panicked: a bug of ours.
@@ -215,6 +217,7 @@ impl FaultCode {
             Self::Impossible => "impossible",
             Self::Frozen => "frozen",
             Self::Stuck => "stuck",
+            Self::PowerCycle => "power-cycle",
             Self::Unplugged => "unplugged",
             Self::Panic => "panic",
             Self::Io => "io",

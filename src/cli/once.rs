@@ -57,7 +57,14 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(SystemClock::new(config.trust));
     let hardware = config.hardware.start(clock.clone());
-    let context = sampler::Context { hardware, clock, out, stop: stopped, counts: Arc::default() };
+    let context = sampler::Context {
+        hardware,
+        clock,
+        out,
+        stop: stopped,
+        counts: Arc::default(),
+        supplies: sampler::Supplies::default(),
+    };
     let patience = config.sensors.iter().map(|sensor| sensor.deadline).max().unwrap_or_default().max(PATIENCE);
     let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();
     for (index, sensor) in config.sensors.into_iter().enumerate() {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::sensor::Placed;
 use super::{Gateway, PayloadShape, SensorConfig};
+use crate::drivers::Claim;
+use crate::hardware::LineId;
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind, Quantity};
 use crate::topic;
@@ -26,9 +28,39 @@ pub(super) fn names(sensors: &[Placed], problems: &Problems) {
     }
 }
 
+/// Supplies that two sensors switch in different ways, or that are a sensor's own line.
+pub(super) fn supplies(sensors: &[Placed], problems: &Problems) {
+    let mut seen: HashMap<&LineId, &Placed> = HashMap::new();
+    for placed in sensors {
+        let Some(power) = &placed.sensor.power else { continue };
+        let claim = Claim::Line(power.line.clone());
+        if let Some(user) = sensors.iter().find(|other| other.claims.contains(&claim)) {
+            let (a, b) = (&placed.sensor.name, &user.sensor.name);
+            let message = format!("{claim} switches the supply of sensor `{a}`, and sensor `{b}` reads it");
+            problems.push(
+                Problem::new(placed.at.clone(), message)
+                    .expected(format!("sensor `{a}`"))
+                    .related(user.at.clone(), format!("sensor `{b}`"))
+                    .help("correct one of them, or take it out"),
+            );
+        }
+        let first = *seen.entry(&power.line).or_insert(placed);
+        if first.sensor.power.as_ref().is_some_and(|first| first.active_low != power.active_low) {
+            let (a, b) = (&first.sensor.name, &placed.sensor.name);
+            let message = format!("sensors `{a}` and `{b}` share a supply, but only one of them has it `active_low`");
+            problems.push(
+                Problem::new(placed.at.clone(), message)
+                    .expected(format!("sensor `{b}`"))
+                    .related(first.at.clone(), format!("sensor `{a}`"))
+                    .help("give both the same `active_low` in `power`"),
+            );
+        }
+    }
+}
+
 /// Two sensors on one line, address or port.
 pub(super) fn claims(sensors: &[Placed], problems: &Problems) {
-    let mut seen: HashMap<&crate::drivers::Claim, &Placed> = HashMap::new();
+    let mut seen: HashMap<&Claim, &Placed> = HashMap::new();
     for placed in sensors {
         for claim in &placed.claims {
             match seen.get(claim) {

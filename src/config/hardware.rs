@@ -1,14 +1,25 @@
 //! `[hardware]`
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::read::{SHORTEST, YEAR};
+use crate::drivers::gpio;
 use crate::hardware::sim::fault::{Device, Kind, MAX_FAULTS, ScriptedFault};
-use crate::hardware::{Backend, LineId, Settings};
+use crate::hardware::{Backend, LineId, PowerSettings, Settings};
 use crate::options::{FromToml, Options};
+
+/// Faults in a row after which a supply is switched off and on.
+const POWER_AFTER: RangeInclusive<u32> = 1..=1000;
+const DEFAULT_AFTER: u32 = 3;
+/// Enough for the capacitors of most boards.
+const DEFAULT_OFF: Duration = Duration::from_secs(2);
+const DEFAULT_SETTLE: Duration = Duration::from_secs(1);
+/// Longest time to be off, or to settle.
+const POWER_MOST: Duration = Duration::from_secs(60 * 60);
 
 /// The keys of the section.
 pub(super) fn hardware(options: Option<&Options<'_>>) -> Settings {
@@ -67,6 +78,17 @@ pub(super) fn fault(options: &Options<'_>) -> Option<ScriptedFault> {
         return None;
     }
     Some(ScriptedFault { device, kind, at, lasts, cured_by })
+}
+
+/// The keys of `power`.
+pub(super) fn power(options: &Options<'_>) -> Option<PowerSettings> {
+    let line = gpio::which_line(options);
+    let active_low = options.optional("active_low").unwrap_or(false);
+    let after = options.optional_in("after", POWER_AFTER).unwrap_or(DEFAULT_AFTER);
+    let off = options.optional_in("off", SHORTEST..=POWER_MOST).unwrap_or(DEFAULT_OFF);
+    let settle = options.optional_in("settle", Duration::ZERO..=POWER_MOST).unwrap_or(DEFAULT_SETTLE);
+    let (line, _) = line?;
+    Some(PowerSettings { line, active_low, after, off, settle })
 }
 
 /// A device as a fault names it.

@@ -6,6 +6,10 @@ use std::fmt::Write;
 
 use crate::drivers::OptionInfo;
 
+mod hardware;
+
+use hardware::{HARDWARE, HARDWARE_FAULT, POWER};
+
 /// A table of the configuration.
 #[derive(Debug)]
 pub struct Section {
@@ -73,56 +77,6 @@ static CLOCK: Section = Section {
         Some("`\"kernel\"`"),
         "`kernel`: the clock counts as set when the kernel says so; `always`: for containers and virtual machines.",
     )],
-};
-
-/// `[hardware]`
-static HARDWARE: Section = Section {
-    title: "[hardware]",
-    intro: "What the drivers run on.",
-    keys: &[
-        key(
-            "backend",
-            "`\"linux\"` or `\"sim\"`",
-            Some("`\"linux\"`"),
-            "`sim` simulates chips, lines and an Arduino below the real drivers, on any machine.",
-        ),
-        key(
-            "fault",
-            "tables, see [[hardware.fault]](#hardwarefault)",
-            Some("none"),
-            "With `sim`: what breaks, and when.",
-        ),
-    ],
-};
-
-/// `[[hardware.fault]]`
-static HARDWARE_FAULT: Section = Section {
-    title: "[[hardware.fault]]",
-    intro: "A fault of the simulated hardware, to see what becomes of it on the broker: with `device = \"i2c 1 0x76\"`, \
-            `kind = \"hang\"`, `at = \"10s\"` and `for = \"20s\"`, the chip holds the whole bus up for a while. Up to 64.",
-    keys: &[
-        key(
-            "device",
-            "`\"i2c BUS ADDRESS\"`, `\"i2c BUS\"`, `\"line NAME\"` or `\"port PATH\"`",
-            None,
-            "What breaks: a chip, the wires of a bus, an input line, a serial port.",
-        ),
-        key(
-            "kind",
-            "`\"nak\"`, `\"timeout\"`, `\"hang\"`, `\"garbage\"`, `\"wrong-chip\"` or `\"unplug\"`",
-            None,
-            "No acknowledge; each transfer fails after a second; transfers do not return before the end; random bits; \
-             inverted bits; gone, and as after power-on when it comes back. Lines and ports can only be unplugged.",
-        ),
-        key("at", "duration up to a year", Some("`\"0s\"`"), "When it begins, counted from the start."),
-        key("for", "duration, `\"1ms\"` to a year", Some("for ever"), "How long it lasts."),
-        key(
-            "cured_by",
-            "name of a line",
-            Some("none"),
-            "An output line, such as that of a `power` table, that ends it when it is switched off.",
-        ),
-    ],
 };
 
 /// `[outbox]`
@@ -457,6 +411,12 @@ static SENSOR: Section = Section {
              still, such as the 0 W of a heater that is off, or a coarse sensor in a quiet room.",
         ),
         key(
+            "power",
+            "table, see [power](#power)",
+            Some("none"),
+            "A line that switches the sensor's supply, so that one that hangs can be switched off and on.",
+        ),
+        key(
             "quantity",
             "tables, see [[sensor.quantity.NAME]](#sensorquantityname)",
             Some("none"),
@@ -523,6 +483,7 @@ pub static SECTIONS: &[&Section] = &[
     &BROKER,
     &ROOM,
     &SENSOR,
+    &POWER,
     &CHANGE,
     &QUANTITY,
 ];

@@ -64,9 +64,7 @@ pub(super) fn options() -> Vec<OptionRow> {
 
 /// Reads the keys; problems are noted there. Both edges are asked for.
 pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
-    let pin = options.optional::<Pin>("pin").map(|pin| pin.0);
-    let chip_line = options.optional::<ChipLine>("line").map(|line| line.0);
-    let reserved = options.optional("allow_reserved").unwrap_or(false);
+    let line = which_line(options);
     let biases =
         [("pull-up", Bias::PullUp), ("pull-down", Bias::PullDown), ("none", Bias::Disabled), ("as-is", Bias::AsIs)];
     let bias = options.optional_word("bias", &biases).unwrap_or_default();
@@ -75,6 +73,15 @@ pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
     if debounce > MAX_DEBOUNCE {
         options.problem("debounce", "`debounce` is too long", Some("expected up to \"1m\"".to_owned()));
     }
+    let (line, reserved) = line?;
+    Some(LineSettings { line, reserved, bias, active_low, debounce, edges: Edges::Both })
+}
+
+/// Reads the keys `pin`, `line` and `allow_reserved`: the line, and whether it may be one that the board needs itself.
+pub(crate) fn which_line(options: &Options<'_>) -> Option<(LineId, bool)> {
+    let pin = options.optional::<Pin>("pin").map(|pin| pin.0);
+    let chip_line = options.optional::<ChipLine>("line").map(|line| line.0);
+    let reserved = options.optional("allow_reserved").unwrap_or(false);
     match (options.raw("pin").is_some(), options.raw("line").is_some()) {
         (true, true) => {
             options.problem("line", "`pin` and `line` both say which line: only one of them can stand", None);
@@ -97,7 +104,7 @@ pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
             Some("where no HAT is on the header: allow_reserved = true".to_owned()),
         );
     }
-    Some(LineSettings { line, reserved, bias, active_low, debounce, edges: Edges::Both })
+    Some((line, reserved))
 }
 
 /// What the sensor has for itself.

@@ -134,3 +134,24 @@ fn what_is_unplugged_or_another_chip_is_told_and_comes_back() {
     run.wait_availability("mouvement", &["online", "unplugged", "missing", "online"]);
     run.wait_availability("arduino", &["online", "unplugged", "missing", "online"]);
 }
+
+#[test]
+fn a_chip_that_hangs_is_switched_off_and_on_with_all_on_its_supply() {
+    let power = "power = { pin = 22, after = 2, off = \"300ms\", settle = \"300ms\" }";
+    let sensors = format!(
+        "[hardware]\nbackend = \"sim\"\n\n\
+         [[sensor]]\nname = \"meteo\"\nroom = \"meteo\"\ndriver = \"bme280\"\naddress = 0x76\nevery = \"100ms\"\n{power}\n\n\
+         [[sensor]]\nname = \"cave\"\nroom = \"cave\"\ndriver = \"bme280\"\naddress = 0x77\nevery = \"100ms\"\n{power}\n\n\
+         [[sensor]]\nname = \"mouvement\"\nroom = \"mouvement\"\ndriver = \"gpio-input\"\npin = 17\nevery = \"100ms\"\n\
+         {power}\n\n\
+         [[hardware.fault]]\ndevice = \"i2c 1 0x77\"\nkind = \"nak\"\nat = \"3s\"\ncured_by = \"GPIO22\"\n"
+    );
+    let run = Run::start(&sensors);
+    let cave = run.wait_availability("cave", &["online", "missing", "power-cycle", "online"]);
+    let told = detail(&cave[2]);
+    assert!(told.contains("GPIO22") && told.contains("after 2 faults in a row (1. time"), "{told}");
+    for sensor in ["meteo", "mouvement"] {
+        let states = run.wait_availability(sensor, &["online", "power-cycle", "online"]);
+        assert!(detail(&states[1]).contains("supply that it shares"), "{states:?}");
+    }
+}

@@ -126,6 +126,12 @@ fn the_documented_keys_are_those_that_are_read() {
             }),
         ),
         (
+            &POWER,
+            asked(|keys| {
+                let _ = hardware::power(keys);
+            }),
+        ),
+        (
             &CHANGE,
             asked(|keys| {
                 let _ = sensor::relative(keys);
