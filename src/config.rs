@@ -34,6 +34,7 @@ mod secret;
 mod sensor;
 mod source;
 mod uplink;
+mod wiring;
 
 pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
@@ -43,7 +44,6 @@ pub use outbox_key::OutboxKey;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
-pub use sensor::MAX_UNIT_CHARS;
 pub use source::MAX_FILE_BYTES;
 pub use uplink::BROKER_UPLINK;
 
@@ -133,7 +133,7 @@ fn read_root(
     let archive = section("archive");
     let gateway = gateway::gateway(gateway_keys.as_ref(), root, around.machine);
     let trust = gateway::trust(clock.as_ref());
-    let hardware_settings = self::hardware::hardware(hardware_keys.as_ref());
+    let mut hardware_settings = self::hardware::hardware(hardware_keys.as_ref());
     let outbox_config = gateway::outbox(outbox.as_ref(), around);
     let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
     let broker_keys = section("broker");
@@ -143,6 +143,7 @@ fn read_root(
     }
     let gateway = gateway?;
     let mut uplinks = uplink::uplinks(root, &gateway, around);
+    let expanders = self::hardware::expanders(root);
     let rooms = sensor::rooms(root);
     let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
     if let Some(broker) = &broker {
@@ -164,10 +165,12 @@ fn read_root(
         uplink::check_client_ids(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
-        checks::supplies(&sensors, root.problems());
+        wiring::claims(&sensors, &expanders, root.problems());
+        wiring::lines(&sensors, &expanders, root.problems());
         backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
     }
+    hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     Some(Config {

@@ -18,17 +18,29 @@ use crate::reading::{Fault, Kind, Sample};
 
 mod bme280;
 pub mod docs;
+mod frequency;
 pub(crate) mod gpio;
 mod gpio_input;
 mod host;
 pub mod i2c;
 mod lines;
 mod names;
+mod pulse_counter;
+mod pulse_width;
+mod pulses;
 pub mod serial_json;
 pub mod spi;
 
 /// All drivers, sorted by name.
-pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
+pub static DRIVERS: &[&Driver] = &[
+    &bme280::DRIVER,
+    &frequency::DRIVER,
+    &gpio_input::DRIVER,
+    &host::DRIVER,
+    &pulse_counter::DRIVER,
+    &pulse_width::DRIVER,
+    &serial_json::DRIVER,
+];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
 pub const COMMON_KEYS: [&str; 14] = [

@@ -18,6 +18,7 @@ use crate::reading::{Fault, FaultCode};
 pub mod adjtimex;
 #[cfg(test)]
 mod contract;
+pub mod expander;
 pub mod files;
 pub mod header;
 pub mod i2c;
@@ -26,6 +27,7 @@ mod power;
 pub mod sim;
 pub mod spi;
 
+pub use expander::{ExpanderChip, ExpanderSettings};
 pub use files::KernelFiles;
 pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
 pub use power::PowerSettings;
@@ -59,16 +61,22 @@ pub struct Settings {
     pub backend: Backend,
     /// What happens to simulated hardware.
     pub faults: Vec<sim::fault::ScriptedFault>,
+    /// `[expander.NAME]`
+    pub expanders: Vec<ExpanderSettings>,
 }
 
 impl Settings {
     /// The hardware so configured. `clock` is what simulated chips live by.
     #[must_use]
     pub fn start(&self, clock: Arc<dyn Clock>) -> Arc<dyn Hardware> {
-        match self.backend {
-            Backend::Sim => Arc::new(sim::Sim::with_faults(clock, sim::DEFAULT_SEED, self.faults.clone())),
-            backend => backend.start(clock),
+        let board = match self.backend {
+            Backend::Sim => Arc::new(sim::Sim::with_faults(Arc::clone(&clock), sim::DEFAULT_SEED, self.faults.clone())),
+            backend => backend.start(Arc::clone(&clock)),
+        };
+        if self.expanders.is_empty() {
+            return board;
         }
+        Arc::new(expander::Expanders::over(board, &self.expanders, &clock))
     }
 }
 
@@ -153,6 +161,18 @@ pub enum LineId {
         /// Counted from 0.
         offset: u32,
     },
+}
+
+impl LineId {
+    /// The line of a Pi's header that this is. Told by offset it is, if the chip is the header's, as `gpiochip0` is on
+    /// every Pi (but a Pi 5 with a kernel before 6.6.45).
+    #[must_use]
+    pub fn on_header(&self) -> Option<&'static header::Line> {
+        match self {
+            Self::Name(name) => header::Line::of_name(name),
+            Self::Offset { chip, offset } => header::Line::of_bcm(*offset).filter(|_| chip == "gpiochip0"),
+        }
+    }
 }
 
 impl fmt::Display for LineId {

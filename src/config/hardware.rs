@@ -1,16 +1,16 @@
 //! `[hardware]`
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::read::{SHORTEST, YEAR};
-use crate::drivers::gpio;
+use crate::drivers::{gpio, i2c};
 use crate::hardware::sim::fault::{Device, Kind, MAX_FAULTS, ScriptedFault};
-use crate::hardware::{Backend, LineId, PowerSettings, Settings};
-use crate::options::{FromToml, Options};
+use crate::hardware::{Backend, ExpanderChip, ExpanderSettings, LineId, PowerSettings, Settings, expander};
+use crate::options::{FromToml, Options, Problem};
 
 /// Faults in a row after which a supply is switched off and on.
 const POWER_AFTER: RangeInclusive<u32> = 1..=1000;
@@ -34,7 +34,7 @@ pub(super) fn hardware(options: Option<&Options<'_>>) -> Settings {
             Some("expected backend = \"sim\" in [hardware], or no faults".to_owned()),
         );
     }
-    Settings { backend, faults }
+    Settings { backend, faults, expanders: Vec::new() }
 }
 
 fn faults(options: &Options<'_>) -> Vec<ScriptedFault> {
@@ -79,6 +79,64 @@ pub(super) fn fault(options: &Options<'_>) -> Option<ScriptedFault> {
     }
     Some(ScriptedFault { device, kind, at, lasts, cured_by })
 }
+
+/// An expander, and where its name stands.
+pub(super) struct PlacedExpander {
+    pub(super) settings: ExpanderSettings,
+    pub(super) at: Range<usize>,
+}
+
+/// All `[expander.NAME]`.
+pub(super) fn expanders(root: &Options<'_>) -> Vec<PlacedExpander> {
+    let Some(table) = root.section_called("expander", "`expander`") else { return Vec::new() };
+    let mut expanders = Vec::new();
+    for (key, value) in table.entries() {
+        let name = key.get_ref().as_ref();
+        if expander::is_kernels(name) || name.contains(':') {
+            let message = format!("an expander cannot be called `{name}`");
+            root.problems().push(
+                Problem::new(key.span(), message)
+                    .help("give it a name without `:` that is not a GPIO chip of the kernel"),
+            );
+        }
+        let Some(options) = Options::table(value, format!("[expander.{name}]"), root.problems()) else { continue };
+        let settings = one_expander(&options, name);
+        options.finish();
+        expanders.extend(settings.map(|settings| PlacedExpander { settings, at: key.span() }));
+    }
+    expanders
+}
+
+/// The keys of an expander.
+pub(super) fn one_expander(options: &Options<'_>, name: &str) -> Option<ExpanderSettings> {
+    let chips = [("mcp23017", ExpanderChip::Mcp23017), ("pcf8574", ExpanderChip::Pcf8574)];
+    let chip = options.required::<String>("chip").and_then(|_| options.optional_word("chip", &chips));
+    let place = if chip == Some(ExpanderChip::Pcf8574) { PCF8574 } else { MCP23017 }.parse(options);
+    let interrupt = options.section("interrupt").and_then(|own| {
+        let line = interrupt(&own);
+        own.finish();
+        line
+    });
+    let every = options.optional_in("every", SHORTEST..=EXPANDER_EVERY_MOST).unwrap_or(DEFAULT_EXPANDER_EVERY);
+    let (chip, place) = (chip?, place?);
+    Some(ExpanderSettings { name: name.to_owned(), chip, path: place.path, address: place.address, interrupt, every })
+}
+
+/// The keys of `interrupt`.
+pub(super) fn interrupt(options: &Options<'_>) -> Option<LineId> {
+    gpio::which_line(options).map(|(line, _)| line)
+}
+
+/// DS20001952, 3.3.1: 0100 and the three address pins.
+const MCP23017: i2c::Info = i2c::Info { addresses: &[0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27], identify: None };
+/// SCPS068: the same for the PCF8574; 0111 and the address pins for the PCF8574A.
+const PCF8574: i2c::Info = i2c::Info {
+    addresses: &[0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f],
+    identify: None,
+};
+/// A hand on a switch is slower; the bus has time for others.
+const DEFAULT_EXPANDER_EVERY: Duration = Duration::from_millis(20);
+const EXPANDER_EVERY_MOST: Duration = Duration::from_secs(60);
 
 /// The keys of `power`.
 pub(super) fn power(options: &Options<'_>) -> Option<PowerSettings> {

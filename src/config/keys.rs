@@ -8,7 +8,7 @@ use crate::drivers::OptionInfo;
 
 mod hardware;
 
-use hardware::{HARDWARE, HARDWARE_FAULT, POWER};
+use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -473,6 +473,8 @@ pub static SECTIONS: &[&Section] = &[
     &CLOCK,
     &HARDWARE,
     &HARDWARE_FAULT,
+    &EXPANDER,
+    &INTERRUPT,
     &OUTBOX,
     &OUTBOX_KEY,
     &ARCHIVE,

@@ -13,7 +13,7 @@ use super::gateway::check_outright_topic;
 use super::{hardware, read};
 use crate::drivers::{Claim, Driver, Source};
 use crate::hardware::PowerSettings;
-use crate::options::{FromToml, Options, Problem, Problems, did_you_mean};
+use crate::options::{FromToml, Options, Problem, Problems, did_you_mean, unit};
 use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
 use crate::reading::{Finite, Kind, Location};
 
@@ -22,9 +22,6 @@ const DEFAULT_EVERY: Duration = Duration::from_secs(30);
 
 /// `deadline` where it is not given. The slowest chips of the registry answer within a second.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Longest unit, in characters.
-pub const MAX_UNIT_CHARS: usize = 32;
 
 /// More digits after the point than these are noise in a double of everyday size.
 const MAX_ROUND: u8 = 12;
@@ -276,25 +273,6 @@ fn word(kind: Kind) -> &'static str {
         Kind::Event => "event",
         Kind::Bytes => "bytes",
     }
-}
-
-fn unit(options: &Options<'_>) -> Option<String> {
-    let unit = options.optional::<String>("unit")?;
-    let why = if unit.trim().is_empty() {
-        "is empty".to_owned()
-    } else if unit.chars().count() > MAX_UNIT_CHARS {
-        format!("is longer than {MAX_UNIT_CHARS} characters")
-    } else if unit.chars().any(char::is_control) {
-        "contains a control character".to_owned()
-    } else {
-        return Some(unit);
-    };
-    options.problem(
-        "unit",
-        format!("`unit` of {} {why}", options.what()),
-        Some("expected a unit such as \"°C\"; leave the key out where there is none".to_owned()),
-    );
-    None
 }
 
 fn outright_topic(options: &Options<'_>) -> Option<String> {

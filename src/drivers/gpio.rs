@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Claim, OptionRow, QuantityInfo};
+use super::{Claim, OptionInfo, OptionRow, QuantityInfo};
+use crate::hardware::expander;
 use crate::hardware::header::{self, Position};
 use crate::hardware::{Bias, Edge, Edges, LineId, LineSettings};
 use crate::options::{FromToml, Options};
@@ -38,7 +39,12 @@ pub(super) fn options() -> Vec<OptionRow> {
             "17, \"GPIO17\" and \"header 11\" (position 11 of the Pi's 40-pin header) are the same line. On other \
              boards the line's name, such as \"P9_12\"; see `gpioinfo`.",
         ),
-        row("line", "`\"gpiochip0:17\"`", either, "Chip and offset, for lines without a name."),
+        row(
+            "line",
+            "`\"gpiochip0:17\"` or `\"EXPANDER:GPA3\"`",
+            either,
+            "Chip and offset, for lines without a name; or a line of an [expander](configuration.md#expandername).",
+        ),
         row(
             "allow_reserved",
             "true or false",
@@ -179,16 +185,21 @@ fn not_on_the_header(number: i64) -> String {
 struct ChipLine(LineId);
 
 impl FromToml for ChipLine {
-    const EXPECTED: &'static str = "a chip and an offset such as \"gpiochip0:17\"";
+    const EXPECTED: &'static str =
+        "a chip and an offset such as \"gpiochip0:17\", or an expander and its line such as \"portal:GPA3\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Option<String>> {
         let text = value.as_str().ok_or(None)?;
         let wrong = || Some(format!("\"{text}\" is not a chip and an offset"));
         let (chip, offset) = text.split_once(':').ok_or_else(wrong)?;
-        let digits = chip.strip_prefix("gpiochip").ok_or_else(wrong)?;
-        let chip_is_fine = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let offset = offset.parse().map_err(|_| wrong())?;
-        if chip_is_fine { Ok(Self(LineId::Offset { chip: chip.to_owned(), offset })) } else { Err(wrong()) }
+        let (chip_is_fine, offset) = match chip.strip_prefix("gpiochip") {
+            Some(digits) => {
+                (digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.is_empty(), offset.parse().ok())
+            }
+            None => (!chip.is_empty(), expander::offset(offset)),
+        };
+        let offset = offset.filter(|_| chip_is_fine).ok_or_else(wrong)?;
+        Ok(Self(LineId::Offset { chip: chip.to_owned(), offset }))
     }
 }
 
@@ -219,9 +230,51 @@ impl Sequence {
     }
 }
 
-/// The sample of [`EDGES_LOST`].
+/// The key of drivers that go by one edge of a pulse.
+pub(super) const EDGE: OptionInfo = OptionInfo {
+    name: "edge",
+    values: "`\"rising\"`, `\"falling\"` or `\"both\"`",
+    default: Some("\"rising\""),
+    help: "Which edge of a pulse counts: when the line becomes active, inactive, or each of them.",
+};
+
+/// Reads [`EDGE`].
+pub(super) fn edge(options: &Options<'_>) -> Edges {
+    let words = [("rising", Edges::Rising), ("falling", Edges::Falling), ("both", Edges::Both)];
+    options.optional_word(EDGE.name, &words).unwrap_or(Edges::Rising)
+}
+
+/// The key of drivers that measure how often pulses come.
+pub(super) const fn standstill_option(default: &'static str) -> OptionInfo {
+    OptionInfo {
+        name: STANDSTILL,
+        values: "duration, 100 ms to a day",
+        default: Some(default),
+        help: "After so long without a pulse it is 0. Until then it falls to what one pulse now would mean.",
+    }
+}
+
+const STANDSTILL: &str = "standstill";
+
+/// Reads the key of [`standstill_option`].
+pub(super) fn standstill(options: &Options<'_>, default: Duration) -> Duration {
+    let range = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    options.optional_in(STANDSTILL, range).unwrap_or(default)
+}
+
+/// The sample of [`EDGES_LOST`], if any were.
 pub(super) fn edges_lost(sequence: &Sequence) -> Option<Sample> {
-    Some(Sample::new(EDGES_LOST.name, Value::number(whole(sequence.lost()))?))
+    (sequence.lost() > 0).then(|| number(EDGES_LOST.name, whole(sequence.lost()))).flatten()
+}
+
+/// A number that was reckoned, as a sample; none where it came to infinity.
+pub(super) fn number(quantity: &'static str, number: f64) -> Option<Sample> {
+    Some(Sample::new(quantity, Value::number(tidy(number))?))
+}
+
+/// A number without the noise in its last digits: three times 0.1 is 0.3.
+pub(super) fn tidy(number: f64) -> f64 {
+    format!("{number:.13e}").parse().unwrap_or(number)
 }
 
 /// A count as a number.

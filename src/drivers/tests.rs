@@ -69,7 +69,10 @@ async fn first_samples(parsed: &Parsed) -> Vec<Sample> {
             let mut decoder = decoder(None);
             decoder.level(line.level().expect("a level"), BootTime(0), &mut out);
             decoder.edge(Edge { at: BootTime(1), active: true, sequence: 1 }, &mut out);
-            decoder.edge(Edge { at: BootTime(2), active: false, sequence: 5 }, &mut out);
+            decoder.edge(Edge { at: BootTime(2), active: false, sequence: 2 }, &mut out);
+            decoder.edge(Edge { at: BootTime(3), active: true, sequence: 3 }, &mut out);
+            decoder.edge(Edge { at: BootTime(4), active: false, sequence: 7 }, &mut out);
+            decoder.level(false, BootTime(5), &mut out);
         }
     }
     out.into_iter().flat_map(|(_, outcome)| outcome.expect("samples, not a fault")).collect()

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -197,7 +196,9 @@ impl Expander {
                     Arc::clone(&self.clock),
                     Arc::clone(&self.shared),
                 );
-                worker.start(asked).map_err(|error| self.fault(FaultCode::Io, format_args!("has no thread: {error}")))?;
+                worker
+                    .start(asked)
+                    .map_err(|error| self.fault(FaultCode::Io, format_args!("has no thread: {error}")))?;
                 running.requests.insert(requests).clone()
             }
         };
@@ -331,12 +332,10 @@ impl ExpanderLine {
 
 impl InputLine for ExpanderLine {
     fn level(&mut self) -> Result<bool, Fault> {
-        if !self.debounce.is_off() {
-            return Ok(self.debounce.level());
-        }
         let shared = &self.claimed.shared;
         shared.check_busy(worker::STALE).map_err(|why| Fault::new(FaultCode::Stuck, format!("{} {why}", self.name)))?;
-        Ok(shared.lock().level(self.claimed.line)? != self.active_low)
+        let active = shared.lock().level(self.claimed.line)? != self.active_low;
+        Ok(if self.debounce.is_off() { active } else { self.debounce.level() })
     }
 
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>> {
@@ -407,7 +406,7 @@ pub fn offset(word: &str) -> Option<u32> {
 /// Is it the name of a GPIO chip of the kernel? An expander may not have such a one.
 #[must_use]
 pub fn is_kernels(chip: &str) -> bool {
-    Path::new(chip).file_name().is_none() || chip.starts_with("gpiochip")
+    chip.starts_with("gpiochip")
 }
 
 #[cfg(test)]

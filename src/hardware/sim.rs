@@ -26,6 +26,7 @@ pub mod bus;
 pub mod chips;
 pub mod fault;
 mod files;
+mod interrupt;
 mod line;
 mod world;
 
@@ -45,6 +46,7 @@ pub struct Sim {
     clock: Arc<dyn Clock>,
     seed: u64,
     bus: I2cBus,
+    wires: Arc<Mutex<bus::Wires>>,
     script: Arc<fault::Script>,
     /// Offsets of the lines that are taken: a line has one holder, as on Linux.
     taken: Arc<Mutex<BTreeSet<u32>>>,
@@ -61,12 +63,21 @@ impl Sim {
     #[must_use]
     pub fn with_faults(clock: Arc<dyn Clock>, seed: u64, faults: Vec<fault::ScriptedFault>) -> Self {
         let script = Arc::new(fault::Script::new(Arc::clone(&clock), faults));
-        let wires = {
+        let power_on = {
             let clock = Arc::clone(&clock);
             move || chips::i2c_bus_1(&clock, seed)
         };
-        let bus = I2cBus::new(Box::new(bus::SimI2c::new(I2C_BUS, seed, Box::new(wires), Arc::clone(&script))));
-        Self { clock, seed, bus, script, taken: Arc::default() }
+        let adapter = bus::SimI2c::new(I2C_BUS, seed, Box::new(power_on), Arc::clone(&script));
+        let wires = adapter.wires();
+        Self { clock, seed, bus: I2cBus::new(Box::new(adapter)), wires, script, taken: Arc::default() }
+    }
+}
+
+#[cfg(test)]
+impl Sim {
+    /// The pins of the expander at that address, to drive them.
+    pub(crate) fn pins(&self, address: u8) -> chips::Pins {
+        self.wires.lock().expect("not poisoned").pins(address).expect("an expander")
     }
 }
 
@@ -101,8 +112,12 @@ impl Hardware for Sim {
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
         self.script.line(&settings.line, || {
-            let line = line::SimLine::take(settings, Arc::clone(&self.clock), self.seed, Arc::clone(&self.taken))?;
-            Ok(Box::new(line))
+            let taken = line::take(&settings.line, Arc::clone(&self.taken))?;
+            if let Some(address) = interrupt::wired_to(taken.offset) {
+                let wires = Arc::clone(&self.wires);
+                return Ok(Box::new(interrupt::InterruptLine::new(settings, wires, address, taken)));
+            }
+            Ok(Box::new(line::SimLine::new(settings, Arc::clone(&self.clock), self.seed, taken)))
         })
     }
 

@@ -71,3 +71,46 @@ pub(super) static POWER: Section = Section {
         key("settle", "duration up to `\"1h\"`", Some("`\"1s\"`"), "From on again until the sensor is opened."),
     ],
 };
+
+/// `[expander.NAME]`
+pub(super) static EXPANDER: Section = Section {
+    title: "[expander.NAME]",
+    intro: "A GPIO expander on I2C. Its lines are used as any other, by `line = \"NAME:GPA3\"` (GPA0 to GPB7) or \
+            `\"NAME:3\"`, as inputs of drivers and as outputs of `power`. With an interrupt line the time of a change is the \
+            kernel's time of the interrupt; without one, the expander is asked each `every`, and that is the time of the \
+            change. A pulse that is over before the chip was asked is seen by an MCP23017 with an interrupt line (the \
+            first one: several become one), and by no PCF8574. Counting fast pulses needs a line of the board. When the \
+            chip goes away, the sensors on it fail, and come back with it. Pull-ups: those of an MCP23017 are for \
+            `bias = \"pull-up\"`; those of a PCF8574 are weak and always there. There are no pull-downs.",
+    keys: &[
+        key("chip", "`\"mcp23017\"` or `\"pcf8574\"`", None, "Which chip it is; `pcf8574` for the PCF8574A as well."),
+        key("bus", "0 to 255", Some("1"), "N of `/dev/i2c-N`."),
+        key("mux", "0x70 to 0x77", Some("none"), "Address of a TCA9548A or PCA9548A behind which it is."),
+        key("channel", "0 to 7", Some("none; must be given with `mux`"), "The multiplexer's channel."),
+        key("address", "0x20 to 0x27; for the PCF8574A 0x38 to 0x3f", Some("0x20"), "`vigie scan` shows which."),
+        key(
+            "interrupt",
+            "table, see [interrupt](#interrupt)",
+            Some("none"),
+            "The line of the board to which its interrupt output is wired: INT, or either of INTA and INTB.",
+        ),
+        key(
+            "every",
+            "duration, `\"1ms\"` to `\"1m\"`",
+            Some("`\"20ms\"`"),
+            "How often it is asked without `interrupt`.",
+        ),
+    ],
+};
+
+/// `interrupt = { … }`
+pub(super) static INTERRUPT: Section = Section {
+    title: "interrupt",
+    intro: "The line of the board to which an expander's interrupt output is wired, as `interrupt = { pin = 25 }`. The \
+            output only pulls low; the line is pulled up inside of the board's chip, to 3.3 V.",
+    keys: &[
+        key("pin", "as of a line driver, such as `25`", Some("none; `pin` or `line` must be given"), "The line."),
+        key("line", "`\"gpiochip0:25\"`", Some("none; `pin` or `line` must be given"), "Chip and offset."),
+        key("allow_reserved", "true or false", Some("false"), "As of a line driver."),
+    ],
+};

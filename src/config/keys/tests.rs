@@ -65,6 +65,18 @@ fn the_documented_keys_are_those_that_are_read() {
             }),
         ),
         (
+            &EXPANDER,
+            asked(|keys| {
+                let _ = hardware::one_expander(keys, "test");
+            }),
+        ),
+        (
+            &INTERRUPT,
+            asked(|keys| {
+                let _ = hardware::interrupt(keys);
+            }),
+        ),
+        (
             &OUTBOX,
             asked(|keys| {
                 let _ = gateway::outbox(Some(keys), &around);

@@ -202,8 +202,8 @@ impl Worker {
         let error = |error| fault(&self.settings, &error);
         let due = checked.elapsed() >= CHECK;
         let checked = if due { Instant::now() } else { checked };
-        let as_written = written == Some(wanted)
-            && (!due || self.chip.is_configured(&mut wire, wanted).map_err(error)?);
+        let as_written =
+            written == Some(wanted) && (!due || self.chip.is_configured(&mut wire, wanted).map_err(error)?);
         if !as_written {
             self.chip.configure(&mut wire, wanted).map_err(error)?;
         }

@@ -1,7 +1,7 @@
 //! Simulated buses: give each transaction to the chips that answer to it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
@@ -67,7 +67,7 @@ type PowerOn = Box<dyn Fn() -> Wires + Send>;
 pub(super) struct SimI2c {
     number: u8,
     seed: u64,
-    wires: Wires,
+    wires: Arc<Mutex<Wires>>,
     power_on: PowerOn,
     script: Arc<Script>,
     /// Faults of the script, by their place, after which the chips were renewed.
@@ -76,7 +76,12 @@ pub(super) struct SimI2c {
 
 impl SimI2c {
     pub(super) fn new(number: u8, seed: u64, power_on: PowerOn, script: Arc<Script>) -> Self {
-        Self { number, seed, wires: power_on(), power_on, script, renewed: BTreeSet::new() }
+        Self { number, seed, wires: Arc::new(Mutex::new(power_on())), power_on, script, renewed: BTreeSet::new() }
+    }
+
+    /// The wires, for what is on their other end.
+    pub(super) fn wires(&self) -> Arc<Mutex<Wires>> {
+        Arc::clone(&self.wires)
     }
 
     fn error(&self, kind: ErrorKind, what: &str, address: u8) -> I2cError {
@@ -90,12 +95,13 @@ impl SimI2c {
 
     /// A transfer to chips that are all well.
     fn transfer(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
+        let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
         for (fault, renewed) in self.script.repowered(self.number) {
             if self.renewed.insert(fault) {
-                self.wires.renew(renewed, (self.power_on)());
+                wires.renew(renewed, (self.power_on)());
             }
         }
-        self.wires.transaction(address, operations).map_err(|Nak| self.no_acknowledge(address))
+        wires.transaction(address, operations).map_err(|Nak| self.no_acknowledge(address))
     }
 
     fn garble(&self, kind: Kind, bytes: &mut [u8]) {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Taken;
 use super::world::{self, Train};
 use crate::clock::{BootTime, Clock};
-use crate::hardware::header;
 use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
@@ -44,13 +43,7 @@ enum Line {
 }
 
 impl SimLine {
-    pub(super) fn take(
-        settings: &LineSettings,
-        clock: Arc<dyn Clock>,
-        seed: u64,
-        lines: Arc<Mutex<BTreeSet<u32>>>,
-    ) -> Result<Self, Fault> {
-        let taken = take(&settings.line, lines)?;
+    pub(super) fn new(settings: &LineSettings, clock: Arc<dyn Clock>, seed: u64, taken: Taken) -> Self {
         let line = match taken.offset {
             MOTION_LINE => Line::Motion,
             FIXED_LINE => Line::Train(Train::Fixed),
@@ -59,7 +52,7 @@ impl SimLine {
         };
         let LineSettings { active_low, edges, .. } = *settings;
         let seen = clock.boot();
-        Ok(Self { line, active_low, edges, clock, seed, seen, sequence: 0, _taken: taken })
+        Self { line, active_low, edges, clock, seed, seen, sequence: 0, _taken: taken }
     }
 
     /// The next time after `at` at which the level changes, and whether it is high then.
@@ -91,12 +84,8 @@ impl SimLine {
 }
 
 /// Takes the header's line of that name or offset.
-fn take(line: &LineId, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
-    let found = match line {
-        LineId::Name(name) => header::Line::of_name(name),
-        LineId::Offset { chip, offset } => header::Line::of_bcm(*offset).filter(|_| chip == "gpiochip0"),
-    };
-    let Some(offset) = found.map(|found| u32::from(found.bcm)) else {
+pub(super) fn take(line: &LineId, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
+    let Some(offset) = line.on_header().map(|found| u32::from(found.bcm)) else {
         let detail = format!("no line is called {line}: the simulated machine has GPIO0 to GPIO27 on gpiochip0");
         return Err(Fault::new(FaultCode::Missing, detail));
     };
