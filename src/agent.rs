@@ -146,7 +146,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 
     let (stop_samplers, samplers_stop) = watch::channel(false);
     let context = sampler::Context {
-        hardware: config.hardware.start(clock.clone()),
+        hardware: config.hardware.start(&clock),
         clock: clock.clone(),
         out,
         stop: samplers_stop,

@@ -68,15 +68,15 @@ pub struct Settings {
 impl Settings {
     /// The hardware so configured. `clock` is what simulated chips live by.
     #[must_use]
-    pub fn start(&self, clock: Arc<dyn Clock>) -> Arc<dyn Hardware> {
+    pub fn start(&self, clock: &Arc<dyn Clock>) -> Arc<dyn Hardware> {
         let board = match self.backend {
-            Backend::Sim => Arc::new(sim::Sim::with_faults(Arc::clone(&clock), sim::DEFAULT_SEED, self.faults.clone())),
-            backend => backend.start(Arc::clone(&clock)),
+            Backend::Sim => Arc::new(sim::Sim::with_faults(Arc::clone(clock), sim::DEFAULT_SEED, self.faults.clone())),
+            backend => backend.start(Arc::clone(clock)),
         };
         if self.expanders.is_empty() {
             return board;
         }
-        Arc::new(expander::Expanders::over(board, &self.expanders, &clock))
+        Arc::new(expander::Expanders::over(board, &self.expanders, clock))
     }
 }
 

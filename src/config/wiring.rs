@@ -16,30 +16,23 @@ struct User<'a> {
     what: String,
     at: &'a Range<usize>,
     claim: Claim,
-    /// The line of a supply, which sensors may share.
-    is_supply: bool,
+    role: Role,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Sensor,
+    /// A sensor's supply, which others may share.
+    Supply,
+    Expander,
 }
 
 /// Supplies and expanders on what somebody else uses.
 pub(super) fn claims(sensors: &[Placed], expanders: &[PlacedExpander], problems: &Problems) {
-    let all: Vec<User<'_>> = sensors.iter().flat_map(of_sensor).chain(expanders.iter().flat_map(of_expander)).collect();
+    let all: Vec<User<'_>> = expanders.iter().flat_map(of_expander).chain(sensors.iter().flat_map(of_sensor)).collect();
     for (index, second) in all.iter().enumerate() {
-        for first in &all[..index] {
-            // Two sensors on the same thing are looked for elsewhere.
-            let both_sensors = first.what.starts_with("sensor ") && second.what.starts_with("sensor ");
-            let same = first.claim == second.claim
-                && !(first.is_supply && second.is_supply)
-                && (!both_sensors || first.is_supply != second.is_supply);
-            let wire = || takes_a_wire(first, second).or_else(|| takes_a_wire(second, first));
-            let concerns_us = !both_sensors || first.is_supply || second.is_supply;
-            let message = if same {
-                let (a, b) = (first.described(), second.described());
-                format!("{a} and {b} both use {}", first.claim)
-            } else if let Some(message) = concerns_us.then(wire).flatten() {
-                message
-            } else {
-                continue;
-            };
+        // Of several that it is in the way of, the first is enough.
+        if let Some((first, message)) = all[..index].iter().find_map(|first| Some((first, conflict(first, second)?))) {
             problems.push(
                 Problem::new(second.at.clone(), message)
                     .expected(second.what.clone())
@@ -51,9 +44,20 @@ pub(super) fn claims(sensors: &[Placed], expanders: &[PlacedExpander], problems:
     polarities(sensors, problems);
 }
 
+/// What is wrong where both are used; two sensors without supplies and expanders are looked at elsewhere.
+fn conflict(first: &User<'_>, second: &User<'_>) -> Option<String> {
+    if first.role == Role::Sensor && second.role == Role::Sensor {
+        return None;
+    }
+    if first.claim == second.claim && !(first.role == Role::Supply && second.role == Role::Supply) {
+        return Some(format!("{} and {} both use {}", first.described(), second.described(), first.claim));
+    }
+    takes_a_wire(first, second).or_else(|| takes_a_wire(second, first))
+}
+
 impl User<'_> {
     fn described(&self) -> String {
-        if self.is_supply { format!("the supply of {}", self.what) } else { self.what.clone() }
+        if self.role == Role::Supply { format!("the supply of {}", self.what) } else { self.what.clone() }
     }
 }
 
@@ -65,14 +69,14 @@ fn takes_a_wire(line: &User<'_>, other: &User<'_>) -> Option<String> {
 }
 
 fn of_sensor(placed: &Placed) -> Vec<User<'_>> {
-    let user = |claim: &Claim, is_supply| User {
+    let user = |claim: &Claim, role| User {
         what: format!("sensor `{}`", placed.sensor.name),
         at: &placed.at,
         claim: plain(claim),
-        is_supply,
+        role,
     };
-    let supply = placed.sensor.power.iter().map(|power| user(&Claim::Line(power.line.clone()), true));
-    placed.claims.iter().map(|claim| user(claim, false)).chain(supply).collect()
+    let supply = placed.sensor.power.iter().map(|power| user(&Claim::Line(power.line.clone()), Role::Supply));
+    placed.claims.iter().map(|claim| user(claim, Role::Sensor)).chain(supply).collect()
 }
 
 fn of_expander(placed: &PlacedExpander) -> Vec<User<'_>> {
@@ -83,7 +87,7 @@ fn of_expander(placed: &PlacedExpander) -> Vec<User<'_>> {
         what: format!("expander `{}`", settings.name),
         at: &placed.at,
         claim: plain(&claim),
-        is_supply: false,
+        role: Role::Expander,
     };
     std::iter::once(address).chain(interrupt).map(user).collect()
 }
@@ -117,7 +121,9 @@ pub(super) fn lines(sensors: &[Placed], expanders: &[PlacedExpander], problems: 
         };
         let supply = placed.sensor.power.iter().map(|power| (&power.line, Bias::AsIs));
         for (line, bias) in input.into_iter().chain(supply) {
-            problem_of(line, bias, &what, &placed.at, expanders).map(|problem| problems.push(problem));
+            if let Some(problem) = problem_of(line, bias, &what, &placed.at, expanders) {
+                problems.push(problem);
+            }
         }
     }
     for placed in expanders {

@@ -155,3 +155,95 @@ fn a_chip_that_hangs_is_switched_off_and_on_with_all_on_its_supply() {
         assert!(detail(&states[1]).contains("supply that it shares"), "{states:?}");
     }
 }
+
+#[test]
+fn lines_of_expanders_are_used_as_any_other_and_come_back_with_the_chip() {
+    let run = Run::start(&format!(
+        r#"
+[hardware]
+backend = "sim"
+
+[expander.portail]
+chip = "mcp23017"
+interrupt = {{ pin = 25 }}
+
+[expander.moulin]
+chip = "pcf8574"
+address = 0x21
+
+[[sensor]]
+name = "contact"
+room = "contact"
+driver = "gpio-input"
+line = "portail:GPA3"
+bias = "pull-up"
+invert = true
+every = "100ms"
+
+[[sensor]]
+name = "volet"
+room = "volet"
+driver = "gpio-input"
+line = "moulin:P3"
+bias = "pull-up"
+invert = true
+debounce = "5ms"
+every = "1m"
+
+[[sensor]]
+name = "meteo"
+room = "meteo"
+driver = "bme280"
+every = "100ms"
+power = {{ line = "portail:GPB0", settle = "100ms" }}
+
+{}"#,
+        fault("i2c 1 0x20", "unplug", "5s", "3s")
+    ));
+    let contact = run.wait_availability("contact", &["online", "missing", "online"]);
+    assert!(detail(&contact[1]).contains("expander `portail`"), "{contact:?}");
+    // The simulated contacts close and open once in ten seconds.
+    for sensor in ["contact", "volet"] {
+        for state in [true, false] {
+            let topic = format!("maison/{sensor}/state");
+            run.subscriber.wait(&topic, |message| message.json()["value"] == state);
+        }
+    }
+    run.subscriber.wait("maison/meteo/temperature", |_| true);
+    run.wait_availability("volet", &["online"]);
+    assert_eq!(run.subscriber.on("maison/volet/volet/availability").len(), 1, "the other expander never failed");
+}
+
+#[test]
+fn a_call_that_never_returns_is_ended_by_the_supply() {
+    let run = Run::start(
+        r#"
+[hardware]
+backend = "sim"
+
+[[sensor]]
+name = "meteo"
+room = "meteo"
+driver = "bme280"
+every = "100ms"
+deadline = "300ms"
+power = { pin = 22, after = 2, off = "100ms", settle = "100ms" }
+
+[[sensor]]
+name = "arduino"
+room = "arduino"
+driver = "serial-json"
+port = "sim:arduino"
+power = { pin = 22, after = 2, off = "100ms", settle = "100ms" }
+
+[[hardware.fault]]
+device = "i2c 1 0x76"
+kind = "hang"
+at = "3s"
+cured_by = "GPIO22"
+"#,
+    );
+    let meteo = run.wait_availability("meteo", &["online", "stuck", "power-cycle", "online"]);
+    assert!(detail(&meteo[2]).contains("after 2 faults in a row"), "{meteo:?}");
+    run.wait_availability("arduino", &["online", "power-cycle", "online"]);
+}

@@ -81,7 +81,9 @@ pub(super) static EXPANDER: Section = Section {
             change. A pulse that is over before the chip was asked is seen by an MCP23017 with an interrupt line (the \
             first one: several become one), and by no PCF8574. Counting fast pulses needs a line of the board. When the \
             chip goes away, the sensors on it fail, and come back with it. Pull-ups: those of an MCP23017 are for \
-            `bias = \"pull-up\"`; those of a PCF8574 are weak and always there. There are no pull-downs.",
+            `bias = \"pull-up\"`; those of a PCF8574 are weak and always there. There are no pull-downs. \
+            Where the device tree is yours to change, `dtoverlay=mcp23017` or `dtoverlay=pcf857x` has the kernel do this \
+            work: its lines are then found by `pin` or `line` as those of the board.",
     keys: &[
         key("chip", "`\"mcp23017\"` or `\"pcf8574\"`", None, "Which chip it is; `pcf8574` for the PCF8574A as well."),
         key("bus", "0 to 255", Some("1"), "N of `/dev/i2c-N`."),

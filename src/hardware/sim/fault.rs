@@ -310,3 +310,90 @@ impl AsyncWrite for Unpluggable {
         Pin::new(&mut self.port).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use embedded_hal::i2c::I2c;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::hardware::sim::Sim;
+    use crate::hardware::{Hardware, OutputSettings};
+
+    const CHIP: u8 = 0x76;
+    /// Of a BME280: its register `id` and what that holds.
+    const ID: (u8, u8) = (0xd0, 0x60);
+    const CONFIG: u8 = 0xf5;
+
+    fn fault(kind: Kind, lasts: Option<u64>, cured_by: Option<&str>) -> ScriptedFault {
+        ScriptedFault {
+            device: Device::I2c { bus: 1, address: Some(CHIP) },
+            kind,
+            at: Duration::from_secs(10),
+            lasts: lasts.map(Duration::from_secs),
+            cured_by: cured_by.map(|line| LineId::Name(line.to_owned())),
+        }
+    }
+
+    fn board(fault: ScriptedFault) -> (Sim, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new());
+        (Sim::with_faults(Arc::clone(&clock) as Arc<dyn Clock>, 1, vec![fault]), clock)
+    }
+
+    fn read(sim: &Sim, register: u8) -> Option<u8> {
+        let mut byte = [0];
+        let mut bus = sim.i2c(1).expect("a bus");
+        bus.write_read(CHIP, &[register], &mut byte).ok().map(|()| byte[0])
+    }
+
+    #[test]
+    fn a_fault_begins_and_ends_by_the_clock_and_harms_nobody_else() {
+        for (kind, during) in [(Kind::Nak, None), (Kind::Unplug, None), (Kind::WrongChip, Some(!ID.1))] {
+            let (sim, clock) = board(fault(kind, Some(5), None));
+            assert_eq!(read(&sim, ID.0), Some(ID.1));
+            clock.advance(Duration::from_secs(10));
+            assert_eq!(read(&sim, ID.0), during, "{kind:?}");
+            let mut other = [0];
+            sim.i2c(1).expect("a bus").write_read(0x77, &[ID.0], &mut other).expect("the other one answers");
+            clock.advance(Duration::from_secs(5));
+            assert_eq!(read(&sim, ID.0), Some(ID.1), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn garbage_differs_from_time_to_time() {
+        let (sim, clock) = board(fault(Kind::Garbage, None, None));
+        clock.advance(Duration::from_secs(10));
+        let seen: BTreeSet<Option<u8>> = (0..32)
+            .map(|_| {
+                clock.advance(Duration::from_millis(1));
+                read(&sim, ID.0)
+            })
+            .collect();
+        assert!(seen.len() > 8 && !seen.contains(&None), "{seen:?}");
+    }
+
+    #[test]
+    fn a_chip_that_had_no_power_has_forgotten_its_registers() {
+        for (kind, forgets) in [(Kind::Nak, false), (Kind::Unplug, true)] {
+            let (sim, clock) = board(fault(kind, Some(5), None));
+            sim.i2c(1).expect("a bus").write(CHIP, &[CONFIG, 0x20]).expect("an acknowledge");
+            clock.advance(Duration::from_secs(15));
+            assert_eq!(read(&sim, CONFIG), Some(if forgets { 0 } else { 0x20 }), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn switching_a_supply_off_ends_the_fault_that_it_cures() {
+        let (sim, clock) = board(fault(Kind::Nak, None, Some("GPIO22")));
+        let line = LineId::Name("GPIO22".to_owned());
+        let mut supply =
+            sim.output_line(&OutputSettings { line, active_low: false, active: true }).expect("a free line");
+        supply.set(false).expect("driven");
+        supply.set(true).expect("driven");
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(read(&sim, ID.0), None, "it was switched off before the fault began");
+        supply.set(false).expect("driven");
+        assert_eq!(read(&sim, ID.0), Some(ID.1));
+    }
+}
