@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::BootTime;
-use crate::hardware::{Edge, Hardware, LineId, LineSettings, SerialSettings};
+use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
@@ -20,9 +20,11 @@ mod bme280;
 pub mod docs;
 mod gpio_input;
 mod host;
+pub mod i2c;
 mod lines;
 mod names;
 pub mod serial_json;
+pub mod spi;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
@@ -59,6 +61,8 @@ pub struct Driver {
     pub notes: &'static str,
     /// A working `[[sensor]]` table.
     pub sample: &'static str,
+    /// How it is connected, which brings keys of its own.
+    pub connection: Connection,
     /// Its own keys, in the order in which to show them.
     pub options: &'static [OptionInfo],
     /// The quantities it emits; empty where the configuration or the device names them.
@@ -73,6 +77,42 @@ impl fmt::Debug for Driver {
     }
 }
 
+/// How a driver's device is connected.
+#[derive(Clone, Copy)]
+pub enum Connection {
+    /// As its own options say.
+    Own,
+    /// A chip on I2C.
+    I2c(i2c::Info),
+    /// A chip on SPI.
+    Spi(spi::Info),
+}
+
+impl Connection {
+    /// The keys that it brings.
+    #[must_use]
+    pub fn options(&self) -> Vec<OptionRow> {
+        match self {
+            Self::Own => Vec::new(),
+            Self::I2c(info) => info.options(),
+            Self::Spi(info) => info.options(),
+        }
+    }
+}
+
+impl Driver {
+    /// All of its keys, those of its connection first.
+    pub fn all_options(&self) -> impl Iterator<Item = OptionRow> {
+        let own = self.options.iter().map(|option| OptionRow {
+            name: option.name,
+            values: option.values.to_owned(),
+            default: option.default.map(str::to_owned),
+            help: option.help,
+        });
+        self.connection.options().into_iter().chain(own)
+    }
+}
+
 /// A key of a driver, for people.
 #[derive(Debug)]
 pub struct OptionInfo {
@@ -83,6 +123,19 @@ pub struct OptionInfo {
     /// What holds where it is left out; `None` if it must be given.
     pub default: Option<&'static str>,
     /// One sentence.
+    pub help: &'static str,
+}
+
+/// A key of a driver, its own or its connection's.
+#[derive(Debug)]
+pub struct OptionRow {
+    /// As of [`OptionInfo`].
+    pub name: &'static str,
+    /// As of [`OptionInfo`].
+    pub values: String,
+    /// As of [`OptionInfo`].
+    pub default: Option<String>,
+    /// As of [`OptionInfo`].
     pub help: &'static str,
 }
 
@@ -114,11 +167,13 @@ pub enum Claim {
     Line(LineId),
     /// An address on an I2C bus.
     I2c {
-        /// `/dev/i2c-<bus>`
-        bus: u8,
+        /// The bus, and the multiplexer's channel where the chip is behind one.
+        path: I2cPath,
         /// 7 bits.
         address: u8,
     },
+    /// A chip select on an SPI bus.
+    Spi(SpiPlace),
     /// A serial port.
     Port(PathBuf),
 }
@@ -127,7 +182,8 @@ impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "GPIO line {line}"),
-            Self::I2c { bus, address } => write!(f, "address {address:#04x} on I2C bus {bus}"),
+            Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
+            Self::Spi(place) => place.fmt(f),
             Self::Port(port) => write!(f, "serial port {}", port.display()),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Claim, Decoded, Driver, LineDecoder, OptionInfo, Parsed, QuantityInfo, Source};
+use super::{Claim, Connection, Decoded, Driver, LineDecoder, OptionInfo, Parsed, QuantityInfo, Source};
 use crate::clock::BootTime;
 use crate::hardware::{Bias, Edge, LineId, LineSettings};
 use crate::options::{FromToml, Options};
@@ -44,6 +44,7 @@ invert = true
 debounce = "20ms"
 every = "1m"
 "#,
+    connection: Connection::Own,
     options: &[
         OptionInfo {
             name: "pin",

@@ -92,7 +92,7 @@ fn texts_are_there_and_options_do_not_collide_with_the_common_keys() {
     for driver in DRIVERS {
         assert!(!driver.summary.is_empty() && !driver.summary.ends_with('.'), "{}", driver.name);
         assert!(!driver.notes.is_empty(), "{}", driver.name);
-        for option in driver.options {
+        for option in driver.all_options() {
             assert!(!COMMON_KEYS.contains(&option.name), "{}: {}", driver.name, option.name);
             assert!(option.help.ends_with('.'), "{}: {}", driver.name, option.name);
         }
@@ -107,7 +107,7 @@ fn texts_are_there_and_options_do_not_collide_with_the_common_keys() {
 #[test]
 fn samples_hold_known_keys_only_and_options_are_those_that_are_asked_for() {
     for driver in DRIVERS {
-        let documented: BTreeSet<&str> = driver.options.iter().map(|option| option.name).collect();
+        let documented: BTreeSet<&str> = driver.all_options().map(|option| option.name).collect();
         for text in [driver.sample, ""] {
             let (_, asked, _) = parse(driver, text);
             assert_eq!(asked, documented, "{} given {text:?}", driver.name);
@@ -132,7 +132,7 @@ fn options_that_must_be_given_are_missed() {
         let needs_some = driver.options.iter().any(|option| option.default.is_none());
         assert!(!needs_some || (!problems.is_empty() && parsed.is_none()), "{}", driver.name);
         // A wrong type never panics and is always told.
-        for option in driver.options {
+        for option in driver.all_options() {
             let (_, _, problems) = parse(driver, &format!("{} = [[]]", option.name));
             assert!(problems.iter().any(|problem| problem.contains(option.name)), "{}: {problems:?}", option.name);
         }

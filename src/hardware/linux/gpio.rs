@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::node_fault;
 use crate::clock::BootTime;
-use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings};
+use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
 /// Who holds our lines, as `gpioinfo` shows it.
@@ -59,7 +59,7 @@ impl LinuxLine {
         if !settings.debounce.is_zero() {
             builder.with_debounce_period(settings.debounce);
         }
-        let request = builder.request().map_err(|error| request_fault(&name, &chip, offset, &error))?;
+        let request = builder.request().map_err(|error| request_fault(&name, &chip, offset, "an input", &error))?;
         let buffer = vec![0; request.edge_event_u64_size() * EVENTS_A_READ];
         // Panics outside of a runtime, which the trait rules out. An AsyncFd of our own would take unsafe code.
         Ok(Self { request: AsyncRequest::new(request), name, chip: chip.path().to_owned(), buffer })
@@ -87,6 +87,40 @@ impl InputLine for LinuxLine {
             .map_err(|error| self.fault("gives no edges", &error))
         })
     }
+}
+
+pub(super) struct LinuxOutput {
+    request: Request,
+    offset: u32,
+    /// How messages call it.
+    name: String,
+}
+
+impl LinuxOutput {
+    pub(super) fn request(settings: &OutputSettings) -> Result<Self, Fault> {
+        let (chip, offset) = locate(&settings.line)?;
+        let name = settings.line.to_string();
+        let mut builder = Request::builder();
+        builder.on_chip(chip.path()).with_consumer(CONSUMER).with_line(offset).as_output(level(settings.active));
+        if settings.active_low {
+            builder.as_active_low();
+        }
+        let request = builder.request().map_err(|error| request_fault(&name, &chip, offset, "an output", &error))?;
+        Ok(Self { request, offset, name })
+    }
+}
+
+impl OutputLine for LinuxOutput {
+    fn set(&mut self, active: bool) -> Result<(), Fault> {
+        self.request
+            .set_value(self.offset, level(active))
+            .map(drop)
+            .map_err(|error| Fault::new(FaultCode::Io, format!("GPIO line {} cannot be driven: {error}", self.name)))
+    }
+}
+
+fn level(active: bool) -> Value {
+    if active { Value::Active } else { Value::Inactive }
 }
 
 fn edges_of(request: &Request, raw: &[u64]) -> Result<Vec<Edge>, Error> {
@@ -193,7 +227,7 @@ fn chip_fault(path: &Path, error: &Error) -> Fault {
 }
 
 /// Why the kernel refused a line: most often because somebody holds it.
-fn request_fault(name: &str, chip: &Chip, offset: u32, error: &Error) -> Fault {
+fn request_fault(name: &str, chip: &Chip, offset: u32, purpose: &str, error: &Error) -> Fault {
     match chip.line_info(offset) {
         Ok(info) if info.used => {
             let holder = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
@@ -204,7 +238,7 @@ fn request_fault(name: &str, chip: &Chip, offset: u32, error: &Error) -> Fault {
             );
             Fault::new(FaultCode::Busy, detail)
         }
-        _ => Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as an input: {error}")),
+        _ => Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {error}")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Taken, world};
 use crate::clock::{BootTime, Clock};
-use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings};
+use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
 /// The header's lines are 0 to this (exclusive), as on the 40-pin header.
@@ -45,20 +45,8 @@ impl SimLine {
         seed: u64,
         lines: Arc<Mutex<BTreeSet<u32>>>,
     ) -> Result<Self, Fault> {
-        let name = &settings.line;
-        let offset = match name {
-            LineId::Name(name) => name.strip_prefix("GPIO").and_then(|number| number.parse().ok()),
-            LineId::Offset { chip, offset } => (chip == "gpiochip0").then_some(*offset),
-        };
-        let Some(offset) = offset.filter(|offset| *offset < HEADER_LINES) else {
-            let detail = format!("no line is called {name}: the simulated machine has GPIO0 to GPIO27 on gpiochip0");
-            return Err(Fault::new(FaultCode::Missing, detail));
-        };
-        let Some(taken) = Taken::take(offset, lines) else {
-            let detail = format!("GPIO line {name} (gpiochip0, line {offset}) is in use by `vigie`");
-            return Err(Fault::new(FaultCode::Busy, detail));
-        };
-        let line = if offset == MOTION_LINE { Line::Motion } else { Line::Pulled(settings.bias == Bias::PullUp) };
+        let taken = take(&settings.line, lines)?;
+        let line = if taken.offset == MOTION_LINE { Line::Motion } else { Line::Pulled(settings.bias == Bias::PullUp) };
         let seen = clock.boot();
         Ok(Self { line, active_low: settings.active_low, clock, seed, seen, sequence: 0, _taken: taken })
     }
@@ -79,6 +67,39 @@ impl SimLine {
         let keep = usize::try_from(KEPT_EDGES).expect("1024 fits usize");
         edges.drain(..edges.len().saturating_sub(keep));
         edges
+    }
+}
+
+/// Takes the header's line of that name or offset.
+fn take(line: &LineId, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
+    let offset = match line {
+        LineId::Name(name) => name.strip_prefix("GPIO").and_then(|number| number.parse().ok()),
+        LineId::Offset { chip, offset } => (chip == "gpiochip0").then_some(*offset),
+    };
+    let Some(offset) = offset.filter(|offset| *offset < HEADER_LINES) else {
+        let detail = format!("no line is called {line}: the simulated machine has GPIO0 to GPIO27 on gpiochip0");
+        return Err(Fault::new(FaultCode::Missing, detail));
+    };
+    Taken::take(offset, lines).ok_or_else(|| {
+        let detail = format!("GPIO line {line} (gpiochip0, line {offset}) is in use by `vigie`");
+        Fault::new(FaultCode::Busy, detail)
+    })
+}
+
+/// An output, to which nothing is connected.
+pub(super) struct SimOutput {
+    _taken: Taken,
+}
+
+impl SimOutput {
+    pub(super) fn take(settings: &OutputSettings, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Self, Fault> {
+        Ok(Self { _taken: take(&settings.line, lines)? })
+    }
+}
+
+impl OutputLine for SimOutput {
+    fn set(&mut self, _active: bool) -> Result<(), Fault> {
+        Ok(())
     }
 }
 
