@@ -139,7 +139,7 @@ fn edges_of(request: &Request, raw: &[u64]) -> Result<Vec<Edge>, Error> {
 
 /// Nanoseconds by which the boot clock is ahead of CLOCK_MONOTONIC, on which the kernel stamps edges: what the machine
 /// has slept since it was started.
-fn time_asleep() -> u64 {
+pub(in crate::hardware) fn time_asleep() -> u64 {
     let nanos = |clock| {
         let time = clock_gettime(clock);
         let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
@@ -228,18 +228,27 @@ fn chip_fault(path: &Path, error: &Error) -> Fault {
 
 /// Why the kernel refused a line: most often because somebody holds it.
 fn request_fault(name: &str, chip: &Chip, offset: u32, purpose: &str, error: &Error) -> Fault {
-    match chip.line_info(offset) {
-        Ok(info) if info.used => {
-            let holder = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
-            let detail = format!(
-                "GPIO line {name} ({}, line {offset}) is in use by `{holder}`: stop that program, or remove the \
-                 overlay that claims the line",
-                chip.name()
-            );
-            Fault::new(FaultCode::Busy, detail)
-        }
-        _ => Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {error}")),
-    }
+    in_use(name, chip, offset)
+        .unwrap_or_else(|| Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {error}")))
+}
+
+/// The fault of a line that somebody holds.
+fn in_use(name: &str, chip: &Chip, offset: u32) -> Option<Fault> {
+    let info = chip.line_info(offset).ok().filter(|info| info.used)?;
+    let holder = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
+    let detail = format!(
+        "GPIO line {name} ({}, line {offset}) is in use by `{holder}`: stop that program, or remove the overlay that \
+         claims the line",
+        chip.name()
+    );
+    Some(Fault::new(FaultCode::Busy, detail))
+}
+
+/// A fault if the line is not there, or somebody holds it, as the kernel knows.
+#[cfg(feature = "rppal")]
+pub(in crate::hardware) fn check_free(line: &LineId) -> Result<(), Fault> {
+    let (chip, offset) = locate(line)?;
+    in_use(&line.to_string(), &chip, offset).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
