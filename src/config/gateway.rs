@@ -106,9 +106,28 @@ pub(super) fn trust(options: Option<&Options<'_>>) -> Trust {
 
 /// `[hardware]`
 pub(super) fn backend(options: Option<&Options<'_>>) -> Backend {
-    options
-        .and_then(|hardware| hardware.optional_word("backend", &[("linux", Backend::Linux), ("sim", Backend::Sim)]))
-        .unwrap_or_default()
+    const BACKENDS: &[(&str, Option<Backend>)] = &[
+        ("linux", Some(Backend::Linux)),
+        #[cfg(feature = "rppal")]
+        ("rppal", Some(Backend::Rppal)),
+        #[cfg(not(feature = "rppal"))]
+        ("rppal", None),
+        ("sim", Some(Backend::Sim)),
+    ];
+    let Some((options, chosen)) =
+        options.and_then(|options| Some((options, options.optional_word("backend", BACKENDS)?)))
+    else {
+        return Backend::default();
+    };
+    chosen.unwrap_or_else(|| {
+        options.problem_with_help(
+            "backend",
+            "this build of vigie has no rppal".to_owned(),
+            None,
+            Some("leave `backend` out: `linux` reads every Raspberry Pi; or build with `--features rppal`".to_owned()),
+        );
+        Backend::default()
+    })
 }
 
 /// `[outbox]`

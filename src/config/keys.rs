@@ -81,9 +81,10 @@ static HARDWARE: Section = Section {
     intro: "What the drivers run on.",
     keys: &[key(
         "backend",
-        "`\"linux\"` or `\"sim\"`",
+        "`\"linux\"`, `\"rppal\"` or `\"sim\"`",
         Some("`\"linux\"`"),
-        "`sim` simulates chips, lines and an Arduino below the real drivers, on any machine.",
+        "`linux` reads every board through the kernel's own interfaces. `rppal`, in a build with that feature, drives \
+         the header of a Raspberry Pi through the crate of that name (docs/decisions/0008-rppal.md says when). `sim` simulates chips, lines and an Arduino below the real drivers, on any machine.",
     )],
 };
 

@@ -112,7 +112,7 @@ struct Taken {
 impl Taken {
     fn take(offset: u32, lines: Arc<Mutex<BTreeSet<u32>>>) -> Option<Self> {
         let free = lines.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
-        free.then_some(Self { offset, lines })
+        free.then(|| Self { offset, lines })
     }
 }
 
