@@ -20,6 +20,7 @@ pub mod adjtimex;
 mod contract;
 pub mod files;
 pub mod i2c;
+mod i2c_parts;
 pub mod linux;
 #[cfg(feature = "rppal")]
 pub mod rppal;

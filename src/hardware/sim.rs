@@ -112,7 +112,8 @@ struct Taken {
 impl Taken {
     fn take(offset: u32, lines: Arc<Mutex<BTreeSet<u32>>>) -> Option<Self> {
         let free = lines.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
-        free.then_some(Self { offset, lines })
+        // Not `then_some`: one that is made in vain would give the line back when it is dropped.
+        free.then(|| Self { offset, lines })
     }
 }
 
