@@ -21,6 +21,7 @@ mod contract;
 pub mod files;
 pub mod header;
 pub mod i2c;
+mod i2c_parts;
 pub mod linux;
 #[cfg(feature = "rppal")]
 pub mod rppal;

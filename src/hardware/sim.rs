@@ -112,6 +112,7 @@ struct Taken {
 impl Taken {
     fn take(offset: u32, lines: Arc<Mutex<BTreeSet<u32>>>) -> Option<Self> {
         let free = lines.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
+        // Not `then_some`: one that is made in vain would give the line back when it is dropped.
         free.then(|| Self { offset, lines })
     }
 }

@@ -9,6 +9,7 @@ use linux_embedded_hal::i2cdev::linux::LinuxI2CError;
 
 use super::node_fault;
 use crate::hardware::I2cError;
+use crate::hardware::i2c_parts::{self, Part};
 use crate::reading::{Fault, FaultCode};
 
 pub(super) struct LinuxI2c {
@@ -32,12 +33,16 @@ impl LinuxI2c {
             Some(device) => device,
             closed => closed.insert(I2cdev::new(&self.path)?),
         };
-        I2c::<SevenBitAddress>::transaction(device, address, operations).map_err(|error| match error.inner() {
+        let mut parts = i2c_parts::of(operations);
+        let mut whole: Vec<_> = parts.iter_mut().map(Part::operation).collect();
+        I2c::<SevenBitAddress>::transaction(device, address, &mut whole).map_err(|error| match error.inner() {
             LinuxI2CError::Errno(errno) => io::Error::from_raw_os_error(*errno),
             LinuxI2CError::Io(error) => {
                 error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
             }
-        })
+        })?;
+        i2c_parts::hand_out(&parts, operations);
+        Ok(())
     }
 }
 
