@@ -22,8 +22,11 @@ pub mod expander;
 pub mod files;
 pub mod header;
 pub mod i2c;
+mod i2c_parts;
 pub mod linux;
 mod power;
+#[cfg(feature = "rppal")]
+pub mod rppal;
 pub mod sim;
 pub mod spi;
 
@@ -39,6 +42,9 @@ pub enum Backend {
     /// This machine's I2C, GPIO and serial devices.
     #[default]
     Linux,
+    /// A Raspberry Pi's I2C, SPI and GPIO through the crate rppal, in builds that have it.
+    #[cfg(feature = "rppal")]
+    Rppal,
     /// Simulated chips, lines and an Arduino, at register level.
     Sim,
 }
@@ -49,6 +55,8 @@ impl Backend {
     pub fn start(self, clock: Arc<dyn Clock>) -> Arc<dyn Hardware> {
         match self {
             Self::Linux => Arc::new(linux::Linux::new()),
+            #[cfg(feature = "rppal")]
+            Self::Rppal => Arc::new(rppal::Rppal::new()),
             Self::Sim => Arc::new(sim::Sim::new(clock, sim::DEFAULT_SEED)),
         }
     }

@@ -7,6 +7,7 @@ mod it {
     mod archive;
     mod cli;
     mod config;
+    mod counter;
     #[cfg(feature = "broker")]
     mod demo;
     mod failover;

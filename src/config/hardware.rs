@@ -24,8 +24,7 @@ const POWER_MOST: Duration = Duration::from_secs(60 * 60);
 /// The keys of the section.
 pub(super) fn hardware(options: Option<&Options<'_>>) -> Settings {
     let Some(options) = options else { return Settings::default() };
-    let backends = [("linux", Backend::Linux), ("sim", Backend::Sim)];
-    let backend = options.optional_word("backend", &backends).unwrap_or_default();
+    let backend = backend(options);
     let faults = faults(options);
     if backend != Backend::Sim && options.raw("fault").is_some() {
         options.problem(
@@ -35,6 +34,28 @@ pub(super) fn hardware(options: Option<&Options<'_>>) -> Settings {
         );
     }
     Settings { backend, faults, expanders: Vec::new() }
+}
+
+/// `[hardware] backend`
+fn backend(options: &Options<'_>) -> Backend {
+    const BACKENDS: &[(&str, Option<Backend>)] = &[
+        ("linux", Some(Backend::Linux)),
+        #[cfg(feature = "rppal")]
+        ("rppal", Some(Backend::Rppal)),
+        #[cfg(not(feature = "rppal"))]
+        ("rppal", None),
+        ("sim", Some(Backend::Sim)),
+    ];
+    let Some(chosen) = options.optional_word("backend", BACKENDS) else { return Backend::default() };
+    chosen.unwrap_or_else(|| {
+        options.problem_with_help(
+            "backend",
+            "this build of vigie has no rppal".to_owned(),
+            None,
+            Some("leave `backend` out: `linux` reads every Raspberry Pi; or build with `--features rppal`".to_owned()),
+        );
+        Backend::default()
+    })
 }
 
 fn faults(options: &Options<'_>) -> Vec<ScriptedFault> {
@@ -124,7 +145,7 @@ pub(super) fn one_expander(options: &Options<'_>, name: &str) -> Option<Expander
 
 /// The keys of `interrupt`.
 pub(super) fn interrupt(options: &Options<'_>) -> Option<LineId> {
-    gpio::which_line(options).map(|(line, _)| line)
+    gpio::which_line(options, None)
 }
 
 /// DS20001952, 3.3.1: 0100 and the three address pins.
@@ -140,13 +161,12 @@ const EXPANDER_EVERY_MOST: Duration = Duration::from_secs(60);
 
 /// The keys of `power`.
 pub(super) fn power(options: &Options<'_>) -> Option<PowerSettings> {
-    let line = gpio::which_line(options);
+    let line = gpio::which_line(options, None);
     let active_low = options.optional("active_low").unwrap_or(false);
     let after = options.optional_in("after", POWER_AFTER).unwrap_or(DEFAULT_AFTER);
     let off = options.optional_in("off", SHORTEST..=POWER_MOST).unwrap_or(DEFAULT_OFF);
     let settle = options.optional_in("settle", Duration::ZERO..=POWER_MOST).unwrap_or(DEFAULT_SETTLE);
-    let (line, _) = line?;
-    Some(PowerSettings { line, active_low, after, off, settle })
+    Some(PowerSettings { line: line?, active_low, after, off, settle })
 }
 
 /// A device as a fault names it.

@@ -70,7 +70,8 @@ pub(super) fn options() -> Vec<OptionRow> {
 
 /// Reads the keys; problems are noted there. Both edges are asked for.
 pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
-    let line = which_line(options);
+    let reserved = options.optional("allow_reserved").unwrap_or(false);
+    let line = which_line(options, Some(reserved));
     let biases =
         [("pull-up", Bias::PullUp), ("pull-down", Bias::PullDown), ("none", Bias::Disabled), ("as-is", Bias::AsIs)];
     let bias = options.optional_word("bias", &biases).unwrap_or_default();
@@ -79,15 +80,13 @@ pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
     if debounce > MAX_DEBOUNCE {
         options.problem("debounce", "`debounce` is too long", Some("expected up to \"1m\"".to_owned()));
     }
-    let (line, reserved) = line?;
-    Some(LineSettings { line, reserved, bias, active_low, debounce, edges: Edges::Both })
+    Some(LineSettings { line: line?, reserved, bias, active_low, debounce, edges: Edges::Both })
 }
 
-/// Reads the keys `pin`, `line` and `allow_reserved`: the line, and whether it may be one that the board needs itself.
-pub(crate) fn which_line(options: &Options<'_>) -> Option<(LineId, bool)> {
+/// Reads the keys `pin` and `line`. `reserved`: may it be a line that the board needs itself? `None` where nobody is asked.
+pub(crate) fn which_line(options: &Options<'_>, reserved: Option<bool>) -> Option<LineId> {
     let pin = options.optional::<Pin>("pin").map(|pin| pin.0);
     let chip_line = options.optional::<ChipLine>("line").map(|line| line.0);
-    let reserved = options.optional("allow_reserved").unwrap_or(false);
     match (options.raw("pin").is_some(), options.raw("line").is_some()) {
         (true, true) => {
             options.problem("line", "`pin` and `line` both say which line: only one of them can stand", None);
@@ -101,16 +100,16 @@ pub(crate) fn which_line(options: &Options<'_>) -> Option<(LineId, bool)> {
     }
     let line = pin.or(chip_line)?;
     if let LineId::Name(name) = &line
-        && let Some(found) = header::Line::of_name(name).filter(|found| found.is_reserved() && !reserved)
+        && let Some(found) = header::Line::of_name(name).filter(|found| found.is_reserved() && reserved != Some(true))
     {
         options.problem_with_help(
             "pin",
             format!("{found} is for the ID EEPROM of a HAT, which the firmware reads at start"),
             Some("expected a pin that the board does not need".to_owned()),
-            Some("where no HAT is on the header: allow_reserved = true".to_owned()),
+            reserved.map(|_| "where no HAT is on the header: allow_reserved = true".to_owned()),
         );
     }
-    Some((line, reserved))
+    Some(line)
 }
 
 /// What the sensor has for itself.

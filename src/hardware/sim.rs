@@ -112,7 +112,7 @@ impl Hardware for Sim {
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
         self.script.line(&settings.line, || {
-            let taken = line::take(&settings.line, Arc::clone(&self.taken))?;
+            let taken = line::take(&settings.line, settings.reserved, Arc::clone(&self.taken))?;
             if let Some(address) = interrupt::wired_to(taken.offset) {
                 let wires = Arc::clone(&self.wires);
                 return Ok(Box::new(interrupt::InterruptLine::new(settings, wires, address, taken)));
@@ -145,7 +145,8 @@ struct Taken {
 impl Taken {
     fn take(offset: u32, lines: Arc<Mutex<BTreeSet<u32>>>) -> Option<Self> {
         let free = lines.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
-        free.then_some(Self { offset, lines })
+        // Not `then_some`: one that is made in vain would give the line back when it is dropped.
+        free.then(|| Self { offset, lines })
     }
 }
 

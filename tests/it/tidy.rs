@@ -62,6 +62,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rumqttc::", &["uplink", "broker"]),
     ("gpiocdev::", &["hardware"]),
     ("linux_embedded_hal::", &["hardware"]),
+    ("::rppal::", &["hardware"]),
     ("tokio_serial::", &["hardware"]),
     ("tokio::", &["agent", "broker", "cli", "control", "hardware", "sampler", "uplink"]),
     ("SystemTime", &["agent", "broker", "cli", "clock", "sampler", "uplink"]),

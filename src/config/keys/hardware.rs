@@ -9,9 +9,11 @@ pub(super) static HARDWARE: Section = Section {
     keys: &[
         key(
             "backend",
-            "`\"linux\"` or `\"sim\"`",
+            "`\"linux\"`, `\"rppal\"` or `\"sim\"`",
             Some("`\"linux\"`"),
-            "`sim` simulates chips, lines and an Arduino below the real drivers, on any machine.",
+            "`linux` reads every board through the kernel's own interfaces. `rppal`, in a build with that feature, drives \
+             the header of a Raspberry Pi through the crate of that name (docs/decisions/0008-rppal.md says when). `sim` \
+             simulates chips, lines and an Arduino below the real drivers, on any machine.",
         ),
         key(
             "fault",
@@ -64,7 +66,6 @@ pub(super) static POWER: Section = Section {
     keys: &[
         key("pin", "as of a line driver, such as `22`", Some("none; `pin` or `line` must be given"), "The line."),
         key("line", "`\"gpiochip0:22\"`", Some("none; `pin` or `line` must be given"), "Chip and offset."),
-        key("allow_reserved", "true or false", Some("false"), "As of a line driver."),
         key("active_low", "true or false", Some("false"), "Low switches the supply on."),
         key("after", "1 to 1000", Some("3"), "Faults in a row; a call that does not return counts once a `deadline`."),
         key("off", "duration, `\"1ms\"` to `\"1h\"`", Some("`\"2s\"`"), "How long it is off: capacitors must empty."),
@@ -113,6 +114,5 @@ pub(super) static INTERRUPT: Section = Section {
     keys: &[
         key("pin", "as of a line driver, such as `25`", Some("none; `pin` or `line` must be given"), "The line."),
         key("line", "`\"gpiochip0:25\"`", Some("none; `pin` or `line` must be given"), "Chip and offset."),
-        key("allow_reserved", "true or false", Some("false"), "As of a line driver."),
     ],
 };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Taken;
 use super::world::{self, Train};
 use crate::clock::{BootTime, Clock};
+use crate::hardware::header;
 use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
@@ -84,11 +85,14 @@ impl SimLine {
 }
 
 /// Takes the header's line of that name or offset.
-pub(super) fn take(line: &LineId, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
+pub(super) fn take(line: &LineId, reserved: bool, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
     let Some(offset) = line.on_header().map(|found| u32::from(found.bcm)) else {
         let detail = format!("no line is called {line}: the simulated machine has GPIO0 to GPIO27 on gpiochip0");
         return Err(Fault::new(FaultCode::Missing, detail));
     };
+    if !reserved {
+        header::check_unreserved(line, offset)?;
+    }
     Taken::take(offset, lines).ok_or_else(|| {
         let detail = format!("GPIO line {line} (gpiochip0, line {offset}) is in use by `vigie`");
         Fault::new(FaultCode::Busy, detail)
@@ -102,7 +106,7 @@ pub(super) struct SimOutput {
 
 impl SimOutput {
     pub(super) fn take(settings: &OutputSettings, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Self, Fault> {
-        Ok(Self { _taken: take(&settings.line, lines)? })
+        Ok(Self { _taken: take(&settings.line, false, lines)? })
     }
 }
 
