@@ -21,7 +21,7 @@ mod bme280;
 mod channels;
 pub mod docs;
 mod frequency;
-mod gpio;
+pub(crate) mod gpio;
 mod gpio_input;
 mod host;
 mod hwmon;
@@ -65,15 +65,17 @@ pub static DRIVERS: &[&Driver] = &[
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
-pub const COMMON_KEYS: [&str; 12] = [
+pub const COMMON_KEYS: [&str; 14] = [
     "change",
     "deadline",
     "driver",
     "every",
+    "frozen_after",
     "heartbeat",
     "label",
     "location",
     "name",
+    "power",
     "quantity",
     "room",
     "tags",

@@ -62,10 +62,11 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rumqttc::", &["uplink", "broker"]),
     ("gpiocdev::", &["hardware"]),
     ("linux_embedded_hal::", &["hardware"]),
+    ("::rppal::", &["hardware"]),
     ("tokio_serial::", &["hardware"]),
     ("tokio::", &["agent", "broker", "cli", "control", "hardware", "sampler", "uplink"]),
     ("SystemTime", &["agent", "broker", "cli", "clock", "sampler", "uplink"]),
-    ("Instant::now", &["agent", "broker", "cli", "sampler", "uplink"]),
+    ("Instant::now", &["agent", "broker", "cli", "hardware", "sampler", "uplink"]),
 ];
 
 /// Files with a job that takes more than [`MAX_LINES`], and why.
