@@ -203,8 +203,8 @@ mod tests {
     fn a_line_that_is_high_or_noisy_is_no_chip() {
         assert!(result([0xff; 5]).expect_err("a high line").contains("null bit"));
         let mut noisy = sent(0x155, 0xff);
-        noisy[2] ^= 1;
-        assert!(result(noisy).expect_err("a flipped bit").contains("followed by"));
+        noisy[2] ^= 0b10;
+        assert!(result(noisy).expect_err("a bit that flipped").contains("followed by"));
     }
 
     /// Equation 4-2: the code is 1024 times VIN / VREF.

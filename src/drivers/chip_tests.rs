@@ -1,0 +1,264 @@
+//! What every driver of a chip on I2C is held to when the bus or the chip fails it: it gives a fault, never a value that
+//! nobody measured, and works again when it is opened anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
+use proptest::prelude::*;
+use toml::de::{DeTable, DeValue};
+
+use super::*;
+use crate::clock::{Clock, SystemClock, Trust};
+use crate::hardware::sim::Sim;
+use crate::hardware::sim::bus::Wires;
+use crate::hardware::sim::chips::{self, MODELS, Nak};
+use crate::hardware::{
+    I2cBus, I2cError, InputLine, KernelFiles, OutputLine, OutputSettings, SerialPort, SpiDevice, SpiSettings,
+};
+use crate::options::Problems;
+use crate::reading::{FaultCode, Value};
+
+/// A transaction that does what a test wants.
+type Transaction = dyn FnMut(u8, &mut [Operation<'_>]) -> Result<(), Nak> + Send;
+
+struct Bus(Box<Transaction>);
+
+impl ErrorType for Bus {
+    type Error = I2cError;
+}
+
+impl I2c for Bus {
+    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
+        (self.0)(address, operations).map_err(|Nak| I2cError {
+            kind: ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address),
+            code: FaultCode::Bus,
+            message: "nobody acknowledges".to_owned(),
+        })
+    }
+}
+
+/// A machine whose bus 1 is that one.
+struct Bench {
+    bus: I2cBus,
+    rest: Sim,
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new(Trust::Kernel))
+}
+
+impl Bench {
+    fn new(transaction: impl FnMut(u8, &mut [Operation<'_>]) -> Result<(), Nak> + Send + 'static) -> Self {
+        Self { bus: I2cBus::new(Box::new(Bus(Box::new(transaction)))), rest: Sim::new(clock(), 1) }
+    }
+
+    /// The simulated chips, of which the transaction with this number (from 0) is not acknowledged; and how many there
+    /// were.
+    fn failing(number: Option<usize>) -> (Self, Arc<AtomicUsize>) {
+        let mut wires = chips::i2c_bus_1(&clock(), 1);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let bench = Self::new(move |address, operations| {
+            let fails = Some(counted.fetch_add(1, Ordering::Relaxed)) == number;
+            if fails { Err(Nak) } else { wires.transaction(address, operations) }
+        });
+        (bench, count)
+    }
+
+    /// Opens and asks for samples.
+    fn samples(&self, device: &dyn Open) -> Result<Vec<Sample>, Fault> {
+        device.open(self)?.sample()
+    }
+}
+
+impl Hardware for Bench {
+    fn i2c(&self, _: u8) -> Result<I2cBus, Fault> {
+        Ok(self.bus.clone())
+    }
+
+    fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault> {
+        self.rest.spi(settings)
+    }
+
+    fn files(&self) -> Arc<dyn KernelFiles> {
+        self.rest.files()
+    }
+
+    fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
+        self.rest.input_line(settings)
+    }
+
+    fn output_line(&self, settings: &OutputSettings) -> Result<Box<dyn OutputLine>, Fault> {
+        self.rest.output_line(settings)
+    }
+
+    fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
+        self.rest.serial(settings)
+    }
+}
+
+/// A driver of a chip on I2C, with the sensor of its documentation at a given address.
+struct Tried {
+    driver: &'static Driver,
+    addresses: &'static [u8],
+}
+
+impl Tried {
+    fn all() -> Vec<Self> {
+        let info = |driver: &&'static Driver| match driver.connection {
+            Connection::I2c(info) => Some(Self { driver, addresses: info.addresses }),
+            Connection::Own | Connection::Spi(_) => None,
+        };
+        DRIVERS.iter().filter_map(info).collect()
+    }
+
+    fn sample(&self) -> Arc<dyn Open> {
+        self.parse(self.driver.sample)
+    }
+
+    fn at(&self, address: u8) -> Arc<dyn Open> {
+        let lines = self.driver.sample.lines();
+        let elsewhere = |line: &str| match line.split_once(" = ") {
+            Some(("address", _)) => format!("address = {address}\n"),
+            _ => format!("{line}\n"),
+        };
+        self.parse(&lines.map(elsewhere).collect::<String>())
+    }
+
+    fn parse(&self, text: &str) -> Arc<dyn Open> {
+        let file = DeTable::parse(text).expect("TOML");
+        let sensors = file.get_ref().get("sensor").map(toml::Spanned::get_ref);
+        let Some(DeValue::Array(sensors)) = sensors else { panic!("{}: no [[sensor]]", self.driver.name) };
+        let problems = Problems::new();
+        let table = sensors[0].get_ref().as_table().expect("a table");
+        let options = Options::new(table, 0..0, "the sensor", &problems);
+        let parsed = (self.driver.parse)(&options).unwrap_or_else(|| panic!("{}: {text}", self.driver.name));
+        match parsed.source {
+            Source::Poller(device) => device,
+            _ => panic!("{} is no poller", self.driver.name),
+        }
+    }
+}
+
+/// Does something for each driver, at the same time: chips take their time to measure.
+fn for_each_driver(check: impl Fn(&Tried) + Sync) {
+    let all = Tried::all();
+    assert!(all.len() >= 6, "the drivers were found");
+    thread::scope(|scope| {
+        for tried in &all {
+            scope.spawn(|| check(tried));
+        }
+    });
+}
+
+#[test]
+fn a_transaction_that_is_not_acknowledged_is_a_fault_and_the_next_opening_works() {
+    for_each_driver(|tried| {
+        let (name, device) = (tried.driver.name, tried.sample());
+        let (bench, count) = Bench::failing(None);
+        bench.samples(&*device).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        let transactions = count.load(Ordering::Relaxed);
+        assert!(transactions >= 2, "{name}");
+        thread::scope(|scope| {
+            for number in 0..transactions {
+                let device = &device;
+                scope.spawn(move || {
+                    let (bench, _) = Bench::failing(Some(number));
+                    let fault = bench.samples(&**device).err();
+                    let fault = fault.unwrap_or_else(|| panic!("{name}: the transaction {number} was not missed"));
+                    assert_eq!(fault.code, FaultCode::Missing, "{name}, transaction {number}: {fault}");
+                    let again = bench.samples(&**device);
+                    assert!(again.is_ok_and(|samples| !samples.is_empty()), "{name}, after transaction {number}");
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn a_data_line_that_is_stuck_is_a_fault() {
+    for_each_driver(|tried| {
+        let device = tried.sample();
+        for byte in [0x00, 0xff] {
+            let bench = Bench::new(move |_, operations| {
+                fill(operations, || byte);
+                Ok(())
+            });
+            let fault = bench.samples(&*device).err();
+            assert!(fault.is_some(), "{} takes a bus of {byte:#04x} for a measurement", tried.driver.name);
+        }
+    });
+}
+
+fn fill(operations: &mut [Operation<'_>], mut byte: impl FnMut() -> u8) {
+    for operation in operations {
+        if let Operation::Read(buffer) = operation {
+            buffer.fill_with(&mut byte);
+        }
+    }
+}
+
+/// Whatever comes of it, what is given are numbers of declared quantities.
+fn check_outcome(tried: &Tried, outcome: Result<Vec<Sample>, Fault>) {
+    for sample in outcome.unwrap_or_default() {
+        assert!(tried.driver.quantities.iter().any(|quantity| quantity.name == sample.quantity), "{sample:?}");
+        assert!(matches!(sample.value, Value::Number(number) if number.get().is_finite()), "{sample:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_driver_panics_when_every_byte_is_random(bytes in prop::collection::vec(any::<u8>(), 1..64)) {
+        for_each_driver(|tried| {
+            let mut bytes = bytes.clone().into_iter().cycle();
+            let bench = Bench::new(move |_, operations| {
+                fill(operations, || bytes.next().expect("it goes round"));
+                Ok(())
+            });
+            check_outcome(tried, bench.samples(&*tried.sample()));
+        });
+    }
+
+    /// So that the random bytes come behind the checks of identity and settings, too.
+    #[test]
+    fn no_driver_panics_when_a_chip_begins_to_babble(
+        after in 0..12_usize,
+        bytes in prop::collection::vec(any::<u8>(), 1..64),
+    ) {
+        for_each_driver(|tried| {
+            let mut wires = chips::i2c_bus_1(&clock(), 1);
+            let (mut number, mut bytes) = (0, bytes.clone().into_iter().cycle());
+            let bench = Bench::new(move |address, operations| {
+                wires.transaction(address, operations)?;
+                number += 1;
+                if number > after {
+                    fill(operations, || bytes.next().expect("it goes round"));
+                }
+                Ok(())
+            });
+            check_outcome(tried, bench.samples(&*tried.sample()));
+        });
+    }
+}
+
+#[test]
+fn another_chip_at_the_address_is_a_fault() {
+    for_each_driver(|tried| {
+        for model in MODELS.iter().filter(|model| model.name != tried.driver.name) {
+            for address in tried.addresses.iter().copied().filter(|address| model.addresses.contains(address)) {
+                let mut wires = Wires::new(vec![(model.make)(address, clock(), 1)]);
+                let bench = Bench::new(move |address, operations| wires.transaction(address, operations));
+                let outcome = bench.samples(&*tried.at(address));
+                println!("{} {} {address:#x}: {outcome:?}", tried.driver.name, model.name);
+                let fault = outcome.err().unwrap_or_else(|| {
+                    panic!("{} takes a {} at {address:#04x} for its own", tried.driver.name, model.name)
+                });
+                assert!(fault.detail.contains(&format!("{address:#04x}")), "{fault}");
+            }
+        }
+    });
+}
