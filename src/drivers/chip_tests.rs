@@ -109,7 +109,7 @@ impl Tried {
     fn all() -> Vec<Self> {
         let info = |driver: &&'static Driver| match driver.connection {
             Connection::I2c(info) => Some(Self { driver, addresses: info.addresses }),
-            Connection::Own | Connection::Spi(_) => None,
+            _ => None,
         };
         DRIVERS.iter().filter_map(info).collect()
     }
@@ -151,6 +151,70 @@ fn for_each_driver(check: impl Fn(&Tried) + Sync) {
             scope.spawn(|| check(tried));
         }
     });
+}
+
+/// The simulated machine's own quantities: a room, a battery and its load, voltages up to its 3.3 V.
+#[test]
+fn the_simulated_chips_values_come_out() {
+    let hardware = Sim::new(clock(), 1);
+    for (name, quantity, range) in [
+        ("ads1115", "a0", 0.0..=3.3),
+        ("ads1115", "a2-a3", -3.3..=3.3),
+        ("ina219", "voltage", 3.0..=26.0),
+        ("ina219", "current", -2.0..=2.0),
+        ("lm75", "temperature", 15.0..=26.0),
+        ("mcp3008", "ch0", 0.0..=3.3),
+        ("mcp9808", "temperature", 15.0..=26.0),
+        ("tmp102", "temperature", 15.0..=26.0),
+    ] {
+        let driver = find(name).expect("a driver");
+        let samples = Tried { driver, addresses: &[] }.sample().open(&hardware).and_then(|mut chip| chip.sample());
+        let samples = samples.unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        let sample = samples.iter().find(|sample| sample.quantity == quantity).expect("the quantity");
+        assert!(matches!(sample.value, Value::Number(number) if range.contains(&number.get())), "{name}: {sample:?}");
+    }
+}
+
+#[test]
+fn wrong_options_are_told() {
+    for (name, text, part) in [
+        ("ads1115", "inputs = []", "`inputs` of the sensor is empty"),
+        ("ads1115", "inputs = [\"a4\"]", "no input \"a4\""),
+        ("ads1115", "inputs = [\"a1\", \"a0\", \"a1\"]", "names \"a1\" twice"),
+        ("ads1115", "inputs = \"a0\"", "`inputs`"),
+        ("ads1115", "range = 5", "`range` of the sensor cannot be 5"),
+        ("ads1115", "rate = 100", "`rate` of the sensor cannot be 100"),
+        ("ads1115", "address = 0x4c", "0x4c"),
+        ("ina219", "shunt = 0", "`shunt`"),
+        ("ina219", "max_current = 0", "`max_current` of the sensor cannot be 0 A"),
+        ("ina219", "max_current = 3.3", "`max_current` of the sensor cannot be 3.3 A with a shunt of 0.1 Ω"),
+        ("ina219", "shunt = 1.0\nmax_current = -0.1", "`max_current`"),
+        ("lm75", "bits = 8", "`bits`"),
+        ("lm75", "address = 0x50", "0x50"),
+        ("mcp3008", "inputs = [\"ch0-ch2\"]", "no input \"ch0-ch2\""),
+        ("mcp3008", "vref = 0.1", "`vref`"),
+        ("mcp3008", "speed = 5000000", "`speed`"),
+        ("mcp9808", "address = 0x20", "0x20"),
+        ("tmp102", "address = 0x4c", "0x4c"),
+    ] {
+        let driver = find(name).expect("a driver");
+        let table = DeTable::parse(text).expect("TOML");
+        let problems = Problems::new();
+        let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
+        let _ = (driver.parse)(&options);
+        drop(options);
+        let problems = problems.into_sorted();
+        assert!(problems.len() == 1 && problems[0].message.contains(part), "{name} given {text:?}: {problems:?}");
+    }
+}
+
+/// 0.32 V is the chip's limit, whatever the product of shunt and current is in binary.
+#[test]
+fn the_largest_current_is_that_of_the_shunt() {
+    let tried = Tried { driver: find("ina219").expect("a driver"), addresses: &[] };
+    for (shunt, current) in [("0.1", "3.2"), ("0.01", "32"), ("0.002", "160"), ("0.05", "6.4")] {
+        tried.parse(&format!("[[sensor]]\nshunt = {shunt}\nmax_current = {current}"));
+    }
 }
 
 #[test]
@@ -253,7 +317,6 @@ fn another_chip_at_the_address_is_a_fault() {
                 let mut wires = Wires::new(vec![(model.make)(address, clock(), 1)]);
                 let bench = Bench::new(move |address, operations| wires.transaction(address, operations));
                 let outcome = bench.samples(&*tried.at(address));
-                println!("{} {} {address:#x}: {outcome:?}", tried.driver.name, model.name);
                 let fault = outcome.err().unwrap_or_else(|| {
                     panic!("{} takes a {} at {address:#04x} for its own", tried.driver.name, model.name)
                 });

@@ -104,10 +104,7 @@ const INPUTS: &[Input] = &[
 fn parse(options: &Options<'_>) -> Option<Parsed> {
     let spi = INFO.parse(options);
     let inputs = inputs::parse(options, INPUTS, &["ch0", "ch1", "ch2", "ch3", "ch4", "ch5", "ch6", "ch7"]);
-    let vref = match options.optional_in("vref", 0.25..=5.5) {
-        None if options.raw("vref").is_some() => return None,
-        vref => vref.unwrap_or(3.3),
-    };
+    let vref = options.optional_in("vref", 0.25..=5.5).unwrap_or(3.3);
     let settings = Settings { spi, inputs: inputs?, vref };
     Some(Parsed { claims: spi::claims(&spi), source: Source::Poller(Arc::new(settings)) })
 }
