@@ -17,7 +17,10 @@ use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
 mod ads1115;
+mod aht20;
+mod bh1750;
 mod bme280;
+mod crc8;
 pub mod docs;
 mod frequency;
 mod gpio;
@@ -35,13 +38,18 @@ mod names;
 mod pulse_counter;
 mod pulse_width;
 mod pulses;
+mod sensirion;
 pub mod serial_json;
+mod sht3x;
+mod sht4x;
 pub mod spi;
 mod tmp102;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
     &ads1115::DRIVER,
+    &aht20::DRIVER,
+    &bh1750::DRIVER,
     &bme280::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
@@ -53,6 +61,8 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &serial_json::DRIVER,
+    &sht3x::DRIVER,
+    &sht4x::DRIVER,
     &tmp102::DRIVER,
 ];
 
