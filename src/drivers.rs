@@ -20,15 +20,19 @@ mod ads1115;
 mod aht20;
 mod bh1750;
 mod bme280;
+mod channels;
 mod crc8;
 pub mod docs;
 mod frequency;
 mod gpio;
 mod gpio_input;
 mod host;
+mod hwmon;
 pub mod i2c;
+mod iio;
 mod ina219;
 mod inputs;
+mod kernel;
 mod lines;
 mod lm75;
 mod mcp3008;
@@ -44,6 +48,7 @@ mod sht3x;
 mod sht4x;
 pub mod spi;
 mod tmp102;
+mod w1;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
@@ -54,6 +59,8 @@ pub static DRIVERS: &[&Driver] = &[
     &frequency::DRIVER,
     &gpio_input::DRIVER,
     &host::DRIVER,
+    &hwmon::DRIVER,
+    &iio::DRIVER,
     &ina219::DRIVER,
     &lm75::DRIVER,
     &mcp3008::DRIVER,
@@ -64,6 +71,7 @@ pub static DRIVERS: &[&Driver] = &[
     &sht3x::DRIVER,
     &sht4x::DRIVER,
     &tmp102::DRIVER,
+    &w1::DRIVER,
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
@@ -216,6 +224,8 @@ pub enum Claim {
     Spi(SpiPlace),
     /// A serial port.
     Port(PathBuf),
+    /// A chip on 1-Wire, by its id.
+    OneWire(String),
 }
 
 impl fmt::Display for Claim {
@@ -225,6 +235,7 @@ impl fmt::Display for Claim {
             Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
             Self::Spi(place) => place.fmt(f),
             Self::Port(port) => write!(f, "serial port {}", port.display()),
+            Self::OneWire(id) => write!(f, "1-Wire chip {id}"),
         }
     }
 }

@@ -187,29 +187,6 @@ mod tests {
     }
 
     #[test]
-    fn voltages_and_the_supply_stay_within_what_is_connected() {
-        for second in 0..2_000_u64 {
-            let now = BootTime(second * 1_000_000_000);
-            for input in 0..8 {
-                let volts = voltage(7, now, input);
-                assert!((0.0..3.3).contains(&volts), "{input}: {volts}");
-                assert!(input == 0 || volts > voltage(7, now, input - 1), "inputs can be told apart");
-            }
-            let (volts, amperes) = supply(7, now);
-            assert!((4.9..5.15).contains(&volts) && (0.15..0.95).contains(&amperes), "{volts} V, {amperes} A");
-        }
-    }
-
-    #[test]
-    fn light_and_carbon_dioxide_are_those_of_a_room() {
-        for second in 0..20_000_u64 {
-            let at = BootTime(second * 1_000_000_000);
-            assert!((90.0..550.0).contains(&illuminance(7, at)), "{at:?}");
-            assert!((420.0..1_200.0).contains(&carbon_dioxide(7, at)), "{at:?}");
-        }
-    }
-
-    #[test]
     fn trains_change_exactly_where_it_is_said_and_have_their_frequency() {
         for (train, from, seconds, rising) in [
             (Train::Fixed, 123, 2, 2_000),
@@ -231,6 +208,29 @@ mod tests {
                 at = next;
             }
             assert_eq!(count, rising, "{train:?}");
+        }
+    }
+
+    #[test]
+    fn voltages_and_the_supply_stay_within_what_is_connected() {
+        for second in 0..2_000_u64 {
+            let now = BootTime(second * 1_000_000_000);
+            for input in 0..8 {
+                let volts = voltage(7, now, input);
+                assert!((0.0..3.3).contains(&volts), "{input}: {volts}");
+                assert!(input == 0 || volts > voltage(7, now, input - 1), "inputs can be told apart");
+            }
+            let (volts, amperes) = supply(7, now);
+            assert!((4.9..5.15).contains(&volts) && (0.15..0.95).contains(&amperes), "{volts} V, {amperes} A");
+        }
+    }
+
+    #[test]
+    fn light_and_carbon_dioxide_are_those_of_a_room() {
+        for second in 0..20_000_u64 {
+            let at = BootTime(second * 1_000_000_000);
+            assert!((90.0..550.0).contains(&illuminance(7, at)), "{at:?}");
+            assert!((420.0..1_200.0).contains(&carbon_dioxide(7, at)), "{at:?}");
         }
     }
 
