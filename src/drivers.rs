@@ -17,8 +17,11 @@ use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
 mod ads1115;
+mod aht20;
+mod bh1750;
 mod bme280;
 mod channels;
+mod crc8;
 pub mod docs;
 mod frequency;
 pub(crate) mod gpio;
@@ -39,7 +42,10 @@ mod names;
 mod pulse_counter;
 mod pulse_width;
 mod pulses;
+mod sensirion;
 pub mod serial_json;
+mod sht3x;
+mod sht4x;
 pub mod spi;
 mod tmp102;
 mod w1;
@@ -47,6 +53,8 @@ mod w1;
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
     &ads1115::DRIVER,
+    &aht20::DRIVER,
+    &bh1750::DRIVER,
     &bme280::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
@@ -60,6 +68,8 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &serial_json::DRIVER,
+    &sht3x::DRIVER,
+    &sht4x::DRIVER,
     &tmp102::DRIVER,
     &w1::DRIVER,
 ];
@@ -303,5 +313,7 @@ pub trait LineDecoder: Send {
     }
 }
 
+#[cfg(test)]
+mod chip_tests;
 #[cfg(test)]
 mod tests;
