@@ -209,6 +209,11 @@ fn converted(read: f64, offset: f64, scale: f64, per_unit: f64) -> f64 {
     if rounded.is_finite() { rounded } else { number }
 }
 
+/// The quantities that a device has.
+pub(crate) fn quantities(files: &dyn KernelFiles, folder: &Path) -> Vec<String> {
+    find_channels(files, folder).unwrap_or_default().into_iter().map(|channel| channel.quantity).collect()
+}
+
 /// The channels of a device, sorted by the kernel's names.
 fn find_channels(files: &dyn KernelFiles, folder: &Path) -> Result<Vec<Channel<How>>, Fault> {
     let names = files.list(folder).unwrap_or_default();

@@ -16,9 +16,11 @@ use crate::reading::{Fault, FaultCode};
 
 mod gpio;
 mod i2c;
+mod inventory;
 mod serial;
 mod spi;
 
+pub(super) use inventory::inventory;
 pub(super) use serial::open as open_serial;
 
 /// The devices of a Linux machine.

@@ -1,8 +1,8 @@
 //! A simulated Raspberry Pi: what the machine has below its drivers, so that the shipped drivers run above it.
 //!
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
-//! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; the others follow their
-//!   pull resistor.
+//! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
+//!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
 //! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. Any other port
 //!   is opened as on Linux, so that tests can bring ptys of their own.
 //!
@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiPlace, SpiSettings, linux,
+    Hardware, I2cBus, InputLine, Inventory, KernelFiles, LineInfo, LineSettings, NumberedBus, OutputLine,
+    OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
 };
 use crate::clock::Clock;
 use crate::reading::{Fault, FaultCode};
@@ -80,6 +80,25 @@ impl Hardware for Sim {
             Fault::new(FaultCode::Missing, detail)
         })?;
         Ok(Box::new(bus::SimSpi { place, chip }))
+    }
+
+    fn inventory(&self) -> Inventory {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = |line: &'static header::Line| LineInfo {
+            chip: "gpiochip0".to_owned(),
+            offset: line.bcm.into(),
+            name: format!("GPIO{}", line.bcm),
+            holder: taken.contains(&line.bcm.into()).then(|| "vigie".to_owned()),
+            header: Some(line),
+        };
+        let spi = (0..=1).map(|chip_select| SpiPlace { bus: SPI_BUS, chip_select });
+        Inventory {
+            i2c: vec![NumberedBus { number: I2C_BUS, name: "simulated".to_owned() }],
+            spi: spi.filter(|place| chips::spi_bus_0(place.chip_select, &self.clock, self.seed).is_some()).collect(),
+            lines: header::LINES.iter().map(line).collect(),
+            ports: vec![ARDUINO_PORT.into()],
+            troubles: Vec::new(),
+        }
     }
 
     fn files(&self) -> Arc<dyn KernelFiles> {
