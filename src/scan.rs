@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use crate::drivers::{hwmon, iio, kernel, w1};
+use crate::hardware::header::{self, Function};
 use crate::hardware::{Hardware, Inventory, KernelFiles, LineInfo};
 
 mod i2c;
@@ -166,6 +167,7 @@ fn kernel_devices(
 }
 
 fn ports_and_lines(inventory: Inventory, found: &mut Found) {
+    let in_use = functions_in_use(&inventory);
     for place in inventory.spi {
         let place = format!("/dev/spidev{}.{}", place.bus, place.chip_select);
         let what = "cannot be told: chips on SPI do not say whether they are there".to_owned();
@@ -178,13 +180,13 @@ fn ports_and_lines(inventory: Inventory, found: &mut Found) {
     }
     let (header, others): (Vec<LineInfo>, Vec<LineInfo>) =
         inventory.lines.into_iter().partition(|line| line.header.is_some());
-    found.things.extend(header.iter().map(|line| gpio(line, line.name.as_str())));
+    found.things.extend(header.iter().map(|line| gpio(line, line.name.as_str(), &in_use)));
     // Lines without a name that nobody uses are a number only.
     let mut nameless: Vec<(&str, usize)> = Vec::new();
     for line in &others {
         if !line.name.is_empty() || line.holder.is_some() {
             let name = if line.name.is_empty() { "(no name)" } else { &line.name };
-            found.things.push(gpio(line, name));
+            found.things.push(gpio(line, name, &in_use));
             continue;
         }
         match nameless.last_mut() {
@@ -200,22 +202,39 @@ fn ports_and_lines(inventory: Inventory, found: &mut Found) {
     }));
 }
 
-fn gpio(line: &LineInfo, name: &str) -> Thing {
+/// What lines of the header serve for because a bus is switched on. The kernel shows such a line as free, because it is
+/// no GPIO line any more.
+fn functions_in_use(inventory: &Inventory) -> Vec<Function> {
+    let i2c = inventory.i2c.iter().map(|bus| Function::I2c(bus.number));
+    let spi = inventory.spi.iter();
+    let spi = spi.flat_map(|place| [Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)]);
+    let uart = inventory.ports.iter().filter(|port| port.ends_with("serial0")).map(|_| Function::Uart);
+    i2c.chain(spi).chain(uart).collect()
+}
+
+fn gpio(line: &LineInfo, name: &str, in_use: &[Function]) -> Thing {
     let place = match line.header {
         Some(header) => format!("{name} (pin {} of the header, {}:{})", header.position, line.chip, line.offset),
         None => format!("{name} ({}:{})", line.chip, line.offset),
     };
-    let functions = line.header.map(|header| header.functions).unwrap_or_default();
-    let what = match &line.holder {
-        Some(holder) => format!("used by {holder}"),
-        None if line.header.is_some_and(|header| header.is_reserved()) => "kept for the ID EEPROM of a HAT".to_owned(),
-        None if functions.is_empty() => "free".to_owned(),
-        None => {
-            let names: Vec<&str> = functions.iter().map(|(_, name)| *name).collect();
-            format!("free (also {})", names.join(", "))
-        }
+    let what = match (&line.holder, line.header) {
+        (Some(holder), _) => format!("used by {holder}"),
+        (None, None) => "free".to_owned(),
+        (None, Some(header)) => header_line(header, in_use),
     };
     Thing { interface: "GPIO", place, what, sensor: None }
+}
+
+/// What a line of the header is that nobody holds as a GPIO line.
+fn header_line(line: &header::Line, in_use: &[Function]) -> String {
+    if line.is_reserved() {
+        return "kept for the ID EEPROM of a HAT".to_owned();
+    }
+    if let Some(name) = in_use.iter().find_map(|function| line.in_function(*function)) {
+        return format!("used as {name}, because that is switched on");
+    }
+    let names: Vec<&str> = line.functions.iter().map(|(_, name)| *name).collect();
+    if names.is_empty() { "free".to_owned() } else { format!("free ({} if switched on)", names.join(", ")) }
 }
 
 #[cfg(test)]

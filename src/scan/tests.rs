@@ -32,7 +32,8 @@ fn the_simulated_machine_is_found_whole() {
     assert_eq!(thing(&found, "28-000005e2fdc3").sensor.as_ref().map(|sensor| sensor.driver), Some("w1"));
     assert_eq!(thing(&found, "dht11@4 (platform/dht11@4)").what, "humidity, temperature");
     assert_eq!(thing(&found, "lm75 (i2c/1-004f)").what, "temperature");
-    assert_eq!(thing(&found, "GPIO17 (pin 11 of the header, gpiochip0:17)").what, "free (also SPI1 CE1)");
+    assert_eq!(thing(&found, "GPIO17 (pin 11 of the header, gpiochip0:17)").what, "free (SPI1 CE1 if switched on)");
+    assert!(thing(&found, "GPIO2 (pin 3 of the header, gpiochip0:2)").what.contains("used as SDA1"));
     assert!(thing(&found, "GPIO0 (pin 27 of the header, gpiochip0:0)").what.contains("EEPROM"));
     assert!(found.things.iter().any(|thing| thing.interface == "serial"));
     let names: Vec<&str> = found.things.iter().filter_map(|thing| Some(thing.sensor.as_ref()?.name.as_str())).collect();
