@@ -16,6 +16,7 @@ use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSetti
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
+mod ads1115;
 mod bme280;
 mod channels;
 pub mod docs;
@@ -26,27 +27,40 @@ mod host;
 pub(crate) mod hwmon;
 pub mod i2c;
 pub(crate) mod iio;
+mod ina219;
+mod inputs;
 pub(crate) mod kernel;
 mod lines;
+mod lm75;
+mod mcp3008;
+mod mcp9808;
+mod measured;
 mod names;
 mod pulse_counter;
 mod pulse_width;
 mod pulses;
 pub mod serial_json;
 pub mod spi;
+mod tmp102;
 pub(crate) mod w1;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
+    &ads1115::DRIVER,
     &bme280::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
     &host::DRIVER,
     &hwmon::DRIVER,
     &iio::DRIVER,
+    &ina219::DRIVER,
+    &lm75::DRIVER,
+    &mcp3008::DRIVER,
+    &mcp9808::DRIVER,
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &serial_json::DRIVER,
+    &tmp102::DRIVER,
     &w1::DRIVER,
 ];
 

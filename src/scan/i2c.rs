@@ -59,19 +59,15 @@ struct Scan<'a> {
 impl Scan<'_> {
     fn run(mut self) {
         let kernels = kernels(&*self.hardware.files(), self.number);
-        for (address, name) in &kernels {
-            let what = format!("used by the kernel's driver for {name}");
-            self.push(None, *address, what, None);
-        }
-        let mut known: BTreeSet<u8> = kernels.into_keys().collect();
-        let chips = self.probe(None, &known);
-        known.extend(&chips);
-        for address in chips {
-            let channels = match (self.options.no_mux, MUX_ADDRESSES.contains(&address)) {
-                (false, true) => channels(&mut self.bus, address),
-                _ => None,
-            };
-            match channels {
+        let mut known: BTreeSet<u8> = kernels.keys().copied().collect();
+        known.extend(self.probe(None, &known));
+        for &address in &known {
+            if let Some(name) = kernels.get(&address) {
+                self.push(None, address, format!("used by the kernel's driver for {name}"), None);
+                continue;
+            }
+            let may_be_mux = MUX_ADDRESSES.contains(&address) && !self.options.no_mux;
+            match may_be_mux.then(|| channels(&mut self.bus, address)).flatten() {
                 Some(Mux { channels, control }) => self.behind(address, channels, control, &known),
                 None => self.identify(None, address),
             }
