@@ -18,10 +18,11 @@ use std::path::Path;
 use embedded_hal::i2c::I2c;
 
 use super::{Found, Options, Sensor, Thing};
-use crate::drivers::i2c::{Identity, Place};
+use crate::drivers::i2c::{Identify, Identity, Place};
 use crate::drivers::{Connection, DRIVERS, Driver};
 use crate::hardware::i2c::{MUX_ADDRESSES, MUX_CHANNELS};
 use crate::hardware::{Hardware, I2cBus, I2cError, I2cPath, KernelFiles, MuxChannel, NumberedBus};
+use crate::reading::FaultCode;
 
 /// Addresses of chips; the others are reserved (NXP UM10204, 3.1.12).
 const ADDRESSES: RangeInclusive<u8> = 0x08..=0x77;
@@ -188,7 +189,7 @@ fn answers(bus: &mut I2cBus, address: u8) -> Result<bool, I2cError> {
         Ok(()) => Ok(true),
         Err(error) if error.is_no_acknowledge() => Ok(false),
         // The kernel's driver came after the list was read; it is shown with the next scan.
-        Err(error) if error.code == crate::reading::FaultCode::Busy => Ok(false),
+        Err(error) if error.code == FaultCode::Busy => Ok(false),
         Err(error) => Err(error),
     };
     if answered(bus.read(address, &mut byte))? {
@@ -199,9 +200,6 @@ fn answers(bus: &mut I2cBus, address: u8) -> Result<bool, I2cError> {
     }
     answered(bus.write(address, &[]))
 }
-
-/// A function with which a driver asks a chip what it is.
-type Identify = fn(&mut crate::drivers::i2c::Chip) -> Result<Identity, crate::reading::Fault>;
 
 /// The drivers of chips that can have that address.
 fn drivers_for(address: u8) -> impl Iterator<Item = (&'static Driver, Option<Identify>)> {
