@@ -27,12 +27,12 @@ mod frequency;
 pub(crate) mod gpio;
 mod gpio_input;
 mod host;
-mod hwmon;
+pub(crate) mod hwmon;
 pub mod i2c;
-mod iio;
+pub(crate) mod iio;
 mod ina219;
 mod inputs;
-mod kernel;
+pub(crate) mod kernel;
 mod lines;
 mod lm75;
 mod mcp3008;
@@ -48,7 +48,7 @@ mod sht3x;
 mod sht4x;
 pub mod spi;
 mod tmp102;
-mod w1;
+pub(crate) mod w1;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
@@ -257,6 +257,9 @@ pub enum Source {
     Line(LineSource),
 }
 
+/// Makes a line's decoder, from what the last one gave to keep.
+pub type MakeLineDecoder = Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>;
+
 /// A sensor on a GPIO line.
 pub struct LineSource {
     /// The line.
@@ -264,7 +267,7 @@ pub struct LineSource {
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     pub units: Vec<(&'static str, String)>,
     /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
-    pub decoder: Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>,
+    pub decoder: MakeLineDecoder,
 }
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.

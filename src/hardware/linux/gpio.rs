@@ -25,7 +25,7 @@ const EVENTS_A_READ: usize = 64;
 
 /// Controllers whose line N is the Pi's BCM number N: of the Pi Zero to 3, the Pi 4, and the Pi 5. Some kernels give
 /// header lines other names than GPIO<N>, such as SDA1, so that it is the number that leads to the line.
-const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
+pub(super) const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
 
 pub(super) struct LinuxLine {
     request: AsyncRequest,
@@ -277,11 +277,11 @@ fn locate_name(name: &str) -> Result<(Chip, String, u32), Fault> {
     })
 }
 
-fn open_chip(path: &Path) -> Result<Chip, Fault> {
+pub(super) fn open_chip(path: &Path) -> Result<Chip, Fault> {
     Chip::from_path(path).map_err(|error| chip_fault(path, &error))
 }
 
-fn chip_fault(path: &Path, error: &Error) -> Fault {
+pub(super) fn chip_fault(path: &Path, error: &Error) -> Fault {
     match error {
         Error::Os(errno) => {
             let missing = "`ls /dev/gpiochip*` shows the chips there are";
