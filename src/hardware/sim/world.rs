@@ -31,6 +31,41 @@ pub(super) fn air(seed: u64, at: BootTime) -> Air {
     Air { temperature, humidity, pressure }
 }
 
+/// Volts at an input of an analog-to-digital converter, 0 to 3.3: eight potentiometers and light-dependent resistors,
+/// each about 0.4 V above the one before, that drift by up to 0.15 V within minutes.
+pub(super) fn voltage(seed: u64, at: BootTime, input: u8) -> f64 {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed ^ mix(u64::from(input))));
+    let noise = unit(mix(seed ^ at.0 ^ mix(u64::from(input) + 100))) - 0.5;
+    0.2 + 0.4 * f64::from(input % 8) + 0.15 * (TAU * (seconds / 420.0 + phase)).sin() + 0.002 * noise
+}
+
+/// Volts and amperes of a supply of 5 V whose load comes and goes within minutes.
+pub(super) fn supply(seed: u64, at: BootTime) -> (f64, f64) {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed));
+    let noise = unit(mix(seed ^ at.0 ^ mix(200))) - 0.5;
+    let amperes = 0.55 + 0.35 * (TAU * (seconds / 180.0 + phase)).sin() + 0.004 * noise;
+    // The cable has 0.2 Ω.
+    (5.15 - 0.2 * amperes, amperes)
+}
+
+/// Lux on the table of that room: daylight behind clouds that come and go, and a lamp.
+pub(super) fn illuminance(seed: u64, at: BootTime) -> f64 {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed));
+    let swing = |period: f64| (TAU * (seconds / period + phase)).sin();
+    320.0 + 180.0 * swing(5_400.0) + 40.0 * swing(130.0) + 2.0 * (unit(mix(seed ^ at.0)) - 0.5)
+}
+
+/// CO2 in ppm: people come, and the window is opened.
+pub(super) fn carbon_dioxide(seed: u64, at: BootTime) -> f64 {
+    let seconds = Duration::from_nanos(at.0).as_secs_f64();
+    let phase = unit(mix(seed));
+    let swing = |period: f64| (TAU * (seconds / period + phase)).sin();
+    800.0 + 330.0 * swing(7_200.0) + 30.0 * swing(700.0) + 6.0 * (unit(mix(seed ^ at.0)) - 0.5)
+}
+
 /// Motion happens once in each span of this length, in nanoseconds.
 const MOTION_SPAN: u64 = 10_000_000_000;
 
@@ -173,6 +208,29 @@ mod tests {
                 at = next;
             }
             assert_eq!(count, rising, "{train:?}");
+        }
+    }
+
+    #[test]
+    fn voltages_and_the_supply_stay_within_what_is_connected() {
+        for second in 0..2_000_u64 {
+            let now = BootTime(second * 1_000_000_000);
+            for input in 0..8 {
+                let volts = voltage(7, now, input);
+                assert!((0.0..3.3).contains(&volts), "{input}: {volts}");
+                assert!(input == 0 || volts > voltage(7, now, input - 1), "inputs can be told apart");
+            }
+            let (volts, amperes) = supply(7, now);
+            assert!((4.9..5.15).contains(&volts) && (0.15..0.95).contains(&amperes), "{volts} V, {amperes} A");
+        }
+    }
+
+    #[test]
+    fn light_and_carbon_dioxide_are_those_of_a_room() {
+        for second in 0..20_000_u64 {
+            let at = BootTime(second * 1_000_000_000);
+            assert!((90.0..550.0).contains(&illuminance(7, at)), "{at:?}");
+            assert!((420.0..1_200.0).contains(&carbon_dioxide(7, at)), "{at:?}");
         }
     }
 
