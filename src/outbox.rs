@@ -20,6 +20,8 @@ use crate::clock::{BootId, BootTime, WallTime};
 use crate::reading::{Descriptor, Value};
 use crate::state::State;
 
+#[cfg(test)]
+mod acks;
 mod append;
 #[cfg(test)]
 mod bounds;
@@ -344,10 +346,7 @@ impl Outbox {
             if !cursor.is_soft() {
                 self.stats.acknowledged += fresh;
             }
-            // What lies behind the log was never written.
-            if self.log.segments.back().is_some_and(|last| seqs.start < last.end) {
-                self.flushing.acks += 1;
-            }
+            self.note_acked(seqs.start, fresh);
         } else {
             self.stats.forgotten += fresh;
         }
@@ -436,6 +435,11 @@ impl Outbox {
         self.state.get(key)
     }
 
+    /// The keys of small values that begin with `prefix`.
+    pub fn state_keys<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = &'s str> {
+        self.state.keys(prefix)
+    }
+
     /// Sets a small value, or removes it: in the tail at the next `commit`, in the state file within `persist`. One
     /// that is larger than [`state`](crate::state) allows changes nothing, with a warning.
     pub fn put_state(&mut self, key: &str, value: Option<Vec<u8>>) {
@@ -452,7 +456,7 @@ impl Outbox {
     pub fn close(mut self, now: BootTime) -> Result<(), io::Error> {
         self.commit(now);
         let (mut with_state, mut failed) = (true, false);
-        while let Some(job) = self.compose_flush(now, with_state) {
+        while let Some(job) = self.compose_flush(now, true, with_state) {
             with_state = false;
             let done = job.run();
             if let Some(error) = done.error() {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
-use tracing::{debug, info, warn};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info, warn};
 
-use super::Extras;
+use super::{Extras, kept};
 use crate::clock::{BootTime, WallTime};
 use crate::outbox::Body;
 use crate::pipeline::{Health, Outcome, Pipeline};
@@ -30,8 +30,6 @@ pub(super) struct Core {
     /// `outbox.flush = "0s"`: on disk before it counts as taken.
     pub(super) strict: bool,
     pub(super) extras: Extras,
-    /// Wakes the flush stage.
-    pub(super) committed: Rc<Notify>,
     /// Counts the batches taken: the watchdog's proof of life.
     pub(super) rounds: watch::Sender<u64>,
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
@@ -73,7 +71,7 @@ impl Core {
         if self.strict {
             super::flush::flush_now(&self.hub).await;
         }
-        self.committed.notify_one();
+        self.hub.flush.notify_one();
         self.hub.appended();
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
@@ -89,8 +87,14 @@ impl Core {
         }
     }
 
-    fn observe(&mut self, observation: Observation) {
+    fn observe(&mut self, mut observation: Observation) {
         let (sensor, at) = (observation.sensor, observation.at);
+        if let Some(kept) = observation.keep.take()
+            && let Some(name) = self.pipeline.descriptor(sensor).map(|descriptor| &descriptor.sensor)
+            && let Err(why) = kept::keep(&mut self.hub.outbox.borrow_mut(), name, kept)
+        {
+            error!(sensor = &**name, "not kept: {why}");
+        }
         let Outcome { reading, health, rejected } = self.pipeline.observe(observation);
         if let Some(health) = health {
             self.turned(sensor, &health);
@@ -141,3 +145,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

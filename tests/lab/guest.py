@@ -10,6 +10,7 @@ import lzma
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -26,6 +27,9 @@ from lab import wait_for
 
 # What the guest's kernel is given, with everything that these need.
 MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "crc32c_generic"]
+# What a test may add: to break a disk below the file system, and to spoil a network card in both directions.
+FLAKY_DISK = ["dm_flakey"]
+FLAKY_NETWORK = ["sch_netem", "sch_ingress", "act_mirred", "cls_matchall", "ifb"]
 # Seconds that a command in a guest may take, and a guest's start: the machine may have much else to do.
 COMMAND, START = 90, 120
 HOST = "10.0.2.2"
@@ -78,6 +82,14 @@ def libraries(binary):
     """The shared libraries that a program loads, and what loads them."""
     listed = subprocess.run(["ldd", binary], check=True, capture_output=True, text=True).stdout
     return re.findall(r"(/\S+) \(0x", listed)
+
+
+def tool(name):
+    """The files of one of this machine's own programs, for a guest's folder /lib."""
+    program = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if not program:
+        raise SystemExit(f"there is no {name} on this machine: please install it")
+    return [pathlib.Path(program), *map(pathlib.Path, libraries(program))]
 
 
 def initramfs(folder, *beside, modules=(), programs=()):
