@@ -144,11 +144,12 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 
     let (stop_samplers, samplers_stop) = watch::channel(false);
     let context = sampler::Context {
-        hardware: config.backend.start(clock.clone()),
+        hardware: config.hardware.start(&clock),
         clock: clock.clone(),
         out,
         stop: samplers_stop,
         counts: Arc::default(),
+        supplies: sampler::Supplies::default(),
     };
     let mut samplers = JoinSet::new();
     let sensors = config.sensors.len();
@@ -328,8 +329,8 @@ impl Sampler {
     /// A configured sensor at its place in the pipeline, with what it kept in an earlier run.
     #[must_use]
     pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>) -> Self {
-        let SensorConfig { name, source, every, deadline, .. } = sensor;
-        Self { index, name, source, every, deadline, kept: RefCell::new(kept) }
+        let SensorConfig { name, source, every, deadline, power, .. } = sensor;
+        Self { index, name, source, every, deadline, power, kept: RefCell::new(kept) }
     }
 }
 

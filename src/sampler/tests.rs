@@ -74,13 +74,15 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let (gate, counts): (Arc<Gate>, Arc<Counts>) = Default::default();
         let hardware = Backend::Sim.start(clock.clone());
-        let context = Context { hardware, clock, out, stop: stopped, counts: counts.clone() };
+        let context =
+            Context { hardware, clock, out, stop: stopped, counts: counts.clone(), supplies: Supplies::default() };
         let sampler = Sampler {
             index: SensorIndex(0),
             name: "test".to_owned(),
             source: source(gate.clone()),
             every: Duration::from_millis(20),
             deadline,
+            power: None,
             kept: RefCell::default(),
         };
         let task = tokio::task::spawn_local(run(sampler, context));
