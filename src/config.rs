@@ -26,6 +26,8 @@ mod gateway;
 mod keys;
 mod machine;
 mod outbox_key;
+#[cfg(test)]
+mod property;
 mod read;
 mod redact;
 mod report;
