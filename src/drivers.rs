@@ -12,20 +12,57 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::BootTime;
-use crate::hardware::{Edge, Hardware, LineId, LineSettings, SerialSettings};
+use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
+mod ads1115;
 mod bme280;
+mod channels;
 pub mod docs;
+mod frequency;
+mod gpio;
 mod gpio_input;
 mod host;
+mod hwmon;
+pub mod i2c;
+mod iio;
+mod ina219;
+mod inputs;
+mod kernel;
 mod lines;
+mod lm75;
+mod mcp3008;
+mod mcp9808;
+mod measured;
 mod names;
+mod pulse_counter;
+mod pulse_width;
+mod pulses;
 pub mod serial_json;
+pub mod spi;
+mod tmp102;
+mod w1;
 
 /// All drivers, sorted by name.
-pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
+pub static DRIVERS: &[&Driver] = &[
+    &ads1115::DRIVER,
+    &bme280::DRIVER,
+    &frequency::DRIVER,
+    &gpio_input::DRIVER,
+    &host::DRIVER,
+    &hwmon::DRIVER,
+    &iio::DRIVER,
+    &ina219::DRIVER,
+    &lm75::DRIVER,
+    &mcp3008::DRIVER,
+    &mcp9808::DRIVER,
+    &pulse_counter::DRIVER,
+    &pulse_width::DRIVER,
+    &serial_json::DRIVER,
+    &tmp102::DRIVER,
+    &w1::DRIVER,
+];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
 pub const COMMON_KEYS: [&str; 12] = [
@@ -59,6 +96,8 @@ pub struct Driver {
     pub notes: &'static str,
     /// A working `[[sensor]]` table.
     pub sample: &'static str,
+    /// How it is connected, which brings keys of its own.
+    pub connection: Connection,
     /// Its own keys, in the order in which to show them.
     pub options: &'static [OptionInfo],
     /// The quantities it emits; empty where the configuration or the device names them.
@@ -73,6 +112,45 @@ impl fmt::Debug for Driver {
     }
 }
 
+/// How a driver's device is connected.
+#[derive(Clone, Copy)]
+pub enum Connection {
+    /// As its own options say.
+    Own,
+    /// A chip on I2C.
+    I2c(i2c::Info),
+    /// A chip on SPI.
+    Spi(spi::Info),
+    /// A GPIO line.
+    Line,
+}
+
+impl Connection {
+    /// The keys that it brings.
+    #[must_use]
+    pub fn options(&self) -> Vec<OptionRow> {
+        match self {
+            Self::Own => Vec::new(),
+            Self::I2c(info) => info.options(),
+            Self::Spi(info) => info.options(),
+            Self::Line => gpio::options(),
+        }
+    }
+}
+
+impl Driver {
+    /// All of its keys, those of its connection first.
+    pub fn all_options(&self) -> impl Iterator<Item = OptionRow> {
+        let own = self.options.iter().map(|option| OptionRow {
+            name: option.name,
+            values: option.values.to_owned(),
+            default: option.default.map(str::to_owned),
+            help: option.help,
+        });
+        self.connection.options().into_iter().chain(own)
+    }
+}
+
 /// A key of a driver, for people.
 #[derive(Debug)]
 pub struct OptionInfo {
@@ -83,6 +161,19 @@ pub struct OptionInfo {
     /// What holds where it is left out; `None` if it must be given.
     pub default: Option<&'static str>,
     /// One sentence.
+    pub help: &'static str,
+}
+
+/// A key of a driver, its own or its connection's.
+#[derive(Debug)]
+pub struct OptionRow {
+    /// As of [`OptionInfo`].
+    pub name: &'static str,
+    /// As of [`OptionInfo`].
+    pub values: String,
+    /// As of [`OptionInfo`].
+    pub default: Option<String>,
+    /// As of [`OptionInfo`].
     pub help: &'static str,
 }
 
@@ -114,21 +205,27 @@ pub enum Claim {
     Line(LineId),
     /// An address on an I2C bus.
     I2c {
-        /// `/dev/i2c-<bus>`
-        bus: u8,
+        /// The bus, and the multiplexer's channel where the chip is behind one.
+        path: I2cPath,
         /// 7 bits.
         address: u8,
     },
+    /// A chip select on an SPI bus.
+    Spi(SpiPlace),
     /// A serial port.
     Port(PathBuf),
+    /// A chip on 1-Wire, by its id.
+    OneWire(String),
 }
 
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "GPIO line {line}"),
-            Self::I2c { bus, address } => write!(f, "address {address:#04x} on I2C bus {bus}"),
+            Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
+            Self::Spi(place) => place.fmt(f),
             Self::Port(port) => write!(f, "serial port {}", port.display()),
+            Self::OneWire(id) => write!(f, "1-Wire chip {id}"),
         }
     }
 }
@@ -145,12 +242,17 @@ pub enum Source {
         decoder: Box<dyn Fn() -> Box<dyn ByteDecoder> + Send>,
     },
     /// Edges of a GPIO line, and its level each `every`.
-    Line {
-        /// The line.
-        settings: LineSettings,
-        /// Makes a decoder for each time that the line is taken.
-        decoder: Box<dyn Fn() -> Box<dyn LineDecoder> + Send>,
-    },
+    Line(LineSource),
+}
+
+/// A sensor on a GPIO line.
+pub struct LineSource {
+    /// The line.
+    pub settings: LineSettings,
+    /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
+    pub units: Vec<(&'static str, String)>,
+    /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
+    pub decoder: Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>,
 }
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
@@ -175,6 +277,9 @@ pub trait Poller {
 /// What a decoder made of its input: samples with the time of their capture, or a fault that does not end the link.
 pub type Decoded = (BootTime, Result<Vec<Sample>, Fault>);
 
+/// The most that a sensor can keep across restarts, in bytes.
+pub const MAX_KEPT: usize = 128;
+
 /// Makes samples of a stream of bytes that is cut anywhere.
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
@@ -187,6 +292,13 @@ pub trait LineDecoder: Send {
     fn edge(&mut self, edge: Edge, out: &mut Vec<Decoded>);
     /// The level, read at `at`: when the line is taken and each `every`.
     fn level(&mut self, active: bool, at: BootTime, out: &mut Vec<Decoded>);
+
+    /// What the next decoder of this sensor is to be given, if it has changed since the last call; at most
+    /// [`MAX_KEPT`] bytes. It is kept as surely as the samples that were given before: across a restart and SIGKILL
+    /// as it was, across a power cut within minutes.
+    fn keep(&mut self) -> Option<Box<[u8]>> {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, Operation};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::{BootTime, Clock};
@@ -19,8 +18,16 @@ use crate::reading::{Fault, FaultCode};
 pub mod adjtimex;
 #[cfg(test)]
 mod contract;
+pub mod files;
+pub mod header;
+pub mod i2c;
 pub mod linux;
 pub mod sim;
+pub mod spi;
+
+pub use files::KernelFiles;
+pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
+pub use spi::{SpiDevice, SpiError, SpiPlace, SpiSettings};
 
 /// Which hardware the drivers run on (`[hardware] backend`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,11 +60,26 @@ pub trait Hardware: Send + Sync {
     /// A fault that says which device node or right is missing, and how to get it.
     fn i2c(&self, bus: u8) -> Result<I2cBus, Fault>;
 
+    /// The SPI device `/dev/spidev<bus>.<chip select>`.
+    ///
+    /// # Errors
+    /// A fault that says which device node or right is missing, and how to get it.
+    fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault>;
+
+    /// The files of the kernel's own drivers.
+    fn files(&self) -> Arc<dyn KernelFiles>;
+
     /// Takes a GPIO line as an input whose edges are reported.
     ///
     /// # Errors
     /// A fault that says which chip, line or right is missing, or who holds the line.
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault>;
+
+    /// Takes a GPIO line as an output, with its first level.
+    ///
+    /// # Errors
+    /// As of [`input_line`](Self::input_line).
+    fn output_line(&self, settings: &OutputSettings) -> Result<Box<dyn OutputLine>, Fault>;
 
     /// Opens a serial port, exclusively.
     ///
@@ -111,10 +133,25 @@ pub enum LineId {
     },
 }
 
+impl LineId {
+    /// The line of a Pi's header that this is. Told by offset it is, if the chip is the header's, as `gpiochip0` is on
+    /// every Pi (but a Pi 5 with a kernel before 6.6.45).
+    #[must_use]
+    pub fn on_header(&self) -> Option<&'static header::Line> {
+        match self {
+            Self::Name(name) => header::Line::of_name(name),
+            Self::Offset { chip, offset } => header::Line::of_bcm(*offset).filter(|_| chip == "gpiochip0"),
+        }
+    }
+}
+
 impl fmt::Display for LineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) => match header::Line::of_name(name) {
+                Some(line) => line.fmt(f),
+                None => f.write_str(name),
+            },
             Self::Offset { chip, offset } => write!(f, "{chip}:{offset}"),
         }
     }
@@ -134,17 +171,53 @@ pub enum Bias {
     Disabled,
 }
 
+/// Which changes of a line's level are reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Edges {
+    /// To active and to inactive.
+    #[default]
+    Both,
+    /// To active only.
+    Rising,
+    /// To inactive only.
+    Falling,
+}
+
 /// How to take an input line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineSettings {
     /// Which line.
     pub line: LineId,
+    /// Take it even if it is one that the board itself needs: ID EEPROM, SD card, Wi-Fi.
+    pub reserved: bool,
     /// Its resistor.
     pub bias: Bias,
     /// Low counts as active.
     pub active_low: bool,
     /// A level must hold this long to count as an edge; zero for none. Done by the kernel.
     pub debounce: Duration,
+    /// The edges that are reported, and counted by [`Edge::sequence`].
+    pub edges: Edges,
+}
+
+/// How to take an output line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSettings {
+    /// Which line.
+    pub line: LineId,
+    /// Active drives the line low.
+    pub active_low: bool,
+    /// Its first level: active or not.
+    pub active: bool,
+}
+
+/// An output line that was taken. Dropping it gives the line back; its level is then undefined.
+pub trait OutputLine: Send {
+    /// Drives the line: active or not.
+    ///
+    /// # Errors
+    /// Why the line cannot be driven.
+    fn set(&mut self, active: bool) -> Result<(), Fault>;
 }
 
 /// A change of a line's level.
@@ -154,8 +227,8 @@ pub struct Edge {
     pub at: BootTime,
     /// The level after it: active or not (active-low is already taken into account).
     pub active: bool,
-    /// The kernel's count of events on this line, from 1; a gap means that edges were lost. Always 0 where the kernel
-    /// does not count (before Linux 5.10).
+    /// The kernel's count of the reported edges of this line, from 1; a gap is the number of edges that were lost.
+    /// Always 0 where a back end does not count.
     pub sequence: u32,
 }
 
@@ -170,56 +243,6 @@ pub trait InputLine: Send {
     /// Why the level cannot be read.
     fn level(&mut self) -> Result<bool, Fault>;
 
-    /// Waits for edges; gives at least one. Cancelling the wait loses none.
+    /// Waits for edges; gives all that have come, at least one. Cancelling the wait loses none.
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>>;
-}
-
-/// What went wrong on an I2C bus.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct I2cError {
-    /// The kind in embedded-hal's terms: no acknowledge, arbitration lost…
-    pub kind: ErrorKind,
-    /// The same as a sensor's fault.
-    pub code: FaultCode,
-    /// The system's words, with the bus.
-    pub message: String,
-}
-
-impl embedded_hal::i2c::Error for I2cError {
-    fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-}
-
-/// An I2C bus as the back ends give it: any implementation of embedded-hal's trait with our error.
-pub type RawI2c = dyn I2c<Error = I2cError> + Send;
-
-/// A handle to a bus that several drivers share. The bus is locked for a transaction, never across a chip's waiting
-/// time.
-#[derive(Clone)]
-pub struct I2cBus(Arc<Mutex<Box<RawI2c>>>);
-
-impl I2cBus {
-    /// Shares a bus.
-    #[must_use]
-    pub fn new(bus: Box<RawI2c>) -> Self {
-        Self(Arc::new(Mutex::new(bus)))
-    }
-}
-
-impl fmt::Debug for I2cBus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("I2cBus")
-    }
-}
-
-impl ErrorType for I2cBus {
-    type Error = I2cError;
-}
-
-impl I2c for I2cBus {
-    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).transaction(address, operations)
-    }
 }

@@ -211,7 +211,12 @@ impl Sensor {
         let published: Box<str> = config.rename.as_deref().unwrap_or(&name).into();
         let kind = config.kind.or(declared.map(|declared| declared.kind)).unwrap_or_else(|| kind_of(sample));
         let quantity = Quantity {
-            unit: config.unit.as_deref().or(declared.and_then(|declared| declared.unit)).map(Into::into),
+            unit: config
+                .unit
+                .as_deref()
+                .or(declared.and_then(|declared| declared.unit))
+                .or(sample.unit)
+                .map(Into::into),
             kind,
             topic: config.topic.as_deref().map(Into::into),
             name: published,
@@ -301,12 +306,17 @@ mod tests {
     }
 
     fn observe(pipeline: &mut Pipeline, seconds: u64, samples: Vec<Sample>) -> Outcome {
-        pipeline.observe(Observation { sensor: SensorIndex(0), at: BootTime(seconds * SECOND), outcome: Ok(samples) })
+        pipeline.observe(Observation {
+            sensor: SensorIndex(0),
+            at: BootTime(seconds * SECOND),
+            outcome: Ok(samples),
+            keep: None,
+        })
     }
 
     fn fault(pipeline: &mut Pipeline, code: FaultCode) -> Outcome {
         let outcome = Err(Fault::new(code, "why"));
-        pipeline.observe(Observation { sensor: SensorIndex(0), at: BootTime(0), outcome })
+        pipeline.observe(Observation { sensor: SensorIndex(0), at: BootTime(0), outcome, keep: None })
     }
 
     fn published(outcome: &Outcome) -> Vec<(String, Value)> {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use embedded_hal::i2c::{ErrorKind, I2c};
-
-use super::{Claim, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::{Hardware, I2cBus, I2cError};
+use super::i2c::{self, Chip, Identity, Register};
+use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
+use crate::hardware::Hardware;
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample, Value};
 
@@ -37,15 +36,8 @@ bus = 1
 address = 0x76
 every = "10s"
 "#,
-    options: &[
-        OptionInfo { name: "bus", values: "0 to 255", default: Some("1"), help: "N of `/dev/i2c-N`." },
-        OptionInfo {
-            name: "address",
-            values: "0x76 or 0x77",
-            default: Some("0x76"),
-            help: "`i2cdetect -y 1` shows which.",
-        },
-    ],
+    connection: Connection::I2c(INFO),
+    options: &[],
     quantities: &[
         QuantityInfo {
             name: TEMPERATURE,
@@ -69,53 +61,40 @@ every = "10s"
     parse,
 };
 
-const DEFAULT_BUS: u8 = 1;
-const ADDRESSES: [u8; 2] = [0x76, 0x77];
+const INFO: i2c::Info = i2c::Info { addresses: &[0x76, 0x77], identify: Some(identify) };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let bus = options.optional("bus").unwrap_or(DEFAULT_BUS);
-    let address = options.optional("address").unwrap_or(ADDRESSES[0]);
-    if !ADDRESSES.contains(&address) {
-        options.problem(
-            "address",
-            format!("a BME280 or BMP280 cannot have the address {address:#04x}"),
-            Some("expected 0x76 or 0x77".to_owned()),
-        );
-    }
-    Some(Parsed {
-        source: Source::Poller(Arc::new(Settings { bus, address })),
-        claims: vec![Claim::I2c { bus, address }],
-    })
+    let place = INFO.parse(options)?;
+    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place })) })
 }
 
 struct Settings {
-    bus: u8,
-    address: u8,
+    place: i2c::Place,
 }
 
 impl Open for Settings {
     fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut registers = Registers { bus: hardware.i2c(self.bus)?, number: self.bus, address: self.address };
-        let model = identify(&mut registers)?;
-        registers.write(Register::Reset, RESET_WORD)?;
-        wait_until_clear(&mut registers, IM_UPDATE, START_UP)?;
-        let calibration = read_calibration(&mut registers, model)?;
-        Ok(Box::new(Bme280 { registers, calibration }))
+        let mut chip = self.place.chip(hardware)?;
+        let with_humidity = match identify(&mut chip)? {
+            Identity::Known(name) => name == BME280,
+            Identity::Other(found) => return Err(chip.wrong("BME280 (0x60) or BMP280 (0x58)", &found)),
+        };
+        chip.write(RESET, &[RESET_WORD])?;
+        wait_until_clear(&mut chip, IM_UPDATE, START_UP)?;
+        let calibration = read_calibration(&mut chip, with_humidity)?;
+        Ok(Box::new(Bme280 { chip, calibration }))
     }
 }
 
-/// Registers by their addresses (5.3).
-#[derive(Clone, Copy, Debug)]
-enum Register {
-    Calibration = 0x88,
-    Id = 0xd0,
-    Reset = 0xe0,
-    CalibrationHumidity = 0xe1,
-    CtrlHum = 0xf2,
-    Status = 0xf3,
-    CtrlMeas = 0xf4,
-    Config = 0xf5,
-}
+// Registers (5.3).
+const CALIBRATION: Register = Register("calib", 0x88);
+const ID: Register = Register("id", 0xd0);
+const RESET: Register = Register("reset", 0xe0);
+const CALIBRATION_HUMIDITY: Register = Register("calib26", 0xe1);
+const CTRL_HUM: Register = Register("ctrl_hum", 0xf2);
+const STATUS: Register = Register("status", 0xf3);
+const CTRL_MEAS: Register = Register("ctrl_meas", 0xf4);
+const CONFIG: Register = Register("config", 0xf5);
 
 /// Written to `Reset`, starts the chip anew (5.4.2).
 const RESET_WORD: u8 = 0xb6;
@@ -145,109 +124,49 @@ const MEASURED_ONCE: u8 = FORCE_ONCE & !0b11;
 const POWER_ON_20_BITS: u32 = 0x80000;
 const POWER_ON_16_BITS: u32 = 0x8000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Model {
-    Bme280,
-    Bmp280,
-}
-
-struct Registers {
-    bus: I2cBus,
-    number: u8,
-    address: u8,
-}
-
-impl Registers {
-    fn read(&mut self, register: Register, buffer: &mut [u8]) -> Result<(), Fault> {
-        self.bus
-            .write_read(self.address, &[register as u8], buffer)
-            .map_err(|error| self.fault(register, "read", &error))
-    }
-
-    fn write(&mut self, register: Register, value: u8) -> Result<(), Fault> {
-        self.bus.write(self.address, &[register as u8, value]).map_err(|error| self.fault(register, "written", &error))
-    }
-
-    fn fault(&self, register: Register, done: &str, error: &I2cError) -> Fault {
-        let address = register as u8;
-        Fault::new(error.code, format!("the register {register:?} ({address:#04x}) cannot be {done}: {error}"))
-    }
-
-    /// Where the chip is, for messages.
-    fn place(&self) -> String {
-        format!("address {:#04x} on I2C bus {}", self.address, self.number)
-    }
-}
+const BME280: &str = "BME280";
 
 /// Which chip answers (5.4.1; BMP280 4.3.1, where 0x56 and 0x57 are samples).
-fn identify(registers: &mut Registers) -> Result<Model, Fault> {
-    let mut id = [0];
-    if let Err(error) = registers.bus.write_read(registers.address, &[Register::Id as u8], &mut id) {
-        let place = registers.place();
-        return Err(match error.kind {
-            ErrorKind::NoAcknowledge(_) => Fault::new(
-                FaultCode::Missing,
-                format!(
-                    "nothing answers at {place}: check the wiring, and with `i2cdetect -y {}` whether the chip has \
-                     the other address (SDO at ground: 0x76, at 3V3: 0x77)",
-                    registers.number
-                ),
-            ),
-            _ => registers.fault(Register::Id, "read", &error),
-        });
-    }
-    let found = match id[0] {
-        0x60 => return Ok(Model::Bme280),
-        0x56..=0x58 => return Ok(Model::Bmp280),
-        0x61 => "is a BME680 or BME688",
-        0x55 => "is a BMP180",
-        0x50 => "is a BMP388",
+fn identify(chip: &mut Chip) -> Result<Identity, Fault> {
+    let [id] = chip.read(ID)?;
+    let found = match id {
+        0x60 => return Ok(Identity::Known(BME280)),
+        0x56..=0x58 => return Ok(Identity::Known("BMP280")),
+        0x61 => "is a BME680's or BME688's",
+        0x55 => "is a BMP180's",
+        0x50 => "is a BMP388's",
         0x00 | 0xff => "is no chip's (is the data line stuck?)",
         _ => "is not known",
     };
-    Err(Fault::new(
-        FaultCode::WrongChip,
-        format!(
-            "the chip at {} is not a BME280 (0x60) or BMP280 (0x58): its identity {:#04x} {found}",
-            registers.place(),
-            id[0]
-        ),
-    ))
+    Ok(Identity::Other(format!("its identity {id:#04x} {found}")))
 }
 
 /// Waits, with the bus free, until a bit of `status` is clear.
-fn wait_until_clear(registers: &mut Registers, bit: u8, usual: Duration) -> Result<(), Fault> {
+fn wait_until_clear(chip: &mut Chip, bit: u8, usual: Duration) -> Result<(), Fault> {
     thread::sleep(usual);
     for _ in 0..STATUS_READS {
-        let mut status = [0];
-        registers.read(Register::Status, &mut status)?;
-        if status[0] & bit == 0 {
+        let [status] = chip.read(STATUS)?;
+        if status & bit == 0 {
             return Ok(());
         }
         thread::sleep(START_UP);
     }
-    let place = registers.place();
-    Err(Fault::new(FaultCode::BadData, format!("the chip at {place} stays busy (bit {bit:#04x} of its status)")))
+    Err(chip.says(FaultCode::BadData, format_args!("stays busy (bit {bit:#04x} of its status)")))
 }
 
-fn read_calibration(registers: &mut Registers, model: Model) -> Result<Calibration, Fault> {
-    let mut low = [0; 26];
-    registers.read(Register::Calibration, &mut low)?;
-    let mut high = [0; 7];
-    if model == Model::Bme280 {
-        registers.read(Register::CalibrationHumidity, &mut high)?;
-    }
-    let calibration = Calibration::from_registers(&low, (model == Model::Bme280).then_some(&high));
+fn read_calibration(chip: &mut Chip, with_humidity: bool) -> Result<Calibration, Fault> {
+    let low = chip.read::<26>(CALIBRATION)?;
+    let high = if with_humidity { Some(chip.read::<7>(CALIBRATION_HUMIDITY)?) } else { None };
+    let calibration = Calibration::from_registers(&low, high.as_ref());
     // No chip has these: they are what a bus gives whose data line hangs.
     if [0.0, 65_535.0].contains(&calibration.t1) || [0.0, 65_535.0].contains(&calibration.p1) {
-        let place = registers.place();
-        return Err(Fault::new(FaultCode::BadData, format!("the chip at {place} gives an empty calibration")));
+        return Err(chip.says(FaultCode::BadData, "gives an empty calibration"));
     }
     Ok(calibration)
 }
 
 struct Bme280 {
-    registers: Registers,
+    chip: Chip,
     calibration: Calibration,
 }
 
@@ -255,27 +174,24 @@ impl Poller for Bme280 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let with_humidity = self.calibration.humidity.is_some();
         // All settings each time: a chip that lost its power in between is right again.
-        self.registers.write(Register::Config, NO_FILTER)?;
+        self.chip.write(CONFIG, &[NO_FILTER])?;
         if with_humidity {
-            self.registers.write(Register::CtrlHum, HUMIDITY_ONCE)?;
+            self.chip.write(CTRL_HUM, &[HUMIDITY_ONCE])?;
         }
-        self.registers.write(Register::CtrlMeas, FORCE_ONCE)?;
-        wait_until_clear(&mut self.registers, MEASURING, MEASURING_TIME)?;
+        self.chip.write(CTRL_MEAS, &[FORCE_ONCE])?;
+        wait_until_clear(&mut self.chip, MEASURING, MEASURING_TIME)?;
         // One read gives values of one measurement (4: data register shadowing), with the settings that they were
         // made with.
         let mut block = [0; 12];
         let length = if with_humidity { 12 } else { 10 };
-        self.registers.read(Register::Status, &mut block[..length])?;
+        self.chip.read_into(STATUS, &mut block[..length])?;
         let [_, ctrl_meas, _, _, data @ ..] = block;
         if ctrl_meas != MEASURED_ONCE {
-            return Err(Fault::new(
-                FaultCode::BadData,
-                format!(
-                    "the chip at {} did not measure, or was reset in between (does its supply drop?): its register \
-                     CtrlMeas is {ctrl_meas:#04x}, not {MEASURED_ONCE:#04x}",
-                    self.registers.place()
-                ),
-            ));
+            let detail = format_args!(
+                "it did not measure, or was reset in between (does its supply drop?): its register ctrl_meas is \
+                 {ctrl_meas:#04x}, not {MEASURED_ONCE:#04x}"
+            );
+            return Err(self.chip.says(FaultCode::BadData, detail));
         }
         convert(&self.calibration, &data)
     }
@@ -403,6 +319,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{SystemClock, Trust};
+    use crate::hardware::I2cPath;
     use crate::hardware::sim::Sim;
 
     /// The calibration and raw values of the BMP280 data sheet's worked example (BST-BMP280-DS001, 3.12).
@@ -471,26 +388,16 @@ mod tests {
     /// A chip that loses its power after the measurement was started holds its power-on settings.
     #[test]
     fn a_reset_in_between_is_noticed() {
-        struct ResetChip;
-        impl embedded_hal::i2c::ErrorType for ResetChip {
-            type Error = I2cError;
-        }
-        impl I2c for ResetChip {
-            fn transaction(
-                &mut self,
-                _address: u8,
-                operations: &mut [embedded_hal::i2c::Operation<'_>],
-            ) -> Result<(), I2cError> {
-                for operation in operations {
-                    if let embedded_hal::i2c::Operation::Read(buffer) = operation {
-                        buffer.fill(0);
-                    }
-                }
-                Ok(())
-            }
-        }
-        let registers = Registers { bus: I2cBus::new(Box::new(ResetChip)), number: 1, address: 0x76 };
-        let fault = Bme280 { registers, calibration: example() }.sample().expect_err("a fault");
+        let chip = i2c::scripted::chip(
+            0x76,
+            [
+                (&[0xf5, 0][..], &[][..]),
+                (&[0xf4, 0x25], &[]),
+                (&[0xf3], &[0]),
+                (&[0xf3], &[0, 0, 0, 0, 0x80, 0, 0, 0x80, 0, 0]),
+            ],
+        );
+        let fault = Bme280 { chip, calibration: example() }.sample().expect_err("a fault");
         assert_eq!(fault.code, FaultCode::BadData);
         assert!(fault.detail.contains("was reset in between"), "{fault}");
     }
@@ -502,7 +409,7 @@ mod tests {
         for (address, expected) in
             [(0x76, vec!["temperature", "pressure", "humidity"]), (0x77, vec!["temperature", "pressure"])]
         {
-            let mut chip = Settings { bus: 1, address }.open(&hardware).expect("a chip");
+            let mut chip = at(address).open(&hardware).expect("a chip");
             for _ in 0..3 {
                 let samples = chip.sample().expect("samples");
                 assert_eq!(samples.iter().map(|sample| &*sample.quantity).collect::<Vec<_>>(), expected);
@@ -522,8 +429,12 @@ mod tests {
     #[test]
     fn another_address_answers_nothing_and_says_what_to_check() {
         let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
-        let fault = Settings { bus: 1, address: 0x40 }.open(&hardware).err().expect("no chip");
+        let fault = at(0x10).open(&hardware).err().expect("no chip");
         assert_eq!(fault.code, FaultCode::Missing);
-        assert!(fault.detail.contains("0x40") && fault.detail.contains("i2cdetect -y 1"), "{fault}");
+        assert!(fault.detail.contains("0x10") && fault.detail.contains("i2cdetect -y 1"), "{fault}");
+    }
+
+    fn at(address: u8) -> Settings {
+        Settings { place: i2c::Place { path: I2cPath { bus: 1, channel: None }, address } }
     }
 }

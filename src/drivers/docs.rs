@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{DRIVERS, Driver};
+use super::{DRIVERS, Driver, OptionRow};
 use crate::reading::Kind;
 
 /// All drivers, as `docs/drivers.md` holds them.
@@ -30,10 +30,11 @@ pub fn driver(driver: &Driver) -> String {
     let mut text = String::new();
     line(&mut text, format_args!("## {}\n\n{}.\n\n{}\n", driver.name, driver.summary, driver.notes.trim()));
     line(&mut text, format_args!("```toml\n{}\n```\n", driver.sample.trim()));
-    if !driver.options.is_empty() {
+    let options: Vec<OptionRow> = driver.all_options().collect();
+    if !options.is_empty() {
         line(&mut text, format_args!("| option | values | default | |\n|---|---|---|---|"));
-        for option in driver.options {
-            let default = option.default.unwrap_or("must be given");
+        for option in options {
+            let default = option.default.as_deref().unwrap_or("must be given");
             line(&mut text, format_args!("| `{}` | {} | {default} | {} |", option.name, option.values, option.help));
         }
         text.push('\n');

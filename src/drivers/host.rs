@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
+use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::Hardware;
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample, Value};
@@ -31,6 +31,7 @@ name = "gateway"
 driver = "host"
 every = "1m"
 "#,
+    connection: Connection::Own,
     options: &[
         OptionInfo {
             name: "state",

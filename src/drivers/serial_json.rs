@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::lines::{Lines, TooLong};
-use super::{ByteDecoder, Claim, Decoded, Driver, OptionInfo, Parsed, Source, names};
+use super::{ByteDecoder, Claim, Connection, Decoded, Driver, OptionInfo, Parsed, Source, names};
 use crate::clock::BootTime;
 use crate::hardware::SerialSettings;
 use crate::options::Options;
@@ -61,6 +61,7 @@ baud = 115200
 as = "temperature"
 unit = "°C"
 "#,
+    connection: Connection::Own,
     options: &[
         OptionInfo {
             name: "port",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use embedded_hal::i2c::I2c;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -40,7 +41,7 @@ fn sim() -> Wired {
 }
 
 fn input(line: &LineId, bias: Bias, active_low: bool) -> LineSettings {
-    LineSettings { line: line.clone(), bias, active_low, debounce: Duration::ZERO }
+    LineSettings { line: line.clone(), reserved: false, bias, active_low, debounce: Duration::ZERO, edges: Edges::Both }
 }
 
 #[test]
@@ -50,7 +51,7 @@ fn a_bus_answers_where_a_chip_is_and_says_where_none_is() {
     let mut byte = [0];
     bus.write_read(present, &[0], &mut byte).expect("an acknowledge");
     let error = bus.write_read(absent, &[0], &mut byte).expect_err("nobody there");
-    assert!(matches!(error.kind, ErrorKind::NoAcknowledge(_)), "{error:?}");
+    assert!(error.is_no_acknowledge(), "{error:?}");
     assert!(error.message.contains(&format!("{absent:#04x}")), "{error}");
     // The bus works on after an error, and a second handle is the same bus.
     hardware.i2c(number).expect("a bus").write_read(present, &[0], &mut byte).expect("an acknowledge");

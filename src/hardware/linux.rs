@@ -5,14 +5,19 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Hardware, I2cBus, InputLine, LineSettings, SerialPort, SerialSettings};
+use super::files::MachineFiles;
+use super::{
+    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
+    SpiDevice, SpiSettings,
+};
 use crate::reading::{Fault, FaultCode};
 
 mod gpio;
 mod i2c;
 mod serial;
+mod spi;
 
 pub(super) use serial::open as open_serial;
 
@@ -44,6 +49,18 @@ impl Hardware for Linux {
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
         Ok(Box::new(gpio::LinuxLine::request(settings)?))
+    }
+
+    fn output_line(&self, settings: &OutputSettings) -> Result<Box<dyn OutputLine>, Fault> {
+        Ok(Box::new(gpio::LinuxOutput::request(settings)?))
+    }
+
+    fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault> {
+        Ok(Box::new(spi::LinuxSpi::open(settings)?))
+    }
+
+    fn files(&self) -> Arc<dyn KernelFiles> {
+        Arc::new(MachineFiles)
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {

@@ -1,8 +1,8 @@
 //! A simulated Raspberry Pi: what the machine has below its drivers, so that the shipped drivers run above it.
 //!
-//! - I2C bus 1 carries a BME280 at 0x76 and a BMP280 at 0x77, at register level; other addresses do not acknowledge.
-//! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; the others follow their
-//!   pull resistor.
+//! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
+//! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
+//!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
 //! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. Any other port
 //!   is opened as on Linux, so that tests can bring ptys of their own.
 //!
@@ -11,19 +11,26 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
-
-use super::{Hardware, I2cBus, I2cError, InputLine, LineSettings, SerialPort, SerialSettings, linux};
+use super::{
+    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
+    SpiDevice, SpiPlace, SpiSettings, linux,
+};
 use crate::clock::Clock;
 use crate::reading::{Fault, FaultCode};
 
 mod arduino;
-mod bme280;
+#[doc(hidden)]
+pub mod bus;
+#[doc(hidden)]
+pub mod chips;
+mod files;
 mod line;
 mod world;
 
-/// The one bus that there is, as on a Pi's header.
-const BUS: u8 = 1;
+/// The I2C bus that there is, as on a Pi's header.
+const I2C_BUS: u8 = 1;
+/// The SPI bus that there is, as on a Pi's header.
+const SPI_BUS: u8 = 0;
 
 /// The name of the port on which the built-in Arduino prints.
 pub const ARDUINO_PORT: &str = "sim:arduino";
@@ -44,11 +51,9 @@ impl Sim {
     /// A machine whose chips live by that clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
-        let chips = vec![
-            bme280::Chip::bme280(0x76, Arc::clone(&clock), seed),
-            bme280::Chip::bmp280(0x77, Arc::clone(&clock), seed),
-        ];
-        Self { clock, seed, bus: I2cBus::new(Box::new(SimBus(chips))), taken: Arc::default() }
+        let wires = chips::i2c_bus_1(&clock, seed);
+        let bus = I2cBus::new(Box::new(bus::SimI2c { number: I2C_BUS, wires }));
+        Self { clock, seed, bus, taken: Arc::default() }
     }
 }
 
@@ -60,11 +65,25 @@ impl std::fmt::Debug for Sim {
 
 impl Hardware for Sim {
     fn i2c(&self, bus: u8) -> Result<I2cBus, Fault> {
-        if bus == BUS {
+        if bus == I2C_BUS {
             return Ok(self.bus.clone());
         }
-        let detail = format!("/dev/i2c-{bus} is not there: the simulated machine has only bus {BUS}");
+        let detail = format!("/dev/i2c-{bus} is not there: the simulated machine has only bus {I2C_BUS}");
         Err(Fault::new(FaultCode::Missing, detail))
+    }
+
+    fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault> {
+        let place @ SpiPlace { bus, chip_select } = settings.place;
+        let chip = if bus == SPI_BUS { chips::spi_bus_0(chip_select, &self.clock, self.seed) } else { None };
+        let chip = chip.ok_or_else(|| {
+            let detail = format!("/dev/spidev{bus}.{chip_select} is not there on the simulated machine");
+            Fault::new(FaultCode::Missing, detail)
+        })?;
+        Ok(Box::new(bus::SimSpi { place, chip }))
+    }
+
+    fn files(&self) -> Arc<dyn KernelFiles> {
+        Arc::new(files::SimFiles::new(Arc::clone(&self.clock), self.seed))
     }
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
@@ -72,30 +91,15 @@ impl Hardware for Sim {
         Ok(Box::new(line))
     }
 
+    fn output_line(&self, settings: &OutputSettings) -> Result<Box<dyn OutputLine>, Fault> {
+        Ok(Box::new(line::SimOutput::take(settings, Arc::clone(&self.taken))?))
+    }
+
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         if settings.port.as_os_str() != ARDUINO_PORT {
             return linux::open_serial(settings);
         }
         arduino::open(settings.baud, Arc::clone(&self.clock), self.seed)
-    }
-}
-
-/// Gives each transaction to the chip that has the address.
-struct SimBus(Vec<bme280::Chip>);
-
-impl ErrorType for SimBus {
-    type Error = I2cError;
-}
-
-impl I2c for SimBus {
-    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
-        let chip = self.0.iter_mut().find(|chip| chip.address() == address).ok_or_else(|| I2cError {
-            kind: ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address),
-            code: FaultCode::Bus,
-            message: format!("nobody acknowledges (address {address:#04x} on the simulated bus {BUS})"),
-        })?;
-        chip.transaction(operations);
-        Ok(())
     }
 }
 

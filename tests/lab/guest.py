@@ -92,21 +92,23 @@ def tool(name):
     return [pathlib.Path(program), *map(pathlib.Path, libraries(program))]
 
 
-def initramfs(folder, *beside, modules=()):
-    """Everything that the guest has: busybox, modules, the agent, what lies in `guest`, and files `beside` these in its
-    folder /lib. Gives the file."""
-    stripped = pathlib.Path(folder, "vigie")
-    subprocess.run(["strip", "-o", stripped, os.environ["LAB_BINARY"]], check=True)
-    files = {"bin/busybox": parts() / "busybox", "bin/vigie": stripped, "init": HERE / "guest/init"}
+def initramfs(folder, *beside, modules=(), programs=()):
+    """Everything that the guest has: busybox, modules, the agent, what lies in `guest`, files `beside` these in its
+    folder /lib, and further programs. A module may have parameters behind its name. Gives the file."""
+    files = {"bin/busybox": parts() / "busybox", "init": HERE / "guest/init"}
+    for program in [os.environ["LAB_BINARY"], *programs]:
+        stripped = pathlib.Path(folder, pathlib.Path(program).name)
+        subprocess.run(["strip", "-o", stripped, program], check=True)
+        files[f"bin/{stripped.name}"] = stripped
+        files |= {library.lstrip("/"): pathlib.Path(library) for library in libraries(stripped)}
     files |= {f"lab/{file.name}": file for file in (HERE / "guest").iterdir() if file.name != "init"}
-    files |= {library.lstrip("/"): pathlib.Path(library) for library in libraries(stripped)}
     files |= {f"lib/{file.name}": file for file in beside}
     contents = {path: file.read_bytes() for path, file in files.items()}
-    order = []
-    for module in in_load_order([*MODULES, *modules]):
+    order, parameters = [], dict(module.split(" ", 1) for module in modules if " " in module)
+    for module in in_load_order([*MODULES, *(module.split(" ")[0] for module in modules)]):
         name = module.name.removesuffix(".xz")
         contents[f"modules/{name}"] = lzma.decompress(module.read_bytes()) if module.suffix == ".xz" else module.read_bytes()
-        order.append(name)
+        order.append(f"{name} {parameters.get(name.removesuffix('.ko'), '')}")
     contents["modules/order"] = "".join(f"{name}\n" for name in order).encode()
     folders = sorted({str(folder) for path in contents for folder in pathlib.Path(path).parents} - {"."})
     entries = [(folder, stat.S_IFDIR | 0o755, b"") for folder in folders]

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use embedded_hal::i2c::Operation;
 
-use super::world::{self, Air};
+use super::{I2cChip, Nak};
 use crate::clock::{BootTime, Clock};
+use crate::hardware::sim::world::{self, Air};
 
 // Registers (BME280 5.3; BMP280 4.2).
 const ID: u8 = 0xd0;
@@ -58,7 +59,7 @@ struct HumidityCalibration {
 }
 
 /// One chip on the bus.
-pub(super) struct Chip {
+pub(crate) struct Chip {
     address: u8,
     id: u8,
     calibration: Calibration,
@@ -79,7 +80,7 @@ pub(super) struct Chip {
 
 impl Chip {
     /// A BME280 as it is after power-on.
-    pub(super) fn bme280(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
+    pub(crate) fn bme280(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let calibration = Calibration {
             t1: 28485,
             t2: 26735,
@@ -92,7 +93,7 @@ impl Chip {
     }
 
     /// A BMP280, with the calibration values of its data sheet's worked example (3.12).
-    pub(super) fn bmp280(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
+    pub(crate) fn bmp280(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let calibration = Calibration {
             t1: 27504,
             t2: 26435,
@@ -124,32 +125,6 @@ impl Chip {
         };
         chip.reset(reset_at);
         chip
-    }
-
-    pub(super) fn address(&self) -> u8 {
-        self.address
-    }
-
-    /// One transaction: a write sets the pointer with its first byte and then writes pairs of value and register
-    /// address; a read goes on from the pointer (BME280 6.2.1, 6.2.2).
-    pub(super) fn transaction(&mut self, operations: &mut [Operation<'_>]) {
-        let now = self.clock.boot();
-        self.live_on(now);
-        // embedded-hal joins adjacent writes without a repeated start.
-        let mut written: Vec<u8> = Vec::new();
-        for operation in operations {
-            match operation {
-                Operation::Write(bytes) => written.extend_from_slice(bytes),
-                Operation::Read(buffer) => {
-                    self.write(&std::mem::take(&mut written), now);
-                    for byte in buffer.iter_mut() {
-                        *byte = self.register(self.pointer, now);
-                        self.pointer = self.pointer.wrapping_add(1);
-                    }
-                }
-            }
-        }
-        self.write(&written, now);
     }
 
     fn write(&mut self, bytes: &[u8], now: BootTime) {
@@ -246,6 +221,35 @@ impl Chip {
         if self.calibration.humidity.is_none() {
             self.data[6..].fill(0);
         }
+    }
+}
+
+impl I2cChip for Chip {
+    fn answers(&self, address: u8) -> bool {
+        address == self.address
+    }
+
+    /// A write sets the pointer with its first byte and then writes pairs of value and register address; a read goes on
+    /// from the pointer (BME280 6.2.1, 6.2.2).
+    fn transaction(&mut self, operations: &mut [Operation<'_>]) -> Result<(), Nak> {
+        let now = self.clock.boot();
+        self.live_on(now);
+        // embedded-hal joins adjacent writes without a repeated start.
+        let mut written: Vec<u8> = Vec::new();
+        for operation in operations {
+            match operation {
+                Operation::Write(bytes) => written.extend_from_slice(bytes),
+                Operation::Read(buffer) => {
+                    self.write(&std::mem::take(&mut written), now);
+                    for byte in buffer.iter_mut() {
+                        *byte = self.register(self.pointer, now);
+                        self.pointer = self.pointer.wrapping_add(1);
+                    }
+                }
+            }
+        }
+        self.write(&written, now);
+        Ok(())
     }
 }
 
@@ -369,7 +373,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     fn read(chip: &mut Chip, register: u8, buffer: &mut [u8]) {
-        chip.transaction(&mut [Operation::Write(&[register]), Operation::Read(buffer)]);
+        chip.transaction(&mut [Operation::Write(&[register]), Operation::Read(buffer)]).expect("acknowledged");
     }
 
     fn byte(chip: &mut Chip, register: u8) -> u8 {
@@ -402,7 +406,7 @@ mod tests {
         assert_eq!(power_on, [0x80, 0, 0, 0x80, 0, 0, 0x80, 0]);
 
         // Pairs of address and value in one write; humidity takes effect with ctrl_meas.
-        chip.transaction(&mut [Operation::Write(&[CTRL_HUM, 1, CTRL_MEAS, 0b0010_0101])]);
+        chip.transaction(&mut [Operation::Write(&[CTRL_HUM, 1, CTRL_MEAS, 0b0010_0101])]).expect("acknowledged");
         clock.advance(Duration::from_micros(9_299));
         assert_eq!(byte(&mut chip, STATUS), MEASURING);
         clock.advance(Duration::from_micros(1));
@@ -413,7 +417,7 @@ mod tests {
         assert!(data[..2] != power_on[..2] && data[3..5] != power_on[3..5] && data[6..] != power_on[6..], "{data:?}");
         assert_eq!((data[2], data[5]), (0, 0), "16 bits at an oversampling of 1");
 
-        chip.transaction(&mut [Operation::Write(&[RESET, RESET_WORD])]);
+        chip.transaction(&mut [Operation::Write(&[RESET, RESET_WORD])]).expect("acknowledged");
         read(&mut chip, DATA, &mut data);
         assert_eq!(data, power_on);
     }
@@ -422,7 +426,7 @@ mod tests {
     fn what_is_not_measured_keeps_its_power_on_value() {
         let clock = Arc::new(ManualClock::new());
         let mut chip = Chip::bme280(0x76, Arc::clone(&clock) as Arc<dyn Clock>, 1);
-        chip.transaction(&mut [Operation::Write(&[CTRL_MEAS, 0b0010_0001])]);
+        chip.transaction(&mut [Operation::Write(&[CTRL_MEAS, 0b0010_0001])]).expect("acknowledged");
         clock.advance(Duration::from_millis(50));
         let mut data = [0; 8];
         read(&mut chip, DATA, &mut data);

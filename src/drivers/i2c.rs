@@ -1,0 +1,334 @@
+//! What drivers of chips on I2C have in common: their keys, and a chip's registers with errors that name them.
+
+use embedded_hal::i2c::I2c;
+
+use super::{Claim, OptionRow};
+use crate::hardware::i2c::{MUX_ADDRESSES, MUX_CHANNELS};
+use crate::hardware::{Hardware, I2cBus, I2cError, I2cPath, MuxChannel};
+use crate::options::Options;
+use crate::reading::{Fault, FaultCode};
+
+/// The header's bus on every Pi but the very first ones.
+const DEFAULT_BUS: u8 = 1;
+
+/// A kind of chip on I2C.
+#[derive(Clone, Copy)]
+pub struct Info {
+    /// The addresses that it can have, the first being the one where none is given.
+    pub addresses: &'static [u8],
+    /// Says which chip answers by what it says of itself, for `vigie scan` and before the first use. Only reads. `None`
+    /// for a chip that has no identity.
+    pub identify: Option<fn(&mut Chip) -> Result<Identity, Fault>>,
+}
+
+/// What a chip says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// This one, by its name.
+    Known(&'static str),
+    /// Another one: what was read, for people.
+    Other(String),
+}
+
+impl Info {
+    /// The keys `bus`, `mux`, `channel` and `address`, for people.
+    pub(super) fn options(&self) -> Vec<OptionRow> {
+        let list: Vec<String> = self.addresses.iter().map(|address| format!("{address:#04x}")).collect();
+        let values = match list.as_slice() {
+            [head @ .., last] if !head.is_empty() => format!("{} or {last}", head.join(", ")),
+            _ => list.join(""),
+        };
+        vec![
+            OptionRow {
+                name: "bus",
+                values: "0 to 255".to_owned(),
+                default: Some(DEFAULT_BUS.to_string()),
+                help: "N of `/dev/i2c-N`; the buses that the kernel makes of a multiplexer's channels are such, too.",
+            },
+            OptionRow {
+                name: "mux",
+                values: "0x70 to 0x77".to_owned(),
+                default: Some("none".to_owned()),
+                help: "Address of a TCA9548A or PCA9548A behind which the chip is.",
+            },
+            OptionRow {
+                name: "channel",
+                values: "0 to 7".to_owned(),
+                default: Some("none; must be given with `mux`".to_owned()),
+                help: "The multiplexer's channel.",
+            },
+            OptionRow {
+                name: "address",
+                values,
+                default: Some(format!("{:#04x}", self.addresses[0])),
+                help: "`vigie scan` shows which.",
+            },
+        ]
+    }
+
+    /// Reads the keys; problems are noted there.
+    pub(crate) fn parse(&self, options: &Options<'_>) -> Option<Place> {
+        let bus = options.optional("bus").unwrap_or(DEFAULT_BUS);
+        let mux = options.optional_in("mux", MUX_ADDRESSES);
+        let channel = options.optional_in("channel", 0..=MUX_CHANNELS - 1);
+        let channel = match (options.raw("mux"), options.raw("channel")) {
+            (Some(_), None) => {
+                let expected = "expected `channel` beside it, from 0 to 7".to_owned();
+                options.problem("mux", "`mux` is given without the channel behind which the chip is", Some(expected));
+                return None;
+            }
+            (None, Some(_)) => {
+                let expected = "expected `mux` beside it, such as 0x70".to_owned();
+                options.problem("channel", "`channel` is given without the multiplexer's address", Some(expected));
+                return None;
+            }
+            (None, None) => None,
+            (Some(_), Some(_)) => Some(MuxChannel { mux: mux?, channel: channel? }),
+        };
+        let address = options.optional("address").unwrap_or(self.addresses[0]);
+        if !self.addresses.contains(&address) {
+            let list: Vec<String> = self.addresses.iter().map(|address| format!("{address:#04x}")).collect();
+            options.problem(
+                "address",
+                format!("this chip cannot have the address {address:#04x}"),
+                Some(format!("expected {}", list.join(" or "))),
+            );
+            return None;
+        }
+        Some(Place { path: I2cPath { bus, channel }, address })
+    }
+}
+
+/// Where a chip is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The bus.
+    pub path: I2cPath,
+    /// 7 bits.
+    pub address: u8,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "address {:#04x} on {}", self.address, self.path)
+    }
+}
+
+impl Place {
+    /// What the sensor has for itself.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        vec![Claim::I2c { path: self.path, address: self.address }]
+    }
+
+    /// A handle to the chip; sends nothing yet.
+    ///
+    /// # Errors
+    /// There is no such bus.
+    pub fn chip(self, hardware: &dyn Hardware) -> Result<Chip, Fault> {
+        let bus = hardware.i2c(self.path.bus)?.behind(self.path.channel);
+        Ok(Chip { bus, place: self })
+    }
+}
+
+/// A register, or a command of chips that have no registers: its name in the data sheet, and what is sent for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Register(pub &'static str, pub u8);
+
+/// A chip on a bus. Its errors name the register and what to do.
+pub struct Chip {
+    bus: I2cBus,
+    place: Place,
+}
+
+impl Chip {
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The bus, for a driver crate that speaks embedded-hal.
+    #[must_use]
+    pub fn bus(&self) -> I2cBus {
+        self.bus.clone()
+    }
+
+    /// Reads bytes from a register on.
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn read<const N: usize>(&mut self, register: Register) -> Result<[u8; N], Fault> {
+        let mut bytes = [0; N];
+        self.read_into(register, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`read`](Self::read), for a number of bytes that is not known before.
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn read_into(&mut self, Register(name, number): Register, bytes: &mut [u8]) -> Result<(), Fault> {
+        let done = self.bus.write_read(self.place.address, &[number], bytes);
+        done.map_err(|error| self.fault(&error, format_args!("its register {name} ({number:#04x}) cannot be read")))
+    }
+
+    /// Writes bytes from a register on.
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn write(&mut self, Register(name, number): Register, bytes: &[u8]) -> Result<(), Fault> {
+        let message = [&[number], bytes].concat();
+        let done = self.bus.write(self.place.address, &message);
+        done.map_err(|error| self.fault(&error, format_args!("its register {name} ({number:#04x}) cannot be written")))
+    }
+
+    /// Sends bytes as they are; `what` is said if that fails: "the command Measure cannot be sent".
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn send(&mut self, what: &str, bytes: &[u8]) -> Result<(), Fault> {
+        self.bus
+            .write(self.place.address, bytes)
+            .map_err(|error| self.fault(&error, format_args!("{what} cannot be sent")))
+    }
+
+    /// Reads bytes without a register; `what` is said if that fails: "its answer cannot be read".
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn receive<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
+        let mut bytes = [0; N];
+        let done = self.bus.read(self.place.address, &mut bytes);
+        done.map_err(|error| self.fault(&error, format_args!("{what} cannot be read")))?;
+        Ok(bytes)
+    }
+
+    /// A fault from the bus's error while something was done.
+    #[must_use]
+    pub fn fault(&self, error: &I2cError, what: impl std::fmt::Display) -> Fault {
+        let (place, bus) = (self.place, self.place.path.bus);
+        if error.is_no_acknowledge() {
+            let detail = format!(
+                "nothing answers at {place} ({what}): check the chip's supply and wiring, and with `vigie scan` or \
+                 `i2cdetect -y {bus}` at which address it is"
+            );
+            return Fault::new(FaultCode::Missing, detail);
+        }
+        Fault::new(error.code, format!("the chip at {place}: {what}: {error}"))
+    }
+
+    /// The fault of another chip at the address.
+    #[must_use]
+    pub fn wrong(&self, expected: &str, found: &str) -> Fault {
+        let detail = format!("the chip at {} is not a {expected}: {found}", self.place);
+        Fault::new(FaultCode::WrongChip, detail)
+    }
+
+    /// A fault of that code, at this chip.
+    #[must_use]
+    pub fn says(&self, code: FaultCode, what: impl std::fmt::Display) -> Fault {
+        Fault::new(code, format!("the chip at {}: {what}", self.place))
+    }
+}
+
+/// A bus that plays through a list of exchanges, for the drivers' tests.
+#[cfg(test)]
+pub(crate) mod scripted {
+    use std::collections::VecDeque;
+
+    use embedded_hal::i2c::{ErrorType, I2c, Operation};
+
+    use super::{Chip, Place};
+    use crate::hardware::{I2cBus, I2cError, I2cPath};
+
+    /// What is to be written in one transaction, and what is read in it then.
+    pub(crate) type Exchange = (&'static [u8], &'static [u8]);
+
+    struct Script {
+        address: u8,
+        exchanges: VecDeque<Exchange>,
+    }
+
+    /// A chip at that address of bus 1 with which exactly these exchanges take place, in this order.
+    pub(crate) fn chip(address: u8, exchanges: impl IntoIterator<Item = Exchange>) -> Chip {
+        let script = Script { address, exchanges: exchanges.into_iter().collect() };
+        let place = Place { path: I2cPath { bus: 1, channel: None }, address };
+        Chip { bus: I2cBus::new(Box::new(script)), place }
+    }
+
+    impl ErrorType for Script {
+        type Error = I2cError;
+    }
+
+    impl I2c for Script {
+        fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
+            assert_eq!(address, self.address);
+            let (expected, answer) = self.exchanges.pop_front().expect("no more exchanges were to take place");
+            let mut written = Vec::new();
+            let mut answer = answer.iter();
+            for operation in operations {
+                match operation {
+                    Operation::Write(bytes) => written.extend_from_slice(bytes),
+                    Operation::Read(buffer) => {
+                        buffer.fill_with(|| *answer.next().expect("more is read than the script has"));
+                    }
+                }
+            }
+            assert_eq!(written, expected);
+            assert_eq!(answer.next(), None, "less is read than the script has");
+            Ok(())
+        }
+    }
+
+    impl Drop for Script {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                assert_eq!(self.exchanges, [], "these exchanges did not take place");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+    use crate::options::Problems;
+
+    const INFO: Info = Info { addresses: &[0x48, 0x49], identify: None };
+
+    fn parse(text: &str) -> (Option<Place>, Vec<String>) {
+        let table = DeTable::parse(text).expect("TOML");
+        let problems = Problems::new();
+        let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
+        let place = INFO.parse(&options);
+        drop(options);
+        (place, problems.into_sorted().into_iter().map(|problem| problem.message).collect())
+    }
+
+    #[test]
+    fn a_chip_is_on_the_header_unless_something_else_is_said() {
+        let (place, problems) = parse("");
+        let place = place.expect("a place");
+        assert!(problems.is_empty());
+        assert_eq!(place.to_string(), "address 0x48 on I2C bus 1");
+        let (place, _) = parse("bus = 3\nmux = 0x71\nchannel = 5\naddress = 0x49");
+        let text = place.expect("a place").to_string();
+        assert_eq!(text, "address 0x49 on channel 5 of the multiplexer 0x71 on I2C bus 3");
+    }
+
+    #[test]
+    fn half_a_multiplexer_and_impossible_addresses_are_told() {
+        for (text, part) in [
+            ("mux = 0x70", "without the channel"),
+            ("channel = 1", "without the multiplexer's address"),
+            ("mux = 0x40\nchannel = 1", "`mux`"),
+            ("mux = 0x70\nchannel = 8", "`channel`"),
+            ("address = 0x50", "0x50"),
+        ] {
+            let (place, problems) = parse(text);
+            assert!(place.is_none() && problems.len() == 1 && problems[0].contains(part), "{text}: {problems:?}");
+        }
+    }
+}
