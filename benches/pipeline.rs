@@ -41,7 +41,7 @@ fn observation(number: u64) -> Observation {
         Sample::new("temperature", Value::Number(finite(temperature))),
         Sample::new("humidity", Value::Number(finite(40.0))),
     ];
-    Observation { sensor: SensorIndex(0), at: BootTime(number * 1_000_000_000), outcome: Ok(samples) }
+    Observation { sensor: SensorIndex(0), at: BootTime(number * 1_000_000_000), outcome: Ok(samples), keep: None }
 }
 
 fn run(bencher: Bencher<'_, '_>, config: PipelineConfig) {

@@ -1,5 +1,6 @@
 //! Wires everything up, watches over it, and takes it down in order: the one file that knows every module.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ mod core;
 mod embedded;
 mod flush;
 mod gaps;
+mod kept;
 pub mod places;
 mod watchdog;
 
@@ -153,7 +155,8 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let mut samplers = JoinSet::new();
     let sensors = config.sensors.len();
     for (index, sensor) in (0..).zip(config.sensors) {
-        samplers.spawn_local(sampler::run(Sampler::new(SensorIndex(index), sensor), context.clone()));
+        let kept = kept::of(&hub.outbox.borrow(), &sensor.name);
+        samplers.spawn_local(sampler::run(Sampler::new(SensorIndex(index), sensor, kept), context.clone()));
     }
     drop(context);
     service::ready(&format!("run {run}: {sensors} sensors, {} uplinks", config.uplinks.len()));
@@ -287,6 +290,8 @@ fn open_outbox(
         warn!(file = %file.display(), "damaged, and set aside; what was good in it is used");
     }
     outbox.retain_cursors(&cursors(config));
+    let sensors: Vec<&str> = config.sensors.iter().map(|sensor| sensor.name.as_str()).collect();
+    kept::forget_former(&mut outbox, &sensors);
     Ok((outbox, recovery))
 }
 
@@ -322,11 +327,11 @@ pub fn describe(descriptor: &Descriptor, index: u16, value: &Value) -> [String; 
 }
 
 impl Sampler {
-    /// A configured sensor at its place in the pipeline.
+    /// A configured sensor at its place in the pipeline, with what it kept in an earlier run.
     #[must_use]
-    pub fn new(index: SensorIndex, sensor: SensorConfig) -> Self {
+    pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>) -> Self {
         let SensorConfig { name, source, every, deadline, .. } = sensor;
-        Self { index, name, source, every, deadline }
+        Self { index, name, source, every, deadline, kept: RefCell::new(kept) }
     }
 }
 

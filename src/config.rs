@@ -42,7 +42,6 @@ pub use outbox_key::OutboxKey;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
-pub use sensor::MAX_UNIT_CHARS;
 pub use source::MAX_FILE_BYTES;
 pub use uplink::BROKER_UPLINK;
 

@@ -16,18 +16,45 @@ use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSetti
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
+mod ads1115;
 mod bme280;
 pub mod docs;
+mod frequency;
+mod gpio;
 mod gpio_input;
 mod host;
 pub mod i2c;
+mod ina219;
+mod inputs;
 mod lines;
+mod lm75;
+mod mcp3008;
+mod mcp9808;
+mod measured;
 mod names;
+mod pulse_counter;
+mod pulse_width;
+mod pulses;
 pub mod serial_json;
 pub mod spi;
+mod tmp102;
 
 /// All drivers, sorted by name.
-pub static DRIVERS: &[&Driver] = &[&bme280::DRIVER, &gpio_input::DRIVER, &host::DRIVER, &serial_json::DRIVER];
+pub static DRIVERS: &[&Driver] = &[
+    &ads1115::DRIVER,
+    &bme280::DRIVER,
+    &frequency::DRIVER,
+    &gpio_input::DRIVER,
+    &host::DRIVER,
+    &ina219::DRIVER,
+    &lm75::DRIVER,
+    &mcp3008::DRIVER,
+    &mcp9808::DRIVER,
+    &pulse_counter::DRIVER,
+    &pulse_width::DRIVER,
+    &serial_json::DRIVER,
+    &tmp102::DRIVER,
+];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
 pub const COMMON_KEYS: [&str; 12] = [
@@ -86,6 +113,8 @@ pub enum Connection {
     I2c(i2c::Info),
     /// A chip on SPI.
     Spi(spi::Info),
+    /// A GPIO line.
+    Line,
 }
 
 impl Connection {
@@ -96,6 +125,7 @@ impl Connection {
             Self::Own => Vec::new(),
             Self::I2c(info) => info.options(),
             Self::Spi(info) => info.options(),
+            Self::Line => gpio::options(),
         }
     }
 }
@@ -201,12 +231,17 @@ pub enum Source {
         decoder: Box<dyn Fn() -> Box<dyn ByteDecoder> + Send>,
     },
     /// Edges of a GPIO line, and its level each `every`.
-    Line {
-        /// The line.
-        settings: LineSettings,
-        /// Makes a decoder for each time that the line is taken.
-        decoder: Box<dyn Fn() -> Box<dyn LineDecoder> + Send>,
-    },
+    Line(LineSource),
+}
+
+/// A sensor on a GPIO line.
+pub struct LineSource {
+    /// The line.
+    pub settings: LineSettings,
+    /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
+    pub units: Vec<(&'static str, String)>,
+    /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
+    pub decoder: Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>,
 }
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
@@ -231,6 +266,9 @@ pub trait Poller {
 /// What a decoder made of its input: samples with the time of their capture, or a fault that does not end the link.
 pub type Decoded = (BootTime, Result<Vec<Sample>, Fault>);
 
+/// The most that a sensor can keep across restarts, in bytes.
+pub const MAX_KEPT: usize = 128;
+
 /// Makes samples of a stream of bytes that is cut anywhere.
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
@@ -243,6 +281,13 @@ pub trait LineDecoder: Send {
     fn edge(&mut self, edge: Edge, out: &mut Vec<Decoded>);
     /// The level, read at `at`: when the line is taken and each `every`.
     fn level(&mut self, active: bool, at: BootTime, out: &mut Vec<Decoded>);
+
+    /// What the next decoder of this sensor is to be given, if it has changed since the last call; at most
+    /// [`MAX_KEPT`] bytes. It is kept as surely as the samples that were given before: across a restart and SIGKILL
+    /// as it was, across a power cut within minutes.
+    fn keep(&mut self) -> Option<Box<[u8]>> {
+        None
+    }
 }
 
 #[cfg(test)]

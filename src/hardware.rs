@@ -19,6 +19,7 @@ pub mod adjtimex;
 #[cfg(test)]
 mod contract;
 pub mod files;
+pub mod header;
 pub mod i2c;
 mod i2c_parts;
 pub mod linux;
@@ -140,10 +141,25 @@ pub enum LineId {
     },
 }
 
+impl LineId {
+    /// The line of a Pi's header that this is. Told by offset it is, if the chip is the header's, as `gpiochip0` is on
+    /// every Pi (but a Pi 5 with a kernel before 6.6.45).
+    #[must_use]
+    pub fn on_header(&self) -> Option<&'static header::Line> {
+        match self {
+            Self::Name(name) => header::Line::of_name(name),
+            Self::Offset { chip, offset } => header::Line::of_bcm(*offset).filter(|_| chip == "gpiochip0"),
+        }
+    }
+}
+
 impl fmt::Display for LineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) => match header::Line::of_name(name) {
+                Some(line) => line.fmt(f),
+                None => f.write_str(name),
+            },
             Self::Offset { chip, offset } => write!(f, "{chip}:{offset}"),
         }
     }
@@ -163,17 +179,33 @@ pub enum Bias {
     Disabled,
 }
 
+/// Which changes of a line's level are reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Edges {
+    /// To active and to inactive.
+    #[default]
+    Both,
+    /// To active only.
+    Rising,
+    /// To inactive only.
+    Falling,
+}
+
 /// How to take an input line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineSettings {
     /// Which line.
     pub line: LineId,
+    /// Take it even if it is one that the board itself needs: ID EEPROM, SD card, Wi-Fi.
+    pub reserved: bool,
     /// Its resistor.
     pub bias: Bias,
     /// Low counts as active.
     pub active_low: bool,
     /// A level must hold this long to count as an edge; zero for none. Done by the kernel.
     pub debounce: Duration,
+    /// The edges that are reported, and counted by [`Edge::sequence`].
+    pub edges: Edges,
 }
 
 /// How to take an output line.
@@ -203,8 +235,8 @@ pub struct Edge {
     pub at: BootTime,
     /// The level after it: active or not (active-low is already taken into account).
     pub active: bool,
-    /// The kernel's count of events on this line, from 1; a gap means that edges were lost. Always 0 where the kernel
-    /// does not count (before Linux 5.10).
+    /// The kernel's count of the reported edges of this line, from 1; a gap is the number of edges that were lost.
+    /// Always 0 where a back end does not count.
     pub sequence: u32,
 }
 
@@ -219,6 +251,6 @@ pub trait InputLine: Send {
     /// Why the level cannot be read.
     fn level(&mut self) -> Result<bool, Fault>;
 
-    /// Waits for edges; gives at least one. Cancelling the wait loses none.
+    /// Waits for edges; gives all that have come, at least one. Cancelling the wait loses none.
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>>;
 }

@@ -55,6 +55,9 @@ impl Problem {
     }
 }
 
+/// Longest unit, in characters.
+pub const MAX_UNIT_CHARS: usize = 32;
+
 /// Collects the problems of a configuration.
 #[derive(Debug, Default)]
 pub struct Problems {
@@ -399,6 +402,26 @@ impl<'a> Options<'a> {
             }
         }
     }
+}
+
+/// The key `unit`: a unit as it is published, for example `°C`.
+pub fn unit(options: &Options<'_>) -> Option<String> {
+    let unit = options.optional::<String>("unit")?;
+    let why = if unit.trim().is_empty() {
+        "is empty".to_owned()
+    } else if unit.chars().count() > MAX_UNIT_CHARS {
+        format!("is longer than {MAX_UNIT_CHARS} characters")
+    } else if unit.chars().any(char::is_control) {
+        "contains a control character".to_owned()
+    } else {
+        return Some(unit);
+    };
+    options.problem(
+        "unit",
+        format!("`unit` of {} {why}", options.what()),
+        Some("expected a unit such as \"°C\"; leave the key out where there is none".to_owned()),
+    );
+    None
 }
 
 /// The known word that `text` probably was meant to be.

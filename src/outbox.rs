@@ -436,6 +436,11 @@ impl Outbox {
         self.state.get(key)
     }
 
+    /// The keys of small values that begin with `prefix`.
+    pub fn state_keys<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = &'s str> {
+        self.state.keys(prefix)
+    }
+
     /// Sets a small value, or removes it: in the tail at the next `commit`, in the state file within `persist`. One
     /// that is larger than [`state`](crate::state) allows changes nothing, with a warning.
     pub fn put_state(&mut self, key: &str, value: Option<Vec<u8>>) {

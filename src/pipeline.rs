@@ -301,12 +301,17 @@ mod tests {
     }
 
     fn observe(pipeline: &mut Pipeline, seconds: u64, samples: Vec<Sample>) -> Outcome {
-        pipeline.observe(Observation { sensor: SensorIndex(0), at: BootTime(seconds * SECOND), outcome: Ok(samples) })
+        pipeline.observe(Observation {
+            sensor: SensorIndex(0),
+            at: BootTime(seconds * SECOND),
+            outcome: Ok(samples),
+            keep: None,
+        })
     }
 
     fn fault(pipeline: &mut Pipeline, code: FaultCode) -> Outcome {
         let outcome = Err(Fault::new(code, "why"));
-        pipeline.observe(Observation { sensor: SensorIndex(0), at: BootTime(0), outcome })
+        pipeline.observe(Observation { sensor: SensorIndex(0), at: BootTime(0), outcome, keep: None })
     }
 
     fn published(outcome: &Outcome) -> Vec<(String, Value)> {

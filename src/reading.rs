@@ -242,4 +242,6 @@ pub struct Observation {
     pub at: crate::clock::BootTime,
     /// Absence is data: a fault is an observation too.
     pub outcome: Result<Vec<Sample>, Fault>,
+    /// What the sensor is to keep from now on; it lasts as surely as the samples.
+    pub keep: Option<Box<[u8]>>,
 }

@@ -3,6 +3,7 @@
 //! Each sensor is a task of its own; a poller's blocking calls run on a thread of its own besides, because an ioctl
 //! cannot be cancelled. A broken sensor is reported and retried with a pause that grows; it never touches another.
 
+use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub struct Sampler {
     pub every: Duration,
     /// How long one sample may take.
     pub deadline: Duration,
+    /// What the driver last gave to keep; at first, what it gave in an earlier run.
+    pub kept: RefCell<Option<Box<[u8]>>>,
 }
 
 /// What samplers share.
@@ -72,7 +75,7 @@ pub struct Context {
 
 impl Context {
     fn observe_fault(&self, sensor: SensorIndex, fault: Fault) -> Batch {
-        vec![Observation { sensor, at: self.clock.boot(), outcome: Err(fault) }]
+        vec![Observation { sensor, at: self.clock.boot(), outcome: Err(fault), keep: None }]
     }
 
     /// Waits, or learns that it is time to end: then false.
@@ -105,7 +108,7 @@ pub async fn run(sampler: Sampler, mut context: Context) {
                         Source::Serial { settings, decoder } => {
                             link::serial(&sampler, settings, decoder, context).await;
                         }
-                        Source::Line { settings, decoder } => link::line(&sampler, settings, decoder, context).await,
+                        Source::Line(source) => link::line(&sampler, source, context).await,
                     }
                 }
                 .in_current_span()

@@ -5,11 +5,12 @@
 //! the outbox does the writing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest key, in bytes.
-pub const MAX_KEY: usize = 128;
+/// The longest key, in bytes: a sensor's name and what stands before it.
+pub const MAX_KEY: usize = 160;
 /// The largest value, in bytes.
 pub const MAX_VALUE: usize = 160 * 1024;
 /// All keys and values together, in bytes.
@@ -71,6 +72,12 @@ impl State {
     /// A value.
     pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
         self.stored.values.get(key).map(Vec::as_slice)
+    }
+
+    /// The keys that begin with that.
+    pub(crate) fn keys<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = &'s str> {
+        let from = self.stored.values.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.map(|(key, _)| &**key).take_while(move |key| key.starts_with(prefix))
     }
 
     /// Sets a value or removes it. One that is too large changes nothing.

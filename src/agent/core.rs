@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::Extras;
+use super::{Extras, kept};
 use crate::clock::{BootTime, WallTime};
 use crate::outbox::Body;
 use crate::pipeline::{Health, Outcome, Pipeline};
@@ -89,8 +89,14 @@ impl Core {
         }
     }
 
-    fn observe(&mut self, observation: Observation) {
+    fn observe(&mut self, mut observation: Observation) {
         let (sensor, at) = (observation.sensor, observation.at);
+        if let Some(kept) = observation.keep.take()
+            && let Some(name) = self.pipeline.descriptor(sensor).map(|descriptor| &descriptor.sensor)
+            && let Err(why) = kept::keep(&mut self.hub.outbox.borrow_mut(), name, kept)
+        {
+            error!(sensor = &**name, "not kept: {why}");
+        }
         let Outcome { reading, health, rejected } = self.pipeline.observe(observation);
         if let Some(health) = health {
             self.turned(sensor, &health);

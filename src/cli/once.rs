@@ -62,7 +62,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();
     for (index, sensor) in config.sensors.into_iter().enumerate() {
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
-        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor), context.clone()));
+        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, None), context.clone()));
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();

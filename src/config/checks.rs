@@ -1,9 +1,14 @@
 //! What can only be seen with all sensors at hand: names, claims and topics that two of them share.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use super::sensor::Placed;
 use super::{Gateway, PayloadShape, SensorConfig};
+use crate::drivers::Claim;
+use crate::hardware::LineId;
+use crate::hardware::header::{self, Function};
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind, Quantity};
 use crate::topic;
@@ -28,26 +33,73 @@ pub(super) fn names(sensors: &[Placed], problems: &Problems) {
 
 /// Two sensors on one line, address or port.
 pub(super) fn claims(sensors: &[Placed], problems: &Problems) {
-    let mut seen: HashMap<&crate::drivers::Claim, &Placed> = HashMap::new();
+    let mut seen: HashMap<Claim, &Placed> = HashMap::new();
     for placed in sensors {
         for claim in &placed.claims {
-            match seen.get(claim) {
-                Some(first) if !std::ptr::eq(*first, placed) => {
-                    let (a, b) = (&first.sensor.name, &placed.sensor.name);
-                    problems.push(
-                        Problem::new(placed.at.clone(), format!("sensors `{a}` and `{b}` both use {claim}"))
-                            .expected(format!("sensor `{b}`"))
-                            .related(first.at.clone(), format!("sensor `{a}`"))
-                            .help("correct one of them, or take it out"),
-                    );
+            match seen.entry(plain(claim)) {
+                Entry::Occupied(first) if !std::ptr::eq(*first.get(), placed) => {
+                    let (a, b) = (&first.get().sensor.name, &placed.sensor.name);
+                    let message = format!("sensors `{a}` and `{b}` both use {}", first.key());
+                    problems.push(both(message, first.get(), placed));
                 }
-                Some(_) => {}
-                None => {
-                    seen.insert(claim, placed);
+                Entry::Occupied(_) => {}
+                Entry::Vacant(free) => {
+                    free.insert(placed);
                 }
             }
         }
     }
+    for placed in sensors {
+        for claim in &placed.claims {
+            if let Claim::Line(LineId::Name(name)) = claim
+                && let Some(line) = header::Line::of_name(name)
+            {
+                wire_of_a_bus(placed, line, sensors, problems);
+            }
+        }
+    }
+}
+
+/// A line of the header has one name, however it was given.
+fn plain(claim: &Claim) -> Claim {
+    match claim {
+        Claim::Line(line) => match line.on_header() {
+            Some(found) => Claim::Line(LineId::Name(format!("GPIO{}", found.bcm))),
+            None => claim.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
+/// A line that is a wire of the bus or port on which another sensor is: taking it would cut the other one off.
+fn wire_of_a_bus(placed: &Placed, line: &header::Line, sensors: &[Placed], problems: &Problems) {
+    let needs = |claim: &Claim| functions(claim).into_iter().find_map(|function| line.in_function(function));
+    let other = sensors.iter().find_map(|other| Some((other, other.claims.iter().find_map(needs)?)));
+    if let Some((other, wire)) = other.filter(|(other, _)| !std::ptr::eq(*other, placed)) {
+        let (a, b) = (&placed.sensor.name, &other.sensor.name);
+        let message = format!("sensor `{a}` uses {line}, the wire {wire} of sensor `{b}`");
+        problems.push(both(message, other, placed));
+    }
+}
+
+/// What the header's lines are used as where something is claimed.
+fn functions(claim: &Claim) -> Vec<Function> {
+    match claim {
+        Claim::I2c { path, .. } => vec![Function::I2c(path.bus)],
+        Claim::Spi(place) => vec![Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)],
+        Claim::Port(port) if HEADER_PORTS.iter().any(|name| port == Path::new(name)) => vec![Function::Uart],
+        Claim::Port(_) | Claim::Line(_) => Vec::new(),
+    }
+}
+
+/// The serial port on the header, by its names on the various models.
+const HEADER_PORTS: [&str; 3] = ["/dev/serial0", "/dev/ttyAMA0", "/dev/ttyS0"];
+
+fn both(message: String, first: &Placed, second: &Placed) -> Problem {
+    Problem::new(second.at.clone(), message)
+        .expected(format!("sensor `{}`", second.sensor.name))
+        .related(first.at.clone(), format!("sensor `{}`", first.sensor.name))
+        .help("correct one of them, or take it out")
 }
 
 /// Topics that two publish on, or that cannot be published on.

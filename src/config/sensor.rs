@@ -11,8 +11,8 @@ use toml::de::DeValue;
 use super::SensorConfig;
 use super::gateway::check_outright_topic;
 use super::read;
-use crate::drivers::{Claim, Driver};
-use crate::options::{FromToml, Options, Problem, Problems, did_you_mean};
+use crate::drivers::{Claim, Driver, Source};
+use crate::options::{FromToml, Options, Problem, Problems, did_you_mean, unit};
 use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
 use crate::reading::{Finite, Kind, Location};
 
@@ -21,9 +21,6 @@ const DEFAULT_EVERY: Duration = Duration::from_secs(30);
 
 /// `deadline` where it is not given. The slowest chips of the registry answer within a second.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Longest unit, in characters.
-pub const MAX_UNIT_CHARS: usize = 32;
 
 /// More digits after the point than these are noise in a double of everyday size.
 const MAX_ROUND: u8 = 12;
@@ -116,8 +113,14 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     let room = common.room.as_ref().and_then(|name| inherited.rooms.get(name));
     let mut tags: BTreeMap<String, String> = room.iter().flat_map(|room| room.tags.iter().cloned()).collect();
     tags.extend(common.tags);
-    let pipeline =
+    let mut pipeline =
         PipelineConfig { heartbeat: common.pipeline.heartbeat.or_else(|| room?.heartbeat), ..common.pipeline };
+    if let Source::Line(line) = &parsed.source {
+        for (quantity, unit) in &line.units {
+            let own = pipeline.quantities.entry((*quantity).to_owned()).or_default();
+            own.unit.get_or_insert_with(|| unit.clone());
+        }
+    }
     Some(Placed {
         claims: parsed.claims,
         at: options.raw("name").map_or_else(|| options.span(), Spanned::span),
@@ -253,25 +256,6 @@ fn word(kind: Kind) -> &'static str {
         Kind::Event => "event",
         Kind::Bytes => "bytes",
     }
-}
-
-fn unit(options: &Options<'_>) -> Option<String> {
-    let unit = options.optional::<String>("unit")?;
-    let why = if unit.trim().is_empty() {
-        "is empty".to_owned()
-    } else if unit.chars().count() > MAX_UNIT_CHARS {
-        format!("is longer than {MAX_UNIT_CHARS} characters")
-    } else if unit.chars().any(char::is_control) {
-        "contains a control character".to_owned()
-    } else {
-        return Some(unit);
-    };
-    options.problem(
-        "unit",
-        format!("`unit` of {} {why}", options.what()),
-        Some("expected a unit such as \"°C\"; leave the key out where there is none".to_owned()),
-    );
-    None
 }
 
 fn outright_topic(options: &Options<'_>) -> Option<String> {

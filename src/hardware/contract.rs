@@ -94,7 +94,7 @@ fn board(wiring: &str) -> Wired {
 }
 
 fn input(line: &LineId, bias: Bias, active_low: bool) -> LineSettings {
-    LineSettings { line: line.clone(), bias, active_low, debounce: Duration::ZERO }
+    LineSettings { line: line.clone(), reserved: false, bias, active_low, debounce: Duration::ZERO, edges: Edges::Both }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A simulated Raspberry Pi: what the machine has below its drivers, so that the shipped drivers run above it.
 //!
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
-//! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; the others follow their
-//!   pull resistor.
+//! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
+//!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
 //! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. Any other port
 //!   is opened as on Linux, so that tests can bring ptys of their own.
 //!

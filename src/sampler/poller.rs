@@ -88,7 +88,7 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
             }
         };
         due = next_due(due, pause, &context);
-        let batch = vec![Observation { sensor: sampler.index, at, outcome }];
+        let batch = vec![Observation { sensor: sampler.index, at, outcome, keep: None }];
         match context.out.try_send(batch) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => count(&context.counts.queue_full),

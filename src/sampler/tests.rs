@@ -81,6 +81,7 @@ impl Running {
             source: source(gate.clone()),
             every: Duration::from_millis(20),
             deadline,
+            kept: RefCell::default(),
         };
         let task = tokio::task::spawn_local(run(sampler, context));
         Self { observations, gate, counts, stop, task }

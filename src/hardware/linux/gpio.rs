@@ -9,7 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::node_fault;
 use crate::clock::BootTime;
-use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
+use crate::hardware::header;
+use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
 /// Who holds our lines, as `gpioinfo` shows it.
@@ -22,8 +23,8 @@ const KERNEL_EVENTS: u32 = 1024;
 /// Edges taken over with one read.
 const EVENTS_A_READ: usize = 64;
 
-/// Controllers whose line N is the Pi's BCM number N. Some kernels give header lines other names than GPIO<N>, such as
-/// SDA1; then the number leads to the line.
+/// Controllers whose line N is the Pi's BCM number N: of the Pi Zero to 3, the Pi 4, and the Pi 5. Some kernels give
+/// header lines other names than GPIO<N>, such as SDA1, so that it is the number that leads to the line.
 const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
 
 pub(super) struct LinuxLine {
@@ -32,11 +33,12 @@ pub(super) struct LinuxLine {
     name: String,
     chip: PathBuf,
     buffer: Vec<u64>,
+    asleep: Asleep,
 }
 
 impl LinuxLine {
     pub(super) fn request(settings: &LineSettings) -> Result<Self, Fault> {
-        let (chip, offset) = locate(&settings.line)?;
+        let (chip, offset) = locate(&settings.line, settings.reserved)?;
         let name = settings.line.to_string();
         let mut builder = Request::builder();
         builder
@@ -51,7 +53,12 @@ impl LinuxLine {
                 Bias::PullDown => Some(gpiocdev::line::Bias::PullDown),
                 Bias::Disabled => Some(gpiocdev::line::Bias::Disabled),
             })
-            .with_edge_detection(EdgeDetection::BothEdges)
+            .with_edge_detection(match settings.edges {
+                // The kernel means the level after inversion, as we do.
+                Edges::Both => EdgeDetection::BothEdges,
+                Edges::Rising => EdgeDetection::RisingEdge,
+                Edges::Falling => EdgeDetection::FallingEdge,
+            })
             .with_event_clock(EventClock::Monotonic);
         if settings.active_low {
             builder.as_active_low();
@@ -59,10 +66,21 @@ impl LinuxLine {
         if !settings.debounce.is_zero() {
             builder.with_debounce_period(settings.debounce);
         }
-        let request = builder.request().map_err(|error| request_fault(&name, &chip, offset, "an input", &error))?;
+        let request = builder.request().map_err(|error| {
+            if !too_old(&error) && is_readable(&chip, offset) {
+                let detail = format!(
+                    "GPIO line {name} ({}, line {offset}) can be read, but its edges are not reported: {error}; \
+                     connect the interrupt line of the expander that it is on, or use a line of the board itself",
+                    chip.name()
+                );
+                return Fault::new(FaultCode::Io, detail);
+            }
+            request_fault(&name, &chip, offset, "an input", &error)
+        })?;
         let buffer = vec![0; request.edge_event_u64_size() * EVENTS_A_READ];
         // Panics outside of a runtime, which the trait rules out. An AsyncFd of our own would take unsafe code.
-        Ok(Self { request: AsyncRequest::new(request), name, chip: chip.path().to_owned(), buffer })
+        let chip = chip.path().to_owned();
+        Ok(Self { request: AsyncRequest::new(request), name, chip, buffer, asleep: Asleep::default() })
     }
 
     fn fault(&self, what: &str, error: &dyn std::fmt::Display) -> Fault {
@@ -80,12 +98,37 @@ impl InputLine for LinuxLine {
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>> {
         Box::pin(async move {
             // Waits first and then reads without a further wait: whoever cancels the wait loses no edge.
-            match self.request.read_edge_events_into_slice(&mut self.buffer).await {
-                Ok(words) => edges_of(self.request.as_ref(), &self.buffer[..words]),
+            let read = match self.request.read_edge_events_into_slice(&mut self.buffer).await {
+                Ok(words) => self.all_from(words),
                 Err(error) => Err(error),
-            }
-            .map_err(|error| self.fault("gives no edges", &error))
+            };
+            read.map_err(|error| self.fault("gives no edges", &error))
         })
+    }
+}
+
+impl LinuxLine {
+    /// The edges in the first `words` of the buffer, and those that the kernel has besides.
+    fn all_from(&mut self, mut words: usize) -> Result<Vec<Edge>, Error> {
+        let request = self.request.as_ref();
+        let size = request.edge_event_u64_size();
+        let mut edges = Vec::with_capacity(words / size);
+        loop {
+            self.asleep.look();
+            for raw in self.buffer[..words].chunks_exact(size) {
+                let event = request.edge_event_from_slice(raw)?;
+                edges.push(Edge {
+                    at: self.asleep.boot_time(event.timestamp_ns),
+                    active: event.kind == EdgeKind::Rising,
+                    sequence: event.line_seqno,
+                });
+            }
+            // Where edges come faster than they are read, others must have their turn too.
+            if words < self.buffer.len() || edges.len() >= KERNEL_EVENTS as usize || !request.has_edge_event()? {
+                return Ok(edges);
+            }
+            words = request.read_edge_events_into_slice(&mut self.buffer)?;
+        }
     }
 }
 
@@ -98,7 +141,7 @@ pub(super) struct LinuxOutput {
 
 impl LinuxOutput {
     pub(super) fn request(settings: &OutputSettings) -> Result<Self, Fault> {
-        let (chip, offset) = locate(&settings.line)?;
+        let (chip, offset) = locate(&settings.line, false)?;
         let name = settings.line.to_string();
         let mut builder = Request::builder();
         builder.on_chip(chip.path()).with_consumer(CONSUMER).with_line(offset).as_output(level(settings.active));
@@ -123,80 +166,111 @@ fn level(active: bool) -> Value {
     if active { Value::Active } else { Value::Inactive }
 }
 
-fn edges_of(request: &Request, raw: &[u64]) -> Result<Vec<Edge>, Error> {
-    let asleep = time_asleep();
-    raw.chunks_exact(request.edge_event_u64_size())
-        .map(|raw| {
-            let event = request.edge_event_from_slice(raw)?;
-            Ok(Edge {
-                at: BootTime(event.timestamp_ns.saturating_add(asleep)),
-                active: event.kind == EdgeKind::Rising,
-                sequence: event.line_seqno,
-            })
-        })
-        .collect()
+/// How far the boot clock is ahead of CLOCK_MONOTONIC, on which the kernel stamps edges: what the machine has slept
+/// since it was started.
+#[derive(Debug, Default)]
+pub(in crate::hardware) struct Asleep {
+    nanos: u64,
+    /// What was slept before the last sleep, and the time on CLOCK_MONOTONIC at which that was still so.
+    before: (u64, u64),
+    looked: u64,
 }
 
-/// Nanoseconds by which the boot clock is ahead of CLOCK_MONOTONIC, on which the kernel stamps edges: what the machine
-/// has slept since it was started.
-pub(in crate::hardware) fn time_asleep() -> u64 {
-    let nanos = |clock| {
-        let time = clock_gettime(clock);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or_default())
-    };
-    let monotonic = nanos(ClockId::Monotonic);
-    let boot = nanos(ClockId::Boottime);
-    // The two are read one after the other; a machine that never slept must not seem to have slept for nanoseconds.
-    let ahead = boot.saturating_sub(monotonic);
-    if ahead < NEVER_SLEPT { 0 } else { ahead }
-}
+/// The two clocks cannot be read at the same moment: if they differ by less than this from what they did before, in
+/// nanoseconds, then only for that reason. No machine sleeps and wakes in less.
+const SHORTEST_SLEEP: u64 = 50_000_000;
 
-/// Below this, the two clocks differ only because they were not read at the same moment, in nanoseconds.
-const NEVER_SLEPT: u64 = 1_000_000;
+impl Asleep {
+    /// Looks at the clocks.
+    pub(in crate::hardware) fn look(&mut self) {
+        let monotonic = nanos(ClockId::Monotonic);
+        self.update(monotonic, nanos(ClockId::Boottime));
+    }
 
-/// The chip and offset of a line.
-fn locate(line: &LineId) -> Result<(Chip, u32), Fault> {
-    match line {
-        LineId::Offset { chip, offset } => {
-            let path = PathBuf::from(format!("/dev/{chip}"));
-            let chip = open_chip(&path)?;
-            let lines = chip.info().map_err(|error| chip_fault(&path, &error))?.num_lines;
-            if *offset < lines {
-                return Ok((chip, *offset));
-            }
-            let detail = format!("{} has the lines 0 to {}, so {line} is not there", path.display(), lines - 1);
-            Err(Fault::new(FaultCode::Missing, detail))
+    fn update(&mut self, monotonic: u64, boot: u64) {
+        let ahead = boot.saturating_sub(monotonic);
+        if ahead.abs_diff(self.nanos) >= SHORTEST_SLEEP {
+            self.before = (self.nanos, self.looked);
+            self.nanos = ahead;
         }
-        LineId::Name(name) => locate_name(name),
+        self.looked = monotonic;
+    }
+
+    /// A time of the kernel's on the boot clock. An edge between the last look before a sleep and that sleep cannot be
+    /// told from one after it, and counts as such.
+    pub(in crate::hardware) fn boot_time(&self, monotonic: u64) -> BootTime {
+        let (before, until) = self.before;
+        BootTime(monotonic.saturating_add(if monotonic <= until { before } else { self.nanos }))
     }
 }
 
-fn locate_name(name: &str) -> Result<(Chip, u32), Fault> {
-    let header_number = name.strip_prefix("GPIO").and_then(|number| number.parse::<u32>().ok());
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// The chip and offset of a line, if it is one to take.
+fn locate(line: &LineId, reserved: bool) -> Result<(Chip, u32), Fault> {
+    let (chip, label, offset) = match line {
+        LineId::Offset { chip, offset } => {
+            let path = PathBuf::from(format!("/dev/{chip}"));
+            let chip = open_chip(&path)?;
+            let info = chip.info().map_err(|error| chip_fault(&path, &error))?;
+            if *offset >= info.num_lines {
+                let (path, last) = (path.display(), info.num_lines.saturating_sub(1));
+                let detail = format!("{path} has the lines 0 to {last}, so {line} is not there");
+                return Err(Fault::new(FaultCode::Missing, detail));
+            }
+            (chip, info.label, *offset)
+        }
+        LineId::Name(name) => locate_name(name)?,
+    };
+    if reserved || !HEADER_CHIPS.contains(&label.as_str()) {
+        return Ok((chip, offset));
+    }
+    let needed_for = match header::Line::of_bcm(offset) {
+        Some(line) if line.is_reserved() => "the ID EEPROM of a HAT",
+        Some(_) => return Ok((chip, offset)),
+        None => "something inside of the board (SD card, Wi-Fi, LEDs)",
+    };
+    let detail = format!(
+        "GPIO line {line} ({}, line {offset}) is not taken, because it is for {needed_for}: choose another one; if you \
+         are sure (a Compute Module, no HAT), say `allow_reserved = true`",
+        chip.name()
+    );
+    Err(Fault::new(FaultCode::Busy, detail))
+}
+
+/// The chip with its label, and the offset, of the line of that name.
+fn locate_name(name: &str) -> Result<(Chip, String, u32), Fault> {
+    let on_header = header::Line::of_name(name).map(|line| u32::from(line.bcm));
     let mut closed = None;
-    let mut by_number = None;
+    let mut by_name = None;
     let mut searched = Vec::new();
     for path in gpiocdev::chip::chips().unwrap_or_default() {
-        let chip = match open_chip(&path) {
-            Ok(chip) => chip,
+        let looked = open_chip(&path).and_then(|chip| {
+            let info = chip.info().map_err(|error| chip_fault(&path, &error))?;
+            Ok((chip, info))
+        });
+        let (chip, info) = match looked {
+            Ok(looked) => looked,
             Err(fault) => {
                 closed = Some(fault);
                 continue;
             }
         };
-        if let Some(info) = chip.find_line_info(name) {
-            return Ok((chip, info.offset));
+        if let Some(offset) = on_header.filter(|_| HEADER_CHIPS.contains(&info.label.as_str())) {
+            return Ok((chip, info.label, offset));
         }
-        searched.push(chip.name());
-        if let (Some(number), Ok(info)) = (header_number, chip.info())
-            && HEADER_CHIPS.contains(&info.label.as_str())
-            && number < info.num_lines
+        searched.push(info.name);
+        if by_name.is_none()
+            && let Some(line) = chip.find_line_info(name)
         {
-            by_number = Some((chip, number));
+            by_name = Some((chip, info.label, line.offset));
         }
     }
-    if let Some(found) = by_number {
+    if let Some(found) = by_name {
         return Ok(found);
     }
     Err(match closed {
@@ -226,10 +300,28 @@ fn chip_fault(path: &Path, error: &Error) -> Fault {
     }
 }
 
+/// Does the kernel lack what it has had since Linux 5.10?
+fn too_old(error: &Error) -> bool {
+    matches!(error, Error::AbiLimitation(..) | Error::UnsupportedAbi(..) | Error::NoAbiSupport())
+}
+
+/// Can the line be taken as long as no edges are asked for? Then its chip has no interrupts.
+fn is_readable(chip: &Chip, offset: u32) -> bool {
+    Request::builder().on_chip(chip.path()).with_consumer(CONSUMER).with_line(offset).as_input().request().is_ok()
+}
+
 /// Why the kernel refused a line: most often because somebody holds it.
 fn request_fault(name: &str, chip: &Chip, offset: u32, purpose: &str, error: &Error) -> Fault {
-    in_use(name, chip, offset)
-        .unwrap_or_else(|| Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {error}")))
+    in_use(name, chip, offset).unwrap_or_else(|| {
+        let why = if too_old(error) {
+            "the kernel is too old, or built without the character device; times of edges, debounce and the count of \
+             edges need Linux 5.10 or newer"
+                .to_owned()
+        } else {
+            error.to_string()
+        };
+        Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {why}"))
+    })
 }
 
 /// The fault of a line that somebody holds.
@@ -244,10 +336,10 @@ fn in_use(name: &str, chip: &Chip, offset: u32) -> Option<Fault> {
     Some(Fault::new(FaultCode::Busy, detail))
 }
 
-/// A fault if the line is not there, or somebody holds it, as the kernel knows.
+/// A fault if the line is not there, is not one to take, or somebody holds it, as the kernel knows.
 #[cfg(feature = "rppal")]
-pub(in crate::hardware) fn check_free(line: &LineId) -> Result<(), Fault> {
-    let (chip, offset) = locate(line)?;
+pub(in crate::hardware) fn check_free(line: &LineId, reserved: bool) -> Result<(), Fault> {
+    let (chip, offset) = locate(line, reserved)?;
     in_use(&line.to_string(), &chip, offset).map_or(Ok(()), Err)
 }
 
@@ -258,14 +350,31 @@ mod tests {
     #[test]
     fn a_chip_that_is_not_there_is_missing() {
         let line = LineId::Offset { chip: "gpiochip250".to_owned(), offset: 3 };
-        let fault = locate(&line).expect_err("no such chip");
+        let fault = locate(&line, false).expect_err("no such chip");
         assert_eq!(fault.code, FaultCode::Missing);
         assert!(fault.detail.contains("/dev/gpiochip250"), "{fault}");
     }
 
     #[test]
-    fn a_machine_that_never_slept_has_its_edges_on_the_boot_clock_as_they_are() {
-        let asleep = time_asleep();
-        assert!(asleep == 0 || asleep >= NEVER_SLEPT);
+    fn edges_keep_even_times_on_the_boot_clock_and_are_moved_by_a_sleep_only() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut asleep = Asleep::default();
+        asleep.update(10 * SECOND, 10 * SECOND + 1_000);
+        assert_eq!(asleep.boot_time(9 * SECOND), BootTime(9 * SECOND), "reading a clock takes a microsecond");
+        asleep.update(11 * SECOND, 71 * SECOND);
+        assert_eq!(asleep.boot_time(11 * SECOND), BootTime(71 * SECOND));
+        assert_eq!(asleep.boot_time(9 * SECOND), BootTime(9 * SECOND), "surely before the sleep");
+        asleep.update(12 * SECOND, 72 * SECOND + 9_000);
+        assert_eq!(asleep.boot_time(12 * SECOND), BootTime(72 * SECOND), "not moved by how long a look takes");
+    }
+
+    #[test]
+    fn this_machines_clocks_agree() {
+        let mut asleep = Asleep::default();
+        asleep.look();
+        let first = asleep.boot_time(asleep.looked);
+        asleep.look();
+        let second = asleep.boot_time(asleep.looked);
+        assert!(first <= second && second <= BootTime(nanos(ClockId::Boottime)));
     }
 }

@@ -6,10 +6,9 @@ use std::path::Path;
 use ::rppal::gpio::{Error, Event, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 use tokio::sync::mpsc;
 
-use crate::clock::BootTime;
-use crate::hardware::linux::gpio::{check_free, time_asleep};
+use crate::hardware::linux::gpio::{Asleep, check_free};
 use crate::hardware::linux::node_fault;
-use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
+use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
 /// Edges that wait for us: as many as the kernel keeps for one line. What does not fit is missing from the sequence.
@@ -21,6 +20,7 @@ const EDGES_A_READ: usize = 64;
 pub(super) struct RppalInput {
     pin: InputPin,
     events: mpsc::Receiver<Event>,
+    asleep: Asleep,
     active_low: bool,
     /// How messages call it.
     name: String,
@@ -29,28 +29,32 @@ pub(super) struct RppalInput {
 impl RppalInput {
     pub(super) fn take(settings: &LineSettings) -> Result<Self, Fault> {
         let name = settings.line.to_string();
-        let pin = take(&settings.line)?;
+        let pin = take(&settings.line, settings.reserved)?;
         let mut pin = match settings.bias {
             // rppal has no way to leave the resistor as it is.
             Bias::AsIs | Bias::Disabled => pin.into_input(),
             Bias::PullUp => pin.into_input_pullup(),
             Bias::PullDown => pin.into_input_pulldown(),
         };
+        let trigger = match (settings.edges, settings.active_low) {
+            (Edges::Both, _) => Trigger::Both,
+            (Edges::Rising, false) | (Edges::Falling, true) => Trigger::RisingEdge,
+            (Edges::Falling, false) | (Edges::Rising, true) => Trigger::FallingEdge,
+        };
         let debounce = (!settings.debounce.is_zero()).then_some(settings.debounce);
         // The thread that hands edges on asks the kernel for the line itself, and tells nobody when it does not get it.
-        pin.set_interrupt(Trigger::Both, debounce).map_err(|error| line_fault(&name, "an input", error))?;
+        pin.set_interrupt(trigger, debounce).map_err(|error| line_fault(&name, "an input", error))?;
         let (out, events) = mpsc::channel(EDGES);
-        pin.set_async_interrupt(Trigger::Both, debounce, move |event| {
+        pin.set_async_interrupt(trigger, debounce, move |event| {
             let _ = out.try_send(event);
         })
         .map_err(|error| line_fault(&name, "an input", error))?;
-        Ok(Self { pin, events, active_low: settings.active_low, name })
+        Ok(Self { pin, events, asleep: Asleep::default(), active_low: settings.active_low, name })
     }
 
-    fn edge(&self, event: &Event, asleep: u64) -> Edge {
-        let nanos = u64::try_from(event.timestamp.as_nanos()).unwrap_or(u64::MAX);
+    fn edge(&self, event: &Event) -> Edge {
         Edge {
-            at: BootTime(nanos.saturating_add(asleep)),
+            at: self.asleep.boot_time(u64::try_from(event.timestamp.as_nanos()).unwrap_or(u64::MAX)),
             active: (event.trigger == Trigger::RisingEdge) != self.active_low,
             sequence: event.seqno,
         }
@@ -71,8 +75,8 @@ impl InputLine for RppalInput {
                 let detail = format!("GPIO line {} gives no more edges: the kernel took them from rppal", self.name);
                 return Err(Fault::new(FaultCode::Io, detail));
             }
-            let asleep = time_asleep();
-            Ok(events.iter().map(|event| self.edge(event, asleep)).collect())
+            self.asleep.look();
+            Ok(events.iter().map(|event| self.edge(event)).collect())
         })
     }
 }
@@ -84,7 +88,7 @@ pub(super) struct RppalOutput {
 
 impl RppalOutput {
     pub(super) fn take(settings: &OutputSettings) -> Result<Self, Fault> {
-        let pin = take(&settings.line)?;
+        let pin = take(&settings.line, false)?;
         let pin = if settings.active == settings.active_low { pin.into_output_low() } else { pin.into_output_high() };
         Ok(Self { pin, active_low: settings.active_low })
     }
@@ -98,12 +102,12 @@ impl OutputLine for RppalOutput {
 }
 
 /// A line that nobody else holds, as it is.
-fn take(line: &LineId) -> Result<Pin, Fault> {
+fn take(line: &LineId, reserved: bool) -> Result<Pin, Fault> {
     let number = number(line)?;
     let name = line.to_string();
     let pin = Gpio::new().and_then(|gpio| gpio.get(number)).map_err(|error| line_fault(&name, "a line", error))?;
     // rppal would set a line up through the registers whoever holds it.
-    check_free(line)?;
+    check_free(line, reserved)?;
     Ok(pin)
 }
 

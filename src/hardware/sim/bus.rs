@@ -3,7 +3,7 @@
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
 use embedded_hal::spi::{self, SpiDevice};
 
-use super::chips::{I2cChip, Nak, SpiChip};
+use super::chips::{I2cChip, Nak, Pins, SpiChip};
 use crate::hardware::{I2cError, SpiError, SpiPlace};
 use crate::reading::FaultCode;
 
@@ -15,6 +15,12 @@ impl Wires {
     #[must_use]
     pub fn new(chips: Vec<Box<dyn I2cChip>>) -> Self {
         Self(chips)
+    }
+
+    /// The pins of the GPIO expander at that address, multiplexers' channels aside.
+    #[must_use]
+    pub fn pins(&self, address: u8) -> Option<Pins> {
+        self.0.iter().filter(|chip| chip.answers(address)).find_map(|chip| chip.pins())
     }
 
     /// A transaction, for each chip that acknowledges the address, those behind open channels included.

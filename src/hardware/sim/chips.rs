@@ -10,8 +10,26 @@ use embedded_hal::i2c::Operation;
 use super::bus::Wires;
 use crate::clock::Clock;
 
+mod ads1115;
+mod aht20;
+mod bh1750;
 pub(super) mod bme280;
+mod expander;
+mod ina219;
+mod lm75;
+mod mcp23017;
+mod mcp3008;
+mod mcp9808;
+mod pcf8574;
+mod pointed;
+mod scd4x;
+mod sensirion;
+mod sht3x;
+mod sht4x;
 mod tca9548a;
+mod tmp102;
+
+pub use expander::Pins;
 
 /// A chip on an I2C bus.
 pub trait I2cChip: Send {
@@ -28,11 +46,44 @@ pub trait I2cChip: Send {
     fn behind(&mut self) -> Vec<&mut Wires> {
         Vec::new()
     }
+
+    /// The pins and the interrupt output of a GPIO expander.
+    fn pins(&self) -> Option<Pins> {
+        None
+    }
 }
 
 /// No acknowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nak;
+
+/// What a chip sees of a transaction.
+enum Message<'a> {
+    /// The bytes of adjacent writes, which come without a repeated start in between.
+    Write(&'a [u8]),
+    /// To be filled. Adjacent reads are one message in two buffers.
+    Read(&'a mut [u8]),
+}
+
+/// Goes through a transaction, message by message, up to the first that is not acknowledged.
+fn each_message(
+    operations: &mut [Operation<'_>],
+    mut take: impl FnMut(Message<'_>) -> Result<(), Nak>,
+) -> Result<(), Nak> {
+    let mut written: Vec<u8> = Vec::new();
+    for operation in operations {
+        match operation {
+            Operation::Write(bytes) => written.extend_from_slice(bytes),
+            Operation::Read(buffer) => {
+                if !written.is_empty() {
+                    take(Message::Write(&std::mem::take(&mut written)))?;
+                }
+                take(Message::Read(buffer))?;
+            }
+        }
+    }
+    if written.is_empty() { Ok(()) } else { take(Message::Write(&written)) }
+}
 
 /// A chip on an SPI bus, behind its own chip select.
 pub trait SpiChip: Send {
@@ -44,15 +95,34 @@ pub trait SpiChip: Send {
 #[must_use]
 pub fn i2c_bus_1(clock: &Arc<dyn Clock>, seed: u64) -> Wires {
     let clock = || Arc::clone(clock);
+    let mut channels = [const { Vec::<Box<dyn I2cChip>>::new() }; 8];
+    for (channel, other_air) in [(3, 3), (4, 4)] {
+        channels[channel].push(Box::new(lm75::chip(0x4b, clock(), seed ^ other_air)));
+    }
     Wires::new(vec![
+        Box::new(ads1115::chip(0x48, clock(), seed)),
         Box::new(bme280::Chip::bme280(0x76, clock(), seed)),
         Box::new(bme280::Chip::bmp280(0x77, clock(), seed)),
-        Box::new(tca9548a::Chip::new(0x70, [const { Vec::new() }; 8])),
+        Box::new(ina219::chip(0x40, clock(), seed)),
+        Box::new(lm75::chip(0x4a, clock(), seed)),
+        Box::new(mcp23017::chip(0x20, clock(), seed)),
+        Box::new(mcp9808::chip(0x18, clock(), seed)),
+        Box::new(pcf8574::chip(0x21, clock(), seed)),
+        Box::new(tca9548a::Chip::new(0x70, channels)),
+        Box::new(tmp102::chip(0x49, clock(), seed)),
+        Box::new(bh1750::Chip::new(0x23, clock(), seed)),
+        Box::new(aht20::Chip::new(0x38, clock(), seed)),
+        Box::new(sht4x::Chip::new(0x44, clock(), seed)),
+        Box::new(sht3x::Chip::new(0x45, clock(), seed)),
+        Box::new(scd4x::Chip::new(0x62, clock(), seed)),
     ])
 }
 
 /// The chip at a chip select of the header's SPI bus 0.
 #[must_use]
-pub fn spi_bus_0(_chip_select: u8, _clock: &Arc<dyn Clock>, _seed: u64) -> Option<Box<dyn SpiChip>> {
-    None
+pub fn spi_bus_0(chip_select: u8, clock: &Arc<dyn Clock>, seed: u64) -> Option<Box<dyn SpiChip>> {
+    match chip_select {
+        0 => Some(Box::new(mcp3008::Chip::new(Arc::clone(clock), seed))),
+        _ => None,
+    }
 }

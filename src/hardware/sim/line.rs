@@ -1,29 +1,32 @@
-//! Simulated GPIO lines: a motion sensor on one, pull resistors on the others.
+//! Simulated GPIO lines: a motion sensor on one, trains of pulses on two, pull resistors on the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Taken, world};
+use super::Taken;
+use super::world::{self, Train};
 use crate::clock::{BootTime, Clock};
-use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
+use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
-
-/// The header's lines are 0 to this (exclusive), as on the 40-pin header.
-const HEADER_LINES: u32 = 28;
 
 /// The line on which the motion sensor is.
 const MOTION_LINE: u32 = 17;
+/// The line on which a PWM output of 1 kHz is.
+const FIXED_LINE: u32 = 23;
+/// The line on which a flow meter is.
+const FLOW_LINE: u32 = 24;
 
 /// How often a waiting line looks at its clock, so that a clock that is moved by hand is noticed.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Edges that are kept for a reader that does not come, as the kernel's buffer would; older ones are lost.
-const KEPT_EDGES: u32 = 1024;
+const KEPT_EDGES: usize = 1024;
 
 pub(super) struct SimLine {
     line: Line,
     active_low: bool,
+    edges: Edges,
     clock: Arc<dyn Clock>,
     seed: u64,
     /// Edges up to here were given out.
@@ -35,6 +38,7 @@ pub(super) struct SimLine {
 #[derive(Clone, Copy)]
 enum Line {
     Motion,
+    Train(Train),
     Pulled(bool),
 }
 
@@ -46,37 +50,48 @@ impl SimLine {
         lines: Arc<Mutex<BTreeSet<u32>>>,
     ) -> Result<Self, Fault> {
         let taken = take(&settings.line, lines)?;
-        let line = if taken.offset == MOTION_LINE { Line::Motion } else { Line::Pulled(settings.bias == Bias::PullUp) };
+        let line = match taken.offset {
+            MOTION_LINE => Line::Motion,
+            FIXED_LINE => Line::Train(Train::Fixed),
+            FLOW_LINE => Line::Train(Train::Flow),
+            _ => Line::Pulled(settings.bias == Bias::PullUp),
+        };
+        let LineSettings { active_low, edges, .. } = *settings;
         let seen = clock.boot();
-        Ok(Self { line, active_low: settings.active_low, clock, seed, seen, sequence: 0, _taken: taken })
+        Ok(Self { line, active_low, edges, clock, seed, seen, sequence: 0, _taken: taken })
+    }
+
+    /// The next time after `at` at which the level changes, and whether it is high then.
+    fn next_change(&self, at: BootTime) -> Option<(BootTime, bool)> {
+        match self.line {
+            Line::Motion => Some(world::next_motion(self.seed, at)),
+            Line::Train(train) => Some(train.next_change(at)),
+            Line::Pulled(_) => None,
+        }
     }
 
     /// The edges since the last ones that were given out.
     fn waiting_edges(&mut self) -> Vec<Edge> {
         let now = self.clock.boot();
-        let mut edges = Vec::new();
-        loop {
-            let (at, high) = world::next_motion(self.seed, self.seen);
-            if at > now {
-                break;
-            }
+        let mut edges = VecDeque::new();
+        while let Some((at, high)) = self.next_change(self.seen).filter(|(at, _)| *at <= now) {
             self.seen = at;
-            self.sequence = self.sequence.wrapping_add(1);
-            edges.push(Edge { at, active: high != self.active_low, sequence: self.sequence });
+            let active = high != self.active_low;
+            if matches!((self.edges, active), (Edges::Both, _) | (Edges::Rising, true) | (Edges::Falling, false)) {
+                self.sequence = self.sequence.wrapping_add(1);
+                if edges.len() == KEPT_EDGES {
+                    edges.pop_front();
+                }
+                edges.push_back(Edge { at, active, sequence: self.sequence });
+            }
         }
-        let keep = usize::try_from(KEPT_EDGES).expect("1024 fits usize");
-        edges.drain(..edges.len().saturating_sub(keep));
-        edges
+        edges.into()
     }
 }
 
 /// Takes the header's line of that name or offset.
 fn take(line: &LineId, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
-    let offset = match line {
-        LineId::Name(name) => name.strip_prefix("GPIO").and_then(|number| number.parse().ok()),
-        LineId::Offset { chip, offset } => (chip == "gpiochip0").then_some(*offset),
-    };
-    let Some(offset) = offset.filter(|offset| *offset < HEADER_LINES) else {
+    let Some(offset) = line.on_header().map(|found| u32::from(found.bcm)) else {
         let detail = format!("no line is called {line}: the simulated machine has GPIO0 to GPIO27 on gpiochip0");
         return Err(Fault::new(FaultCode::Missing, detail));
     };
@@ -105,8 +120,10 @@ impl OutputLine for SimOutput {
 
 impl InputLine for SimLine {
     fn level(&mut self) -> Result<bool, Fault> {
+        let now = self.clock.boot();
         let high = match self.line {
-            Line::Motion => world::motion(self.seed, self.clock.boot()),
+            Line::Motion => world::motion(self.seed, now),
+            Line::Train(train) => train.is_high(now),
             Line::Pulled(high) => high,
         };
         Ok(high != self.active_low)
@@ -114,15 +131,12 @@ impl InputLine for SimLine {
 
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>> {
         Box::pin(async move {
-            if let Line::Pulled(_) = self.line {
-                return std::future::pending().await;
-            }
             loop {
                 let edges = self.waiting_edges();
                 if !edges.is_empty() {
                     return Ok(edges);
                 }
-                let (next, _) = world::next_motion(self.seed, self.seen);
+                let Some((next, _)) = self.next_change(self.seen) else { return std::future::pending().await };
                 tokio::time::sleep(next.since(self.clock.boot()).min(LOOK)).await;
             }
         })
