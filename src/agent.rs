@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
@@ -124,9 +124,8 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let (stop_control, control_stop) = watch::channel(false);
     let control = serve_control(&hub, about, control_stop);
 
-    let committed = Rc::new(Notify::new());
     let (stop_flusher, flusher_stop) = watch::channel(false);
-    let mut flusher = tokio::task::spawn_local(flush::run(hub.clone(), committed.clone(), flusher_stop));
+    let mut flusher = tokio::task::spawn_local(flush::run(hub.clone(), flusher_stop));
 
     let (out, observations) = mpsc::channel(sampler::QUEUE);
     let (rounds, rounds_seen) = watch::channel(0);
@@ -136,7 +135,6 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         topic: config.gateway.topic.clone(),
         strict: config.outbox.flush.is_zero(),
         extras,
-        committed,
         rounds,
         complaints: HashMap::new(),
     };

@@ -18,14 +18,18 @@ use crate::reading::{Fault, Kind, Sample};
 
 mod ads1115;
 mod bme280;
+mod channels;
 pub mod docs;
 mod frequency;
 mod gpio;
 mod gpio_input;
 mod host;
+mod hwmon;
 pub mod i2c;
+mod iio;
 mod ina219;
 mod inputs;
+mod kernel;
 mod lines;
 mod lm75;
 mod mcp3008;
@@ -38,6 +42,7 @@ mod pulses;
 pub mod serial_json;
 pub mod spi;
 mod tmp102;
+mod w1;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
@@ -46,6 +51,8 @@ pub static DRIVERS: &[&Driver] = &[
     &frequency::DRIVER,
     &gpio_input::DRIVER,
     &host::DRIVER,
+    &hwmon::DRIVER,
+    &iio::DRIVER,
     &ina219::DRIVER,
     &lm75::DRIVER,
     &mcp3008::DRIVER,
@@ -54,6 +61,7 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_width::DRIVER,
     &serial_json::DRIVER,
     &tmp102::DRIVER,
+    &w1::DRIVER,
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
@@ -206,6 +214,8 @@ pub enum Claim {
     Spi(SpiPlace),
     /// A serial port.
     Port(PathBuf),
+    /// A chip on 1-Wire, by its id.
+    OneWire(String),
 }
 
 impl fmt::Display for Claim {
@@ -215,6 +225,7 @@ impl fmt::Display for Claim {
             Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
             Self::Spi(place) => place.fmt(f),
             Self::Port(port) => write!(f, "serial port {}", port.display()),
+            Self::OneWire(id) => write!(f, "1-Wire chip {id}"),
         }
     }
 }

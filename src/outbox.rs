@@ -20,6 +20,8 @@ use crate::clock::{BootId, BootTime, WallTime};
 use crate::reading::{Descriptor, Value};
 use crate::state::State;
 
+#[cfg(test)]
+mod acks;
 mod append;
 #[cfg(test)]
 mod bounds;
@@ -344,10 +346,7 @@ impl Outbox {
             if !cursor.is_soft() {
                 self.stats.acknowledged += fresh;
             }
-            // What lies behind the log was never written.
-            if self.log.segments.back().is_some_and(|last| seqs.start < last.end) {
-                self.flushing.acks += 1;
-            }
+            self.note_acked(seqs.start, fresh);
         } else {
             self.stats.forgotten += fresh;
         }
@@ -457,7 +456,7 @@ impl Outbox {
     pub fn close(mut self, now: BootTime) -> Result<(), io::Error> {
         self.commit(now);
         let (mut with_state, mut failed) = (true, false);
-        while let Some(job) = self.compose_flush(now, with_state) {
+        while let Some(job) = self.compose_flush(now, true, with_state) {
             with_state = false;
             let done = job.run();
             if let Some(error) = done.error() {

@@ -211,7 +211,12 @@ impl Sensor {
         let published: Box<str> = config.rename.as_deref().unwrap_or(&name).into();
         let kind = config.kind.or(declared.map(|declared| declared.kind)).unwrap_or_else(|| kind_of(sample));
         let quantity = Quantity {
-            unit: config.unit.as_deref().or(declared.and_then(|declared| declared.unit)).map(Into::into),
+            unit: config
+                .unit
+                .as_deref()
+                .or(declared.and_then(|declared| declared.unit))
+                .or(sample.unit)
+                .map(Into::into),
             kind,
             topic: config.topic.as_deref().map(Into::into),
             name: published,

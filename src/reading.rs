@@ -150,6 +150,8 @@ pub struct Sample {
     pub quantity: std::borrow::Cow<'static, str>,
     /// Its value.
     pub value: Value,
+    /// Its unit, where the driver learns it from the device and could not declare it.
+    pub unit: Option<&'static str>,
     /// The driver's own knowledge of the kind, where the value alone does not tell (events).
     pub event: bool,
 }
@@ -157,12 +159,18 @@ pub struct Sample {
 impl Sample {
     /// A value of a quantity that persists until it changes.
     pub fn new(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
-        Self { quantity: quantity.into(), value, event: false }
+        Self { quantity: quantity.into(), value, unit: None, event: false }
     }
 
     /// Something that happened.
     pub fn event(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
-        Self { quantity: quantity.into(), value, event: true }
+        Self { quantity: quantity.into(), value, unit: None, event: true }
+    }
+
+    /// The same, with a unit of the device's own.
+    #[must_use]
+    pub fn with_unit(self, unit: Option<&'static str>) -> Self {
+        Self { unit, ..self }
     }
 }
 

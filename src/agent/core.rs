@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::{Extras, kept};
@@ -30,8 +30,6 @@ pub(super) struct Core {
     /// `outbox.flush = "0s"`: on disk before it counts as taken.
     pub(super) strict: bool,
     pub(super) extras: Extras,
-    /// Wakes the flush stage.
-    pub(super) committed: Rc<Notify>,
     /// Counts the batches taken: the watchdog's proof of life.
     pub(super) rounds: watch::Sender<u64>,
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
@@ -73,7 +71,7 @@ impl Core {
         if self.strict {
             super::flush::flush_now(&self.hub).await;
         }
-        self.committed.notify_one();
+        self.hub.flush.notify_one();
         self.hub.appended();
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
@@ -147,3 +145,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

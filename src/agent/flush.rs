@@ -4,18 +4,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tracing::{debug, error, warn};
 
 use super::gaps::Gaps;
 use crate::uplink::Hub;
 
-/// It is looked this often at least whether something is due: an uplink's commits wake nobody.
+/// It is looked this often at least whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Flushes whenever something is due, until `stop`; a flush that runs is finished first. `committed` is notified
-/// after each commit of the core stage.
-pub(super) async fn run(hub: Rc<Hub>, committed: Rc<Notify>, mut stop: watch::Receiver<bool>) {
+/// Flushes whenever something is due, until `stop`; a flush that runs is finished first.
+pub(super) async fn run(hub: Rc<Hub>, mut stop: watch::Receiver<bool>) {
     let mut gaps = Gaps::of(&hub);
     while !*stop.borrow() {
         let due = hub.outbox.borrow().flush_due();
@@ -28,7 +27,7 @@ pub(super) async fn run(hub: Rc<Hub>, committed: Rc<Notify>, mut stop: watch::Re
                 // What is acknowledged meanwhile need not be written: so the time is looked at again afterwards.
                 () = tokio::time::sleep(wait) => {}
                 // What waits already may have minutes, such as a counter's total; a new record has not.
-                () = committed.notified() => {}
+                () = hub.flush.notified() => {}
             }
         }
         gaps.look(&hub);
@@ -44,7 +43,8 @@ pub(super) async fn flush_now(hub: &Hub) {
             Ok(done) => {
                 let mut outbox = hub.outbox.borrow_mut();
                 outbox.finish_flush(done, hub.clock.boot());
-                debug!(run = outbox.run(), below = outbox.on_disk(), "on disk");
+                let acknowledged = outbox.stats().acknowledged;
+                debug!(run = outbox.run(), below = outbox.on_disk(), acknowledged, "on disk");
             }
             Err(end) => error!("a flush of the outbox ended early: {end}"),
         }

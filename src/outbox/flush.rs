@@ -15,9 +15,16 @@ use super::storage::StoredFile;
 use super::{CursorId, DropReason, Full, Outbox, Seq, Settings, record};
 use crate::clock::BootTime;
 
-/// How long acknowledgements of records that are on disk may wait for a flush of their own. A power cut in this time
-/// has these messages sent again.
+/// How long acknowledgements of records that are on disk may wait for a flush of their own. After a power cut these
+/// messages are sent again.
 const ACKS_TO_DISK: Duration = Duration::from_secs(10);
+
+/// So many of them wait no longer than [`MANY_ACKS_TO_DISK`]: while a backlog is sent, a page is written for each hundred
+/// messages, or ten a second.
+pub(super) const MANY_ACKS: u64 = 100;
+
+/// A fast link brings thousands in this time; to sync the disk for each hundred of them would wear it for little.
+pub(super) const MANY_ACKS_TO_DISK: Duration = Duration::from_millis(100);
 
 /// The first pause after a failed flush; it doubles up to `MAX_RETRY`.
 const MIN_RETRY: Duration = Duration::from_secs(1);
@@ -41,10 +48,12 @@ pub(super) struct Flushing {
     short: bool,
     /// The state could not be written; said once.
     state_failing: bool,
-    /// Counts changes of the cursors that concern records on disk.
+    /// Counts what changed in the cursors that concerns records on disk: positions acknowledged, for the most part.
     pub(super) acks: u64,
     /// `acks` as it was when the cursors were last written to disk.
     acks_written: u64,
+    /// `acks` as it was when that was last tried.
+    acks_tried: u64,
     /// Since when acknowledgements or finished segments wait for a flush.
     acks_since: Option<BootTime>,
     /// Since when changes of the state wait for a flush.
@@ -79,10 +88,27 @@ impl Outbox {
             return None;
         }
         let records = self.records_due();
-        let acks = self.flushing.acks_since.map(|since| since.after(ACKS_TO_DISK));
-        let state = self.state_due();
-        let due = records.into_iter().chain(acks).chain(state).min()?;
+        let acks = self.many_acks_due().or(self.flushing.acks_since.map(|since| since.after(ACKS_TO_DISK)));
+        let due = records.into_iter().chain(acks).chain(self.state_due()).min()?;
         Some(self.flushing.retry.map_or(due, |(at, _)| due.max(at)))
+    }
+
+    /// When a flush is due for the sake of acknowledgements that are many; `None`: they are not, and may wait.
+    #[must_use]
+    pub fn many_acks_due(&self) -> Option<BootTime> {
+        let many = self.flushing.acks - self.flushing.acks_tried >= MANY_ACKS;
+        self.flushing.acks_since.filter(|_| many).map(|since| since.after(MANY_ACKS_TO_DISK))
+    }
+
+    /// Counts positions that a cursor has just acknowledged, if the disk has records from `start` on, or will have when
+    /// the flush that runs is finished.
+    pub(super) fn note_acked(&mut self, start: Seq, count: u64) {
+        let written = self.log.segments.back().map_or(0, |last| last.end);
+        let reached = self.flushing.running.as_ref().map_or(written, |running| running.upto.max(written));
+        // What lies behind was never written.
+        if start < reached {
+            self.flushing.acks += count;
+        }
     }
 
     fn records_due(&self) -> Option<BootTime> {
@@ -119,22 +145,23 @@ impl Outbox {
         if self.flushing.retry.is_some_and(|(at, _)| now < at) {
             return None;
         }
-        let state = self.state_due().is_some_and(|due| due <= now);
-        self.compose_flush(now, state)
+        let is_due = |due: Option<BootTime>| due.is_some_and(|due| due <= now);
+        // What is not due may still be acknowledged, and then need not be written, nor its acknowledgement after it.
+        self.compose_flush(now, is_due(self.records_due()), is_due(self.state_due()))
     }
 
-    /// As [`begin_flush`](Self::begin_flush), whatever happened before; with the state or without.
-    pub(super) fn compose_flush(&mut self, now: BootTime, state: bool) -> Option<FlushJob> {
+    /// As [`begin_flush`](Self::begin_flush), whatever happened before; with records and the state or without.
+    pub(super) fn compose_flush(&mut self, now: BootTime, records: bool, state: bool) -> Option<FlushJob> {
         if self.flushing.running.is_some() {
             return None;
         }
         self.settle();
         let acks = self.flushing.acks;
-        let records = self.oldest_unflushed().is_some();
+        let records = records && self.oldest_unflushed().is_some();
         let disposals = self.log.take_done(self.done(), self.on_disk);
         let cursors = acks != self.flushing.acks_written && !self.log.segments.is_empty();
         let (mut running, log) = if records || cursors {
-            self.compose_log_write(now)
+            self.compose_log_write(now, records)
         } else {
             (Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false }, None)
         };
@@ -163,9 +190,11 @@ impl Outbox {
         bytes
     }
 
-    /// Every flush has the cursors with it: what they have acknowledged is left out of the records.
-    fn compose_log_write(&mut self, now: BootTime) -> (Running, Option<LogWrite>) {
+    /// Every flush has the cursors with it: what they have acknowledged is left out of the records. Without `records`
+    /// it has nothing else.
+    fn compose_log_write(&mut self, now: BootTime, records: bool) -> (Running, Option<LogWrite>) {
         let acks = self.flushing.acks;
+        self.flushing.acks_tried = acks;
         let mut running = Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false };
         if let (Some(file), Some(last)) = (&self.log.active, self.log.segments.back()) {
             let (number, first, used) = (last.number, last.first, last.used);
@@ -177,9 +206,9 @@ impl Outbox {
                 self.log.begin_part(&mut bytes, ink, used);
             }
             self.cursors.put(&mut bytes, ink, self.on_disk);
-            let upto = self.put_records(&mut bytes, number, SEGMENT_SIZE - used);
+            let upto = if records { self.put_records(&mut bytes, number, SEGMENT_SIZE - used) } else { self.on_disk };
             let room = bytes.len() as u64 + MAX_PADDING as u64 <= SEGMENT_SIZE - used;
-            if room && (upto > self.on_disk || self.oldest_unflushed().is_none()) {
+            if room && (upto > self.on_disk || !records) {
                 frame::pad(&mut bytes, Ink::new(FileId::segment(number), None));
                 running.bytes = bytes.len() as u64;
                 running.segment = Some((number, first, used + running.bytes));
@@ -188,7 +217,12 @@ impl Outbox {
             }
         }
         self.log.abandon_part();
-        let Some(source) = self.source_of_segment() else {
+        let Some(source) = self.source_of_segment(records) else {
+            if !records {
+                // To send something twice is better than to drop what was not sent yet.
+                self.flushing.acks_since = Some(now);
+                return (running, None);
+            }
             if !std::mem::replace(&mut self.flushing.full, true) {
                 self.warn(match self.settings.full {
                     Full::DropOldest => Warning::AllInFlight,
@@ -208,7 +242,9 @@ impl Outbox {
         FileHeader::put(&mut bytes, ink, self.identity);
         self.log.begin_part(&mut bytes, ink, 0);
         self.cursors.put(&mut bytes, ink, self.on_disk);
-        running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
+        if records {
+            running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
+        }
         frame::pad(&mut bytes, Ink::new(FileId::segment(number), None));
         running.bytes = bytes.len() as u64;
         running.segment = Some((number, self.on_disk, running.bytes));
@@ -251,8 +287,9 @@ impl Outbox {
         self.committed
     }
 
-    /// Where the next segment comes from; at the limit the oldest segment without a record in flight is dropped.
-    fn source_of_segment(&mut self) -> Option<Source> {
+    /// Where the next segment comes from; at the limit the oldest segment without a record in flight is dropped, if
+    /// there are `records` to write.
+    fn source_of_segment(&mut self, records: bool) -> Option<Source> {
         if let Some(source) = self.log.reusable(self.done()) {
             return Some(source);
         }
@@ -261,6 +298,9 @@ impl Outbox {
         if self.log.may_grow(limit) {
             self.flushing.short &= short;
             return Some(Source::New);
+        }
+        if !records {
+            return None;
         }
         if short != std::mem::replace(&mut self.flushing.short, short) && short {
             let (limit, share) = (limit, self.settings.free_share);

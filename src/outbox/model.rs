@@ -86,6 +86,9 @@ struct Model {
     flushed: Seq,
     acked: [BTreeSet<Seq>; 2],
     acked_committed: [BTreeSet<Seq>; 2],
+    /// As the flush found it that was last begun, and as the last one left it on disk that wrote to the log.
+    acked_flushing: [BTreeSet<Seq>; 2],
+    acked_flushed: [BTreeSet<Seq>; 2],
     state: BTreeMap<u8, Option<u8>>,
     state_committed: BTreeMap<u8, Option<u8>>,
     /// The tail failed since the last crash: only what was flushed is promised.
@@ -204,10 +207,14 @@ impl Run {
             Step::Flush => {
                 if self.done.is_none() {
                     self.done = self.outbox().begin_flush(now).map(FlushJob::run);
+                    self.model.acked_flushing = self.model.acked.clone();
                 }
             }
             Step::Finish => {
                 if let Some(done) = self.done.take() {
+                    if matches!(done.log, Some(Ok(_))) {
+                        self.model.acked_flushed = std::mem::take(&mut self.model.acked_flushing);
+                    }
                     self.outbox().finish_flush(done, now);
                     self.model.flushed = self.model.flushed.max(self.outbox().on_disk);
                 }
@@ -272,6 +279,11 @@ impl Run {
         });
         self.model.disk_failed = false;
         self.open();
+        for (cursor, name) in NAMES.iter().enumerate() {
+            let read = self.read(cursor);
+            let again: Vec<_> = self.model.acked_flushed[cursor].iter().filter(|seq| read.contains_key(seq)).collect();
+            assert!(again.is_empty(), "{again:?} of {name} came back");
+        }
         self.check_flushed();
         self.model.flushed = self.outbox().on_disk;
     }

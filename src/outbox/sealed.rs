@@ -82,7 +82,7 @@ fn a_thief_reads_nothing() {
 #[test]
 fn the_key_is_shown_nowhere() {
     let shown = format!("{:?}", fill(&mut rig(Some(Arc::new(Box::new([0xA5; KEY_BYTES]).into())))));
-    assert!(shown.contains("REDACTED") && !shown.contains("165, 165") && !shown.contains("a5a5"), "{shown}");
+    assert!(shown.contains("REDACTED") && !shown.contains("165, 165, 165, 165") && !shown.contains("a5a5"), "{shown}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! What the tasks of the core thread share.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{BootId, BootTime, Clock};
@@ -44,6 +44,10 @@ pub struct Hub {
     info: RefCell<Info>,
     pub(super) dating: RefCell<Dating>,
     pub(super) work: watch::Sender<()>,
+    /// Wakes whoever flushes the outbox: something may be due sooner than it was before.
+    pub flush: Notify,
+    /// The time of which it was told last, for acknowledgements.
+    flush_told: Cell<Option<BootTime>>,
     /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
     marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
@@ -75,6 +79,8 @@ impl Hub {
             info: RefCell::new(info),
             dating: RefCell::new(dating),
             work: watch::Sender::new(()),
+            flush: Notify::new(),
+            flush_told: Cell::default(),
             marks: RefCell::new(marks),
             counters: RefCell::default(),
             writing: RefCell::default(),
@@ -141,6 +147,14 @@ impl Hub {
     pub(super) async fn all_put_aside(&self) {
         let mut writing = std::mem::take(&mut *self.writing.borrow_mut());
         while writing.join_next().await.is_some() {}
+    }
+
+    /// Acknowledgements were committed. Few of them make a flush due sooner, and only for those anybody is woken up.
+    pub(super) fn acknowledged(&self) {
+        let due = self.outbox.borrow().many_acks_due();
+        if self.flush_told.replace(due) != due && due.is_some() {
+            self.flush.notify_one();
+        }
     }
 
     /// Publishes state on a topic, retained, if it is news.

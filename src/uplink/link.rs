@@ -353,6 +353,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             phase = Phase::Leaving(exit);
         }
         feed.commit(&mut hub.outbox.borrow_mut(), now);
+        hub.acknowledged();
         hub.put_aside(feed.take_refused());
         if let Phase::Leaving(exit) = phase
             && (now >= exit.end || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))

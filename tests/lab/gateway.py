@@ -34,13 +34,14 @@ flush = "{flush}s"
 url = "mqtt://{host}:{port}"
 inflight = {window}
 retain = false
+{uplink}
 [[sensor]]
 name = "sketch"
 driver = "serial-json"
 port = "/dev/ttyS1"
 """
 BULK = b'{"bulk":"%s"}\n' % (b"x" * 4000)
-ON_DISK = re.compile(r"on disk run=(\d+) below=(\d+)\n")
+ON_DISK = re.compile(r"on disk run=(\d+) below=(\d+) acknowledged=(\d+)\n")
 
 
 class Broker:
@@ -113,6 +114,7 @@ class Feed:
     def __init__(self):
         self.next = 1
         self.bulk = False
+        self.rate = RATE
         # When each number was written to the port.
         self.fed = {}
 
@@ -123,7 +125,7 @@ class Feed:
 
     def write(self, port):
         port.settimeout(None)
-        while not self.stop.wait(1 / RATE):
+        while not self.stop.wait(1 / self.rate):
             number, bulk = self.next, self.bulk
             self.next += 1
             try:
@@ -141,10 +143,10 @@ class Feed:
         return self.next - 1
 
 
-def start(guest, broker, flush=FLUSH, environment=""):
+def start(guest, broker, flush=FLUSH, environment="", uplink="", drive="/dev/vda"):
     """Mounts the guest's drive and starts the agent on it; gives its run and how many readings it found waiting."""
-    config = CONFIG.format(host=HOST, port=broker.port, window=WINDOW, flush=flush)
-    guest.sh(f"mount -t ext4 /dev/vda /data\ncat >/run/vigie.toml <<'TOML'\n{config}\nTOML")
+    config = CONFIG.format(host=HOST, port=broker.port, window=WINDOW, flush=flush, uplink=uplink)
+    guest.sh(f"mount -t ext4 {drive} /data\ncat >/run/vigie.toml <<'TOML'\n{config}\nTOML")
     return launch(guest, environment)
 
 
@@ -167,6 +169,11 @@ def on_disk(guest):
     """What the agent last said: its run, and the position below which everything is on disk; `None`: nothing yet."""
     said = ON_DISK.findall(guest.log())
     return (int(said[-1][0]), int(said[-1][1])) if said else None
+
+
+def acknowledged(guest, run):
+    """How many readings were acknowledged in that run when each write to the disk was finished, one after the other."""
+    return [int(count) for of, _, count in ON_DISK.findall(guest.log()) if int(of) == run]
 
 
 def format_drive(drive, *options):

@@ -10,6 +10,7 @@ import lzma
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -26,6 +27,9 @@ from lab import wait_for
 
 # What the guest's kernel is given, with everything that these need.
 MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "crc32c_generic"]
+# What a test may add: to break a disk below the file system, and to spoil a network card in both directions.
+FLAKY_DISK = ["dm_flakey"]
+FLAKY_NETWORK = ["sch_netem", "sch_ingress", "act_mirred", "cls_matchall", "ifb"]
 # Seconds that a command in a guest may take, and a guest's start: the machine may have much else to do.
 COMMAND, START = 90, 120
 HOST = "10.0.2.2"
@@ -80,21 +84,31 @@ def libraries(binary):
     return re.findall(r"(/\S+) \(0x", listed)
 
 
-def initramfs(folder, *beside):
-    """Everything that the guest has: busybox, modules, the agent, what lies in `guest`, and files `beside` these in its
-    folder /lib. Gives the file."""
-    stripped = pathlib.Path(folder, "vigie")
-    subprocess.run(["strip", "-o", stripped, os.environ["LAB_BINARY"]], check=True)
-    files = {"bin/busybox": parts() / "busybox", "bin/vigie": stripped, "init": HERE / "guest/init"}
+def tool(name):
+    """The files of one of this machine's own programs, for a guest's folder /lib."""
+    program = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if not program:
+        raise SystemExit(f"there is no {name} on this machine: please install it")
+    return [pathlib.Path(program), *map(pathlib.Path, libraries(program))]
+
+
+def initramfs(folder, *beside, modules=(), programs=()):
+    """Everything that the guest has: busybox, modules, the agent, what lies in `guest`, files `beside` these in its
+    folder /lib, and further programs. A module may have parameters behind its name. Gives the file."""
+    files = {"bin/busybox": parts() / "busybox", "init": HERE / "guest/init"}
+    for program in [os.environ["LAB_BINARY"], *programs]:
+        stripped = pathlib.Path(folder, pathlib.Path(program).name)
+        subprocess.run(["strip", "-o", stripped, program], check=True)
+        files[f"bin/{stripped.name}"] = stripped
+        files |= {library.lstrip("/"): pathlib.Path(library) for library in libraries(stripped)}
     files |= {f"lab/{file.name}": file for file in (HERE / "guest").iterdir() if file.name != "init"}
-    files |= {library.lstrip("/"): pathlib.Path(library) for library in libraries(stripped)}
     files |= {f"lib/{file.name}": file for file in beside}
     contents = {path: file.read_bytes() for path, file in files.items()}
-    order = []
-    for module in in_load_order(MODULES):
+    order, parameters = [], dict(module.split(" ", 1) for module in modules if " " in module)
+    for module in in_load_order([*MODULES, *(module.split(" ")[0] for module in modules)]):
         name = module.name.removesuffix(".xz")
         contents[f"modules/{name}"] = lzma.decompress(module.read_bytes()) if module.suffix == ".xz" else module.read_bytes()
-        order.append(name)
+        order.append(f"{name} {parameters.get(name.removesuffix('.ko'), '')}")
     contents["modules/order"] = "".join(f"{name}\n" for name in order).encode()
     folders = sorted({str(folder) for path in contents for folder in pathlib.Path(path).parents} - {"."})
     entries = [(folder, stat.S_IFDIR | 0o755, b"") for folder in folders]

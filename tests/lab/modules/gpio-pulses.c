@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kernel's gpio-sim.c, and a generator of pulses on its lines.
+ *
+ * Written to the parameter `pulses`, "GPIO17 1000 500" lets the line of that name go up and down a thousand times, 500
+ * times a second, evenly. Read, it gives how many of how many pulses there were; each is counted once the line is down
+ * again. Where the machine is late, a pulse comes late, and none is left out.
+ */
+#include "gpio-sim.c"
+
+#include <linux/hrtimer.h>
+#include <linux/kthread.h>
+#include <linux/sched.h>
+#include <uapi/linux/sched/types.h>
+
+/* A line goes no faster than this, in Hz. */
+#define MAX_RATE 100000
+
+static struct pulses {
+	struct gpio_sim_chip *chip;
+	unsigned int offset;
+	unsigned int count, done;
+	u64 half_period_ns;
+	bool running;
+} pulses;
+
+static int generate(void *data)
+{
+	ktime_t next = ktime_get();
+	unsigned int i;
+
+	for (i = 0; i < 2 * pulses.count; i++) {
+		next = ktime_add_ns(next, pulses.half_period_ns);
+		set_current_state(TASK_UNINTERRUPTIBLE);
+		schedule_hrtimeout(&next, HRTIMER_MODE_ABS);
+		gpio_sim_apply_pull(pulses.chip, pulses.offset, i % 2 == 0);
+		if (i % 2)
+			WRITE_ONCE(pulses.done, pulses.done + 1);
+	}
+	smp_store_release(&pulses.running, false);
+	return 0;
+}
+
+/* Finds the line of a name on a chip of gpio-sim. */
+static int match_line(struct gpio_chip *gc, void *name)
+{
+	unsigned int i;
+
+	for (i = 0; gc->get == gpio_sim_get && i < gc->ngpio; i++) {
+		const char *line = gc->gpiodev->descs[i].name;
+
+		if (line && !strcmp(line, name)) {
+			pulses.chip = gpiochip_get_data(gc);
+			pulses.offset = i;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static int pulses_set(const char *text, const struct kernel_param *parameter)
+{
+	struct task_struct *thread;
+	unsigned int count, rate;
+	char name[32];
+
+	if (sscanf(text, "%31s %u %u", name, &count, &rate) != 3 || !rate || rate > MAX_RATE || count > INT_MAX / 2)
+		return -EINVAL;
+	if (smp_load_acquire(&pulses.running))
+		return -EBUSY;
+	if (!gpiochip_find(name, match_line))
+		return -ENODEV;
+	pulses.count = count;
+	pulses.done = 0;
+	pulses.half_period_ns = NSEC_PER_SEC / 2 / rate;
+	pulses.running = true;
+	thread = kthread_create(generate, NULL, "pulses");
+	if (IS_ERR(thread)) {
+		pulses.running = false;
+		return PTR_ERR(thread);
+	}
+	/* Before programs, but behind the threads that take its edges. */
+	sched_set_fifo_low(thread);
+	wake_up_process(thread);
+	return 0;
+}
+
+static int pulses_get(char *buffer, const struct kernel_param *parameter)
+{
+	return sysfs_emit(buffer, "%u of %u\n", READ_ONCE(pulses.done), pulses.count);
+}
+
+static const struct kernel_param_ops pulses_operations = { .set = pulses_set, .get = pulses_get };
+module_param_cb(pulses, &pulses_operations, NULL, 0644);
+MODULE_PARM_DESC(pulses, "LINE COUNT HERTZ");
