@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{
-    Bias, BoxFuture, Edge, Edges, Hardware, I2cBus, I2cPath, InputLine, KernelFiles, LineId, LineSettings, OutputLine,
-    OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiSettings,
+    Bias, BoxFuture, Edge, Edges, Hardware, I2cBus, I2cPath, InputLine, Inventory, KernelFiles, LineId, LineSettings,
+    OutputLine, OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::clock::{BootTime, Clock};
 use crate::reading::{Fault, FaultCode};
@@ -124,6 +124,10 @@ impl Hardware for Expanders {
 
     fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault> {
         self.inner.spi(settings)
+    }
+
+    fn inventory(&self) -> Inventory {
+        self.inner.inventory()
     }
 
     fn files(&self) -> Arc<dyn KernelFiles> {
