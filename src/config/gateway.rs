@@ -8,7 +8,6 @@ use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig};
 use crate::clock::Trust;
-use crate::hardware::Backend;
 use crate::options::{Options, Problem};
 use crate::topic::{self, Template};
 
@@ -102,32 +101,6 @@ pub(super) fn trust(options: Option<&Options<'_>>) -> Trust {
     options
         .and_then(|clock| clock.optional_word("trust", &[("kernel", Trust::Kernel), ("always", Trust::Always)]))
         .unwrap_or_default()
-}
-
-/// `[hardware]`
-pub(super) fn backend(options: Option<&Options<'_>>) -> Backend {
-    const BACKENDS: &[(&str, Option<Backend>)] = &[
-        ("linux", Some(Backend::Linux)),
-        #[cfg(feature = "rppal")]
-        ("rppal", Some(Backend::Rppal)),
-        #[cfg(not(feature = "rppal"))]
-        ("rppal", None),
-        ("sim", Some(Backend::Sim)),
-    ];
-    let Some((options, chosen)) =
-        options.and_then(|options| Some((options, options.optional_word("backend", BACKENDS)?)))
-    else {
-        return Backend::default();
-    };
-    chosen.unwrap_or_else(|| {
-        options.problem_with_help(
-            "backend",
-            "this build of vigie has no rppal".to_owned(),
-            None,
-            Some("leave `backend` out: `linux` reads every Raspberry Pi; or build with `--features rppal`".to_owned()),
-        );
-        Backend::default()
-    })
 }
 
 /// `[outbox]`

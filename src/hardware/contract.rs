@@ -38,6 +38,10 @@ struct Wired {
     /// A line that nothing drives.
     line: LineId,
     absent_line: LineId,
+    /// A line on which pulses come by themselves; not every board has one.
+    pulses: Option<LineId>,
+    /// A line that the board needs for itself; only a Raspberry Pi is known that well.
+    reserved: Option<LineId>,
     /// Do lines follow their resistors? Those of QEMU's boards do not: they keep the level to which they were last
     /// driven.
     resistors: bool,
@@ -53,6 +57,8 @@ fn sim() -> Wired {
         absent_spi: SpiPlace { bus: 5, chip_select: 0 },
         line: LineId::Name("GPIO5".to_owned()),
         absent_line: LineId::Offset { chip: "gpiochip0".to_owned(), offset: 900 },
+        pulses: Some(LineId::Name("GPIO23".to_owned())),
+        reserved: Some(LineId::Offset { chip: "gpiochip0".to_owned(), offset: 0 }),
         resistors: true,
     }
 }
@@ -89,6 +95,8 @@ fn board(wiring: &str) -> Wired {
         absent_spi: SpiPlace { bus: number("absent_spi"), chip_select: 0 },
         line: LineId::Name(word("line").to_owned()),
         absent_line: LineId::Name(word("absent_line").to_owned()),
+        pulses: words.get("pulses").map(|name| LineId::Name((*name).to_owned())),
+        reserved: words.get("reserved").map(|name| LineId::Name((*name).to_owned())),
         resistors: word("resistors") == "true",
     }
 }
@@ -163,6 +171,46 @@ async fn a_line_has_one_holder_and_follows_its_resistor() {
         assert_eq!(fault.code, FaultCode::Missing);
         let output = OutputSettings { line: absent_line, active_low: false, active: true };
         assert_eq!(hardware.output_line(&output).err().expect("no such line").code, FaultCode::Missing);
+    }
+}
+
+#[tokio::test]
+async fn the_edges_that_are_asked_for_come_in_order_with_their_numbers_and_times() {
+    const WANTED: usize = 20;
+    for Wired { hardware, pulses, .. } in machines() {
+        let Some(pulses) = pulses else { continue };
+        let clock = SystemClock::new(Trust::Kernel);
+        for active_low in [false, true] {
+            for edges in [Edges::Both, Edges::Rising, Edges::Falling] {
+                let taken = clock.boot();
+                let settings = LineSettings { edges, ..input(&pulses, Bias::AsIs, active_low) };
+                let mut line = hardware.input_line(&settings).expect("a free line");
+                let mut found = Vec::new();
+                while found.len() < WANTED {
+                    found.extend(tokio::time::timeout(DEADLINE, line.edges()).await.expect("edges").expect("a line"));
+                }
+                let now = clock.boot();
+                assert!(found.is_sorted_by(|a, b| a.at < b.at && b.sequence == a.sequence + 1), "{found:?}");
+                assert!(found.iter().all(|edge| (taken..=now).contains(&edge.at)), "{taken:?} {now:?} {found:?}");
+                assert_eq!(found[0].sequence, 1);
+                match edges {
+                    Edges::Both => assert!(found.is_sorted_by(|a, b| a.active != b.active), "{found:?}"),
+                    Edges::Rising => assert!(found.iter().all(|edge| edge.active), "{found:?}"),
+                    Edges::Falling => assert!(found.iter().all(|edge| !edge.active), "{found:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_the_board_needs_is_taken_with_consent_only() {
+    for Wired { hardware, reserved, .. } in machines() {
+        let Some(reserved) = reserved else { continue };
+        let settings = input(&reserved, Bias::AsIs, false);
+        let fault = hardware.input_line(&settings).err().expect("not without consent");
+        assert!(fault.detail.contains("allow_reserved"), "{fault}");
+        hardware.input_line(&LineSettings { reserved: true, ..settings }).expect("with consent");
     }
 }
 

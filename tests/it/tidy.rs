@@ -26,12 +26,14 @@ const KNOWS: &[(&str, &[&str])] = &[
             "control",
             "drivers",
             "export",
+            "hardware",
             "logging",
             "options",
             "outbox",
             "pipeline",
             "reading",
             "sampler",
+            "scan",
             "topic",
             "uplink::dating",
         ],
@@ -39,7 +41,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     // Asking the kernel about its clock is the one system call of ours.
     ("clock", &["hardware::adjtimex"]),
     ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "topic"]),
-    ("control", &["clock", "config", "export", "outbox", "uplink"]),
+    ("control", &["archive", "clock", "config", "export", "outbox", "uplink"]),
     ("drivers", &["clock", "hardware", "options", "reading", "topic"]),
     ("export", &["clock", "outbox", "reading", "uplink::dating"]),
     ("hardware", &["clock", "reading"]),
@@ -50,6 +52,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("pipeline", &["clock::BootTime", "reading"]),
     ("reading", &["clock::BootTime"]),
     ("sampler", &["clock", "drivers", "hardware", "reading"]),
+    ("scan", &["drivers", "hardware", "reading"]),
     ("service", &[]),
     ("state", &[]),
     ("topic", &["reading"]),
@@ -66,7 +69,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("tokio_serial::", &["hardware"]),
     ("tokio::", &["agent", "broker", "cli", "control", "hardware", "sampler", "uplink"]),
     ("SystemTime", &["agent", "broker", "cli", "clock", "sampler", "uplink"]),
-    ("Instant::now", &["agent", "broker", "cli", "sampler", "uplink"]),
+    ("Instant::now", &["agent", "broker", "cli", "hardware", "sampler", "uplink"]),
 ];
 
 /// Files with a job that takes more than [`MAX_LINES`], and why.

@@ -84,6 +84,12 @@ impl I2c for LinuxI2c {
     }
 }
 
+/// i2c-bcm2835 (Pi 1 to 4) times out and has no recovery; i2c-designware (Pi 5) clocks a chip free only where the device
+/// tree names the wires as GPIO (`scl-gpios`), which that of the RP1 does not.
+const HELD_LOW: &str = "the bus hangs: a chip holds a wire low, and a Pi cannot clock it free. Taking its supply away for a \
+                        moment does (the key `power` of a sensor); where the chip only stretches the clock, a Pi before \
+                        the 5 needs a slower bus or `dtoverlay=i2c-gpio`";
+
 /// What a failed transfer is told as.
 pub(in crate::hardware) fn bus_error(path: &Path, address: u8, error: &io::Error) -> I2cError {
     let (kind, code, meaning) = meaning(error.raw_os_error());
@@ -99,7 +105,7 @@ fn meaning(errno: Option<i32>) -> (ErrorKind, FaultCode, &'static str) {
         Some(libc::ENXIO | libc::EREMOTEIO) => (unanswered, FaultCode::Bus, "nobody acknowledges"),
         Some(libc::EBUSY) => (ErrorKind::Other, FaultCode::Busy, "a driver of the kernel uses this address"),
         Some(libc::EAGAIN) => (ErrorKind::ArbitrationLoss, FaultCode::Bus, "arbitration lost"),
-        Some(libc::ETIMEDOUT) => (ErrorKind::Bus, FaultCode::Bus, "the bus hangs: a chip holds a wire low"),
+        Some(libc::ETIMEDOUT) => (ErrorKind::Bus, FaultCode::Bus, HELD_LOW),
         Some(libc::ENODEV | libc::ENOENT) => (ErrorKind::Bus, FaultCode::Missing, "the bus is gone"),
         Some(libc::EIO | libc::EPROTO) => (ErrorKind::Bus, FaultCode::Bus, "the transfer failed"),
         _ => (ErrorKind::Other, FaultCode::Io, "the transfer was refused"),
@@ -115,6 +121,12 @@ mod tests {
         let fault = LinuxI2c::open(250).err().expect("no such bus");
         assert_eq!(fault.code, FaultCode::Missing);
         assert!(fault.detail.contains("/dev/i2c-250") && fault.detail.contains("dtoverlay"), "{fault}");
+    }
+
+    #[test]
+    fn a_wire_that_is_held_low_says_what_helps() {
+        let (_, code, meaning) = meaning(Some(libc::ETIMEDOUT));
+        assert!(code == FaultCode::Bus && meaning.contains("`power`") && meaning.contains("dtoverlay=i2c-gpio"));
     }
 
     #[test]
