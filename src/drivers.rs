@@ -17,19 +17,22 @@ use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
 mod ads1115;
+mod aht20;
+mod bh1750;
 mod bme280;
 mod channels;
+mod crc8;
 pub mod docs;
 mod frequency;
 pub(crate) mod gpio;
 mod gpio_input;
 mod host;
-mod hwmon;
+pub(crate) mod hwmon;
 pub mod i2c;
-mod iio;
+pub(crate) mod iio;
 mod ina219;
 mod inputs;
-mod kernel;
+pub(crate) mod kernel;
 mod lines;
 mod lm75;
 mod mcp3008;
@@ -39,14 +42,19 @@ mod names;
 mod pulse_counter;
 mod pulse_width;
 mod pulses;
+mod sensirion;
 pub mod serial_json;
+mod sht3x;
+mod sht4x;
 pub mod spi;
 mod tmp102;
-mod w1;
+pub(crate) mod w1;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
     &ads1115::DRIVER,
+    &aht20::DRIVER,
+    &bh1750::DRIVER,
     &bme280::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
@@ -60,6 +68,8 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &serial_json::DRIVER,
+    &sht3x::DRIVER,
+    &sht4x::DRIVER,
     &tmp102::DRIVER,
     &w1::DRIVER,
 ];
@@ -253,9 +263,12 @@ pub struct LineSource {
     pub settings: LineSettings,
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     pub units: Vec<(&'static str, String)>,
-    /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
-    pub decoder: Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>,
+    /// Makes a decoder for each time that the line is taken.
+    pub decoder: Box<MakeLineDecoder>,
 }
+
+/// Makes a decoder from what the last one of the sensor gave to keep.
+pub type MakeLineDecoder = dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send;
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
 pub trait Open: Send + Sync {
@@ -303,5 +316,7 @@ pub trait LineDecoder: Send {
     }
 }
 
+#[cfg(test)]
+mod chip_tests;
 #[cfg(test)]
 mod tests;

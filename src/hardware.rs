@@ -23,6 +23,7 @@ pub mod files;
 pub mod header;
 pub mod i2c;
 mod i2c_parts;
+pub mod inventory;
 pub mod linux;
 mod power;
 #[cfg(feature = "rppal")]
@@ -33,6 +34,7 @@ pub mod spi;
 pub use expander::{ExpanderChip, ExpanderSettings};
 pub use files::KernelFiles;
 pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
+pub use inventory::{Inventory, LineInfo, NumberedBus};
 pub use power::PowerSettings;
 pub use spi::{SpiDevice, SpiError, SpiPlace, SpiSettings};
 
@@ -103,6 +105,12 @@ pub trait Hardware: Send + Sync {
     /// # Errors
     /// A fault that says which device node or right is missing, and how to get it.
     fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault>;
+
+    /// What there is, for `vigie scan`: of this machine, unless the back end is no machine. Opens no bus and takes no
+    /// line.
+    fn inventory(&self) -> Inventory {
+        linux::inventory()
+    }
 
     /// The files of the kernel's own drivers.
     fn files(&self) -> Arc<dyn KernelFiles>;

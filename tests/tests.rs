@@ -20,6 +20,7 @@ mod it {
     mod replay;
     mod restart;
     mod rotation;
+    mod scan;
     mod shutdown;
     mod sleep;
     mod supervision;

@@ -17,9 +17,11 @@ use crate::reading::{Fault, FaultCode};
 
 pub(super) mod gpio;
 pub(super) mod i2c;
+mod inventory;
 mod serial;
 pub(super) mod spi;
 
+pub(super) use inventory::inventory;
 pub(super) use serial::open as open_serial;
 
 /// The devices of a Linux machine.

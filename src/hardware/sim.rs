@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiPlace, SpiSettings, linux,
+    Hardware, I2cBus, InputLine, Inventory, KernelFiles, LineInfo, LineSettings, NumberedBus, OutputLine,
+    OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
 };
 use crate::clock::Clock;
 use crate::reading::{Fault, FaultCode};
@@ -104,6 +104,25 @@ impl Hardware for Sim {
             Fault::new(FaultCode::Missing, detail)
         })?;
         Ok(Box::new(bus::SimSpi { place, chip }))
+    }
+
+    fn inventory(&self) -> Inventory {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = |line: &'static header::Line| LineInfo {
+            chip: "gpiochip0".to_owned(),
+            offset: line.bcm.into(),
+            name: format!("GPIO{}", line.bcm),
+            holder: taken.contains(&line.bcm.into()).then(|| "vigie".to_owned()),
+            header: Some(line),
+        };
+        let spi = (0..=1).map(|chip_select| SpiPlace { bus: SPI_BUS, chip_select });
+        Inventory {
+            i2c: vec![NumberedBus { number: I2C_BUS, name: "simulated".to_owned() }],
+            spi: spi.filter(|place| chips::spi_bus_0(place.chip_select, &self.clock, self.seed).is_some()).collect(),
+            lines: header::LINES.iter().map(line).collect(),
+            ports: vec![ARDUINO_PORT.into()],
+            troubles: Vec::new(),
+        }
     }
 
     fn files(&self) -> Arc<dyn KernelFiles> {

@@ -63,7 +63,7 @@ fn pipeline() -> Pipeline {
 fn observation(number: usize, at: BootTime) -> Observation {
     let number = u32::try_from(number).expect("few");
     let value = Value::number(f64::from(number)).expect("finite");
-    let sample = Sample { quantity: "n".into(), value, event: false, unit: None };
+    let sample = Sample::new("n", value);
     Observation { sensor: SensorIndex(0), at, outcome: Ok(vec![sample]), keep: None }
 }
 
