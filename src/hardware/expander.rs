@@ -31,7 +31,7 @@ use worker::{Request, Shared, Subscriber};
 
 /// How long taking or driving a line waits for the expander. A transfer takes a few milliseconds; when a bus hangs, this
 /// is for how long others wait, once.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Edges that wait for a reader, as many as the kernel keeps of a line; further ones are lost and leave a gap in the
 /// count.
