@@ -7,6 +7,7 @@ mod it {
     mod archive;
     mod cli;
     mod config;
+    mod counter;
     #[cfg(feature = "broker")]
     mod demo;
     mod failover;
@@ -22,6 +23,7 @@ mod it {
     mod scan;
     mod shutdown;
     mod sleep;
+    mod supervision;
     mod tidy;
     mod tls;
     mod torture;

@@ -41,7 +41,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     // Asking the kernel about its clock is the one system call of ours.
     ("clock", &["hardware::adjtimex"]),
     ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "topic"]),
-    ("control", &["clock", "config", "export", "outbox", "uplink"]),
+    ("control", &["archive", "clock", "config", "export", "outbox", "uplink"]),
     ("drivers", &["clock", "hardware", "options", "reading", "topic"]),
     ("export", &["clock", "outbox", "reading", "uplink::dating"]),
     ("hardware", &["clock", "reading"]),
@@ -65,10 +65,11 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rumqttc::", &["uplink", "broker"]),
     ("gpiocdev::", &["hardware"]),
     ("linux_embedded_hal::", &["hardware"]),
+    ("::rppal::", &["hardware"]),
     ("tokio_serial::", &["hardware"]),
     ("tokio::", &["agent", "broker", "cli", "control", "hardware", "sampler", "uplink"]),
     ("SystemTime", &["agent", "broker", "cli", "clock", "sampler", "uplink"]),
-    ("Instant::now", &["agent", "broker", "cli", "sampler", "uplink"]),
+    ("Instant::now", &["agent", "broker", "cli", "hardware", "sampler", "uplink"]),
 ];
 
 /// Files with a job that takes more than [`MAX_LINES`], and why.
