@@ -21,7 +21,6 @@ mod aht20;
 mod bh1750;
 mod bme280;
 mod channels;
-mod chip_tests;
 mod crc8;
 pub mod docs;
 mod frequency;
@@ -318,5 +317,6 @@ pub trait LineDecoder: Send {
 }
 
 #[cfg(test)]
+mod chip_tests;
 #[cfg(test)]
 mod tests;
