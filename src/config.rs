@@ -27,6 +27,8 @@ mod hardware;
 mod keys;
 mod machine;
 mod outbox_key;
+#[cfg(test)]
+mod property;
 mod read;
 mod redact;
 mod report;

@@ -56,6 +56,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let (out, mut observations) = mpsc::channel(sampler::QUEUE);
     let (stop, stopped) = watch::channel(false);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.trust));
+    let mut kept = agent::kept_so_far(&config, clock.boot());
     let hardware = config.hardware.start(&clock);
     let context = sampler::Context {
         hardware,
@@ -69,7 +70,8 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();
     for (index, sensor) in config.sensors.into_iter().enumerate() {
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
-        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, None), context.clone()));
+        let kept = kept.remove(&sensor.name);
+        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, kept), context.clone()));
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();

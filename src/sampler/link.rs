@@ -110,35 +110,33 @@ async fn watch_line(
     let mut running = true;
     while running {
         let mut decoded = Vec::new();
-        tokio::select! {
+        let take = |edges: Vec<Edge>| edges.into_iter().for_each(|edge| decoder.edge(edge, &mut decoded));
+        let step = tokio::select! {
             edges = edges_from(&mut *line, not_before) => {
-                for edge in edges? {
-                    decoder.edge(edge, &mut decoded);
-                }
                 not_before = Instant::now() + GATHER;
+                edges.map(take)
             }
             _ = look.tick() => {
                 // What has come before this moment is looked at before it.
-                for edge in waiting(&mut *line).await? {
-                    decoder.edge(edge, &mut decoded);
-                }
-                let active = line.level()?;
-                attempts.power.success();
-                decoder.level(active, context.clock.boot(), &mut decoded);
+                let level = waiting(&mut *line).await.map(take).and_then(|()| line.level());
+                level.map(|active| {
+                    attempts.power.success();
+                    decoder.level(active, context.clock.boot(), &mut decoded);
+                })
             }
             fault = attempts.power.lost() => return Err(fault),
             () = stopped(&mut context.stop) => {
-                for edge in waiting(&mut *line).await? {
-                    decoder.edge(edge, &mut decoded);
-                }
                 running = false;
+                waiting(&mut *line).await.map(take)
             }
-        }
+        };
         let keep = decoder.keep();
         if let Some(keep) = &keep {
             sampler.kept.replace(Some(keep.clone()));
         }
+        // Edges that came before the line failed have been all the same.
         running &= send(sampler.index, decoded, keep, context).await;
+        step?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Prevents: a meter that begins at zero after a crash, counts twice what it had counted, or writes to the card for it.
 
-use super::harness::{Exit, Gateway, Mosquitto, Subscriber};
+use super::harness::{Exit, Gateway, Mosquitto, Subscriber, command};
 
 fn configure(gateway: &Gateway, broker: &Mosquitto, more: &str) {
     // 1 kHz on the simulated machine; looked at so rarely that nothing is published in between.
@@ -90,6 +90,13 @@ fn what_was_counted_survives_a_kill_and_a_stop() {
     assert!(after >= count + 1000, "{after} after {count}");
     assert!(is_right(after, total), "{total} with {after}");
     assert_eq!(agent.terminate(), Exit::Code(0), "log:\n{}", agent.log.text());
+
+    // Looked at once, it is where it was left; and what is seen then is not counted.
+    let args = ["once", "--config", &gateway.config_file().display().to_string()];
+    let output = command(&args, gateway.path()).output().expect("vigie starts");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let shown_count = shown.lines().find_map(|line| line.split_once(" count ")?.1.trim().parse::<u64>().ok());
+    assert!(shown_count.is_some_and(|count| count >= after), "{after}:\n{shown}");
 
     // A sensor of another name begins at zero, and does not touch what the first one has.
     let text = std::fs::read_to_string(gateway.config_file()).expect("the configuration");

@@ -41,7 +41,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     // Asking the kernel about its clock is the one system call of ours.
     ("clock", &["hardware::adjtimex"]),
     ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "topic"]),
-    ("control", &["clock", "config", "export", "outbox", "uplink"]),
+    ("control", &["archive", "clock", "config", "export", "outbox", "uplink"]),
     ("drivers", &["clock", "hardware", "options", "reading", "topic"]),
     ("export", &["clock", "outbox", "reading", "uplink::dating"]),
     ("hardware", &["clock", "reading"]),
