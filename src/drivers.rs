@@ -17,19 +17,23 @@ use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
 mod ads1115;
+mod aht20;
+mod bh1750;
 mod bme280;
 mod channels;
+mod chip_tests;
+mod crc8;
 pub mod docs;
 mod frequency;
-mod gpio;
+pub(crate) mod gpio;
 mod gpio_input;
 mod host;
-mod hwmon;
+pub(crate) mod hwmon;
 pub mod i2c;
-mod iio;
+pub(crate) mod iio;
 mod ina219;
 mod inputs;
-mod kernel;
+pub(crate) mod kernel;
 mod lines;
 mod lm75;
 mod mcp3008;
@@ -39,14 +43,19 @@ mod names;
 mod pulse_counter;
 mod pulse_width;
 mod pulses;
+mod sensirion;
 pub mod serial_json;
+mod sht3x;
+mod sht4x;
 pub mod spi;
 mod tmp102;
-mod w1;
+pub(crate) mod w1;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
     &ads1115::DRIVER,
+    &aht20::DRIVER,
+    &bh1750::DRIVER,
     &bme280::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
@@ -60,20 +69,24 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &serial_json::DRIVER,
+    &sht3x::DRIVER,
+    &sht4x::DRIVER,
     &tmp102::DRIVER,
     &w1::DRIVER,
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
-pub const COMMON_KEYS: [&str; 12] = [
+pub const COMMON_KEYS: [&str; 14] = [
     "change",
     "deadline",
     "driver",
     "every",
+    "frozen_after",
     "heartbeat",
     "label",
     "location",
     "name",
+    "power",
     "quantity",
     "room",
     "tags",
@@ -245,6 +258,9 @@ pub enum Source {
     Line(LineSource),
 }
 
+/// Makes a line's decoder, from what the last one gave to keep.
+pub type MakeLineDecoder = Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>;
+
 /// A sensor on a GPIO line.
 pub struct LineSource {
     /// The line.
@@ -252,8 +268,13 @@ pub struct LineSource {
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     pub units: Vec<(&'static str, String)>,
     /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
-    pub decoder: Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>,
+    pub decoder: MakeLineDecoder,
+    /// Makes a decoder for each time that the line is taken.
+    pub decoder: Box<MakeLineDecoder>,
 }
+
+/// Makes a decoder from what the last one of the sensor gave to keep.
+pub type MakeLineDecoder = dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send;
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
 pub trait Open: Send + Sync {
@@ -301,5 +322,6 @@ pub trait LineDecoder: Send {
     }
 }
 
+#[cfg(test)]
 #[cfg(test)]
 mod tests;
