@@ -88,7 +88,7 @@ fn functions(claim: &Claim) -> Vec<Function> {
         Claim::I2c { path, .. } => vec![Function::I2c(path.bus)],
         Claim::Spi(place) => vec![Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)],
         Claim::Port(port) if HEADER_PORTS.iter().any(|name| port == Path::new(name)) => vec![Function::Uart],
-        Claim::Port(_) | Claim::Line(_) => Vec::new(),
+        Claim::Port(_) | Claim::Line(_) | Claim::OneWire(_) => Vec::new(),
     }
 }
 
