@@ -63,8 +63,8 @@ fn pipeline() -> Pipeline {
 fn observation(number: usize, at: BootTime) -> Observation {
     let number = u32::try_from(number).expect("few");
     let value = Value::number(f64::from(number)).expect("finite");
-    let sample = Sample { quantity: "n".into(), value, event: false };
-    Observation { sensor: SensorIndex(0), at, outcome: Ok(vec![sample]) }
+    let sample = Sample::new("n", value);
+    Observation { sensor: SensorIndex(0), at, outcome: Ok(vec![sample]), keep: None }
 }
 
 /// One wake-up brings all that the queue holds, which is more than memory has room for: what is too much waits for the
