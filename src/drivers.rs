@@ -343,4 +343,6 @@ pub trait LineDecoder: Send {
 }
 
 #[cfg(test)]
+mod chip_tests;
+#[cfg(test)]
 mod tests;

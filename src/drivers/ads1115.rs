@@ -4,7 +4,6 @@
 //! the comparator or continuous conversions.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::i2c::{self, Chip, Register};
@@ -112,11 +111,7 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
 
 /// A number that is one of a few: its code, which is its place in the list, and itself.
 fn one_of(options: &Options<'_>, key: &'static str, known: &[f64], default: f64) -> Option<(u8, f64)> {
-    let given = options.optional::<f64>(key);
-    if given.is_none() && options.raw(key).is_some() {
-        return None;
-    }
-    let wanted = given.unwrap_or(default);
+    let wanted = options.optional::<f64>(key).unwrap_or(default);
     let found = (0_u8..).zip(known).find(|(_, known)| (**known - wanted).abs() < 1e-9);
     if found.is_none() {
         let list: Vec<String> = known.iter().map(f64::to_string).collect();
@@ -148,10 +143,6 @@ const SINGLE_SHOT: u16 = 1 << 8;
 /// The comparator is off. That it would latch has no meaning then, but tells these settings from those after power-on.
 const NO_COMPARATOR: u16 = 0b0_0111;
 
-/// How often `config` is read before the chip counts as hanging, with [`PAUSE`] in between.
-const READS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(2);
-
 impl Settings {
     fn config(&self, mux: u8) -> u16 {
         let (mux, range, rate) = (u16::from(mux), u16::from(self.range), u16::from(self.rate));
@@ -171,8 +162,7 @@ impl Open for Settings {
         chip.write(CONFIG, &config.to_be_bytes())?;
         let found = u16::from_be_bytes(chip.read(CONFIG)?);
         if found & !OS != config {
-            let detail = format!("it does not keep its settings ({config:#06x} was written, {found:#06x} read)");
-            return Err(chip.wrong("ADS1115", &detail));
+            return Err(chip.keeps_not("ADS1115", config, found));
         }
         Ok(Box::new(Ads1115 { chip, settings: self.clone() }))
     }
@@ -195,23 +185,14 @@ impl Ads1115 {
     fn raw(&mut self, mux: u8) -> Result<i16, Fault> {
         let config = self.settings.config(mux);
         self.chip.write(CONFIG, &(config | OS).to_be_bytes())?;
-        thread::sleep(self.settings.conversion_time());
-        for _ in 0..READS {
-            let found = u16::from_be_bytes(self.chip.read(CONFIG)?);
+        self.chip.wait_for("its conversion", self.settings.conversion_time(), |chip| {
+            let found = u16::from_be_bytes(chip.read(CONFIG)?);
             if found & !OS != config {
-                let detail = format_args!(
-                    "it was reset in between (does its supply drop?): its register config is {found:#06x}, not \
-                     {:#06x}",
-                    config | OS
-                );
-                return Err(self.chip.says(FaultCode::BadData, detail));
+                return Err(chip.was_reset(CONFIG, config | OS, found));
             }
-            if found & OS != 0 {
-                return Ok(i16::from_be_bytes(self.chip.read(CONVERSION)?));
-            }
-            thread::sleep(PAUSE);
-        }
-        Err(self.chip.says(FaultCode::BadData, "never ends its conversion"))
+            Ok((found & OS != 0).then_some(()))
+        })?;
+        Ok(i16::from_be_bytes(self.chip.read(CONVERSION)?))
     }
 }
 

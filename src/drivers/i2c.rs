@@ -1,5 +1,8 @@
 //! What drivers of chips on I2C have in common: their keys, and a chip's registers with errors that name them.
 
+use std::thread;
+use std::time::Duration;
+
 use embedded_hal::i2c::I2c;
 
 use super::{Claim, OptionRow};
@@ -145,6 +148,11 @@ impl Place {
     }
 }
 
+/// How often a chip is asked whether it is done before it counts as hanging, beyond the time that it may take.
+const ASKED: u32 = 10;
+/// Between two of these, with the bus free.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// A register, or a command of chips that have no registers: its name in the data sheet, and what is sent for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Register(pub &'static str, pub u8);
@@ -218,6 +226,27 @@ impl Chip {
         Ok(bytes)
     }
 
+    /// Waits, with the bus free, for the time that a measurement takes, and then asks until there is something; `what` is
+    /// what the chip never ends: "its conversion".
+    ///
+    /// # Errors
+    /// What asking reports, or that the chip hangs.
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        usual: Duration,
+        mut ask: impl FnMut(&mut Self) -> Result<Option<T>, Fault>,
+    ) -> Result<T, Fault> {
+        thread::sleep(usual);
+        for _ in 0..ASKED {
+            if let Some(done) = ask(self)? {
+                return Ok(done);
+            }
+            thread::sleep(PAUSE);
+        }
+        Err(self.says(FaultCode::BadData, format_args!("it never ends {what}")))
+    }
+
     /// A fault from the bus's error while something was done.
     #[must_use]
     pub fn fault(&self, error: &I2cError, what: impl std::fmt::Display) -> Fault {
@@ -237,6 +266,21 @@ impl Chip {
     pub fn wrong(&self, expected: &str, found: &str) -> Fault {
         let detail = format!("the chip at {} is not a {expected}: {found}", self.place);
         Fault::new(FaultCode::WrongChip, detail)
+    }
+
+    /// The fault of a chip that does not hold what was written: another one, where there is no identity to ask for.
+    #[must_use]
+    pub fn keeps_not(&self, expected: &str, written: u16, found: u16) -> Fault {
+        self.wrong(expected, &format!("it does not keep its settings ({found:#06x} is read, not {written:#06x})"))
+    }
+
+    /// The fault of a chip whose settings are not those that were written before.
+    #[must_use]
+    pub fn was_reset(&self, Register(name, _): Register, expected: u16, found: u16) -> Fault {
+        let detail = format_args!(
+            "it was reset in between (does its supply drop?): its register {name} is {found:#06x}, not {expected:#06x}"
+        );
+        self.says(FaultCode::BadData, detail)
     }
 
     /// A fault of that code, at this chip.

@@ -5,7 +5,6 @@
 //! them, and is set to 0.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::i2c::{self, Chip, Register};
@@ -82,6 +81,9 @@ const INFO: i2c::Info = i2c::Info {
 /// The largest voltages at the shunt, in volts, in the order of their codes in PG (table 4).
 const RANGES: [f64; 4] = [0.04, 0.08, 0.16, 0.32];
 
+/// So that 3.2 A at 0.1 Ω are within a range whatever their product is in binary.
+const ROUNDING: f64 = 1.0 + 1e-9;
+
 /// Steps of the registers, in volts (8.6.3).
 const SHUNT_STEP: f64 = 10e-6;
 const BUS_STEP: f64 = 4e-3;
@@ -93,27 +95,20 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let place = INFO.parse(options);
     let shunt = options.optional_in("shunt", 1e-4..=100.0);
     let max_current = options.optional::<f64>("max_current");
-    let faulty = (shunt.is_none() && options.raw("shunt").is_some())
-        || (max_current.is_none() && options.raw("max_current").is_some());
-    if faulty {
+    if shunt.is_none() && options.raw("shunt").is_some() {
         return None;
     }
     let shunt = shunt.unwrap_or(0.1);
-    // A little more than the range, so that 3.2 A at 0.1 Ω are within it whatever their product is in binary.
-    let reach = RANGES[3] / shunt * (1.0 + 1e-9);
-    let max_current = max_current.unwrap_or(reach);
-    if max_current <= 0.0 || max_current > reach {
+    let most = RANGES[3] / shunt;
+    let max_current = max_current.unwrap_or(most);
+    let gain = (0_u8..).zip(RANGES).find(|(_, range)| max_current > 0.0 && max_current * shunt <= range * ROUNDING);
+    let Some((gain, range)) = gain else {
         let message =
             format!("`max_current` of {} cannot be {max_current} A with a shunt of {shunt} Ω", options.what());
-        let expected = format!(
-            "expected more than 0, up to {} A: the chip measures 0.32 V",
-            reach.mul_add(1e3, 0.0).round() / 1e3
-        );
+        let expected = format!("expected more than 0, up to {most} A: the chip measures 0.32 V");
         options.problem("max_current", message, Some(expected));
         return None;
-    }
-    let gain = (0_u8..).zip(RANGES).find(|(_, range)| max_current * shunt <= range * (1.0 + 1e-9));
-    let (gain, range) = gain.unwrap_or((3, RANGES[3]));
+    };
     let place = place?;
     let settings = Settings { place, shunt, gain, range };
     Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(settings)) })
@@ -149,10 +144,6 @@ const OVF: u16 = 1;
 /// Two conversions of 16 samples: 8.51 ms each, and 10 % more at most (7.5).
 const MEASURING_TIME: Duration = Duration::from_micros(2 * 9_370);
 
-/// How often the bus voltage is read before the chip counts as hanging, with [`PAUSE`] in between.
-const READS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(2);
-
 impl Settings {
     fn configuration(self, mode: u16) -> u16 {
         BRNG | u16::from(self.gain) << 11 | MEAN_OF_16 | mode
@@ -166,8 +157,7 @@ impl Open for Settings {
         chip.write(CONFIGURATION, &configuration.to_be_bytes())?;
         let found = u16::from_be_bytes(chip.read(CONFIGURATION)?);
         if found != configuration {
-            let detail = format!("it does not keep its settings ({configuration:#06x} was written, {found:#06x} read)");
-            return Err(chip.wrong("INA219", &detail));
+            return Err(chip.keeps_not("INA219", configuration, found));
         }
         // Another program's calibration could make the chip's own computation overflow.
         chip.write(CALIBRATION, &[0, 0])?;
@@ -184,26 +174,14 @@ impl Poller for Ina219 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let configuration = self.settings.configuration(TRIGGERED);
         self.chip.write(CONFIGURATION, &configuration.to_be_bytes())?;
-        thread::sleep(MEASURING_TIME);
-        let mut bus = 0;
-        for read in 1..=READS {
-            bus = u16::from_be_bytes(self.chip.read(BUS_VOLTAGE)?);
-            if bus & CNVR != 0 {
-                break;
-            }
-            if read == READS {
-                return Err(self.chip.says(FaultCode::BadData, "never ends its measurement"));
-            }
-            thread::sleep(PAUSE);
-        }
+        let bus = self.chip.wait_for("its measurement", MEASURING_TIME, |chip| {
+            let bus = u16::from_be_bytes(chip.read(BUS_VOLTAGE)?);
+            Ok((bus & CNVR != 0).then_some(bus))
+        })?;
         let shunt = i16::from_be_bytes(self.chip.read(SHUNT_VOLTAGE)?);
         let found = u16::from_be_bytes(self.chip.read(CONFIGURATION)?);
         if found != configuration {
-            let detail = format_args!(
-                "it was reset in between (does its supply drop?): its register configuration is {found:#06x}, not \
-                 {configuration:#06x}"
-            );
-            return Err(self.chip.says(FaultCode::BadData, detail));
+            return Err(self.chip.was_reset(CONFIGURATION, configuration, found));
         }
         convert(&self.settings, shunt, bus)
     }

@@ -8,9 +8,6 @@ pub(super) type Input = (&'static str, u8);
 /// Reads `inputs`; problems are noted there. Each input once, in the order in which they are given.
 pub(super) fn parse(options: &Options<'_>, known: &[Input], default: &[&str]) -> Option<Vec<Input>> {
     let given = options.optional::<Vec<String>>("inputs");
-    if given.is_none() && options.raw("inputs").is_some() {
-        return None;
-    }
     let names: Vec<&str> = given.as_ref().map_or(default.to_vec(), |given| given.iter().map(String::as_str).collect());
     let list = || known.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let expected = || Some(format!("expected some of {}", list().join(", ")));

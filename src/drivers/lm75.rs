@@ -57,10 +57,7 @@ const INFO: i2c::Info = i2c::Info { addresses: &[0x48, 0x49, 0x4a, 0x4b, 0x4c, 0
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
     let place = INFO.parse(options);
-    let bits = match options.optional_in("bits", 9..=12) {
-        None if options.raw("bits").is_some() => return None,
-        bits => bits.unwrap_or(9),
-    };
+    let bits = options.optional_in("bits", 9..=12).unwrap_or(9);
     let place = place?;
     Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place, bits })) })
 }

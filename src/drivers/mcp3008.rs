@@ -104,10 +104,7 @@ const INPUTS: &[Input] = &[
 fn parse(options: &Options<'_>) -> Option<Parsed> {
     let spi = INFO.parse(options);
     let inputs = inputs::parse(options, INPUTS, &["ch0", "ch1", "ch2", "ch3", "ch4", "ch5", "ch6", "ch7"]);
-    let vref = match options.optional_in("vref", 0.25..=5.5) {
-        None if options.raw("vref").is_some() => return None,
-        vref => vref.unwrap_or(3.3),
-    };
+    let vref = options.optional_in("vref", 0.25..=5.5).unwrap_or(3.3);
     let settings = Settings { spi, inputs: inputs?, vref };
     Some(Parsed { claims: spi::claims(&spi), source: Source::Poller(Arc::new(settings)) })
 }
@@ -203,8 +200,8 @@ mod tests {
     fn a_line_that_is_high_or_noisy_is_no_chip() {
         assert!(result([0xff; 5]).expect_err("a high line").contains("null bit"));
         let mut noisy = sent(0x155, 0xff);
-        noisy[2] ^= 1;
-        assert!(result(noisy).expect_err("a flipped bit").contains("followed by"));
+        noisy[2] ^= 0b10;
+        assert!(result(noisy).expect_err("a bit that flipped").contains("followed by"));
     }
 
     /// Equation 4-2: the code is 1024 times VIN / VREF.

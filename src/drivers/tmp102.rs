@@ -74,10 +74,6 @@ const SETTINGS: u16 = SHUTDOWN | RATE | EXTENDED;
 /// A conversion at its longest (6.5).
 const CONVERSION_TIME: Duration = Duration::from_millis(35);
 
-/// How often the configuration is read before the chip counts as hanging, with [`PAUSE`] in between.
-const READS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(2);
-
 /// Is this what a TMP102 makes of [`SETTINGS`], whatever OS and AL say?
 fn keeps_settings(configuration: u16) -> bool {
     configuration & !(OS | ALERT) == SETTINGS | RESOLUTION
@@ -89,9 +85,7 @@ impl Open for Settings {
         chip.write(CONFIGURATION, &SETTINGS.to_be_bytes())?;
         let found = u16::from_be_bytes(chip.read(CONFIGURATION)?);
         if !keeps_settings(found) {
-            let expected = SETTINGS | RESOLUTION;
-            let detail = format!("of its configuration, {found:#06x} is read where {expected:#06x} should be");
-            return Err(chip.wrong("TMP102", &detail));
+            return Err(chip.keeps_not("TMP102", SETTINGS | RESOLUTION, found));
         }
         // A conversion that was under way is ended first.
         thread::sleep(CONVERSION_TIME);
@@ -106,22 +100,14 @@ struct Tmp102 {
 impl Poller for Tmp102 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         self.chip.write(CONFIGURATION, &(SETTINGS | OS).to_be_bytes())?;
-        thread::sleep(CONVERSION_TIME);
-        for _ in 0..READS {
-            let found = u16::from_be_bytes(self.chip.read(CONFIGURATION)?);
+        self.chip.wait_for("its conversion", CONVERSION_TIME, |chip| {
+            let found = u16::from_be_bytes(chip.read(CONFIGURATION)?);
             if !keeps_settings(found) {
-                let detail = format_args!(
-                    "it was reset in between (does its supply drop?): its configuration is {found:#06x}, not {:#06x}",
-                    SETTINGS | RESOLUTION | OS
-                );
-                return Err(self.chip.says(FaultCode::BadData, detail));
+                return Err(chip.was_reset(CONFIGURATION, SETTINGS | RESOLUTION | OS, found));
             }
-            if found & OS != 0 {
-                return Ok(vec![convert(u16::from_be_bytes(self.chip.read(TEMPERATURE_REGISTER)?))?]);
-            }
-            thread::sleep(PAUSE);
-        }
-        Err(self.chip.says(FaultCode::BadData, "never ends its conversion"))
+            Ok((found & OS != 0).then_some(()))
+        })?;
+        Ok(vec![convert(u16::from_be_bytes(self.chip.read(TEMPERATURE_REGISTER)?))?])
     }
 }
 

@@ -118,6 +118,71 @@ pub fn i2c_bus_1(clock: &Arc<dyn Clock>, seed: u64) -> Wires {
     ])
 }
 
+/// A kind of chip, for tests that put one where another is expected.
+#[cfg(test)]
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    /// The addresses that it can have.
+    pub(crate) addresses: std::ops::RangeInclusive<u8>,
+    pub(crate) make: fn(u8, Arc<dyn Clock>, u64) -> Box<dyn I2cChip>,
+}
+
+/// All chips that there are models of.
+#[cfg(test)]
+pub(crate) const MODELS: &[Model] = &[
+    Model { name: "ads1115", addresses: 0x48..=0x4b, make: |at, clock, seed| Box::new(ads1115::chip(at, clock, seed)) },
+    Model {
+        name: "aht20",
+        addresses: 0x38..=0x38,
+        make: |at, clock, seed| Box::new(aht20::Chip::new(at, clock, seed)),
+    },
+    Model {
+        name: "bh1750",
+        addresses: 0x23..=0x23,
+        make: |at, clock, seed| Box::new(bh1750::Chip::new(at, clock, seed)),
+    },
+    Model {
+        name: "bme280",
+        addresses: 0x76..=0x77,
+        make: |at, clock, seed| Box::new(bme280::Chip::bme280(at, clock, seed)),
+    },
+    Model { name: "ina219", addresses: 0x40..=0x4f, make: |at, clock, seed| Box::new(ina219::chip(at, clock, seed)) },
+    Model { name: "lm75", addresses: 0x48..=0x4f, make: |at, clock, seed| Box::new(lm75::chip(at, clock, seed)) },
+    Model {
+        name: "mcp23017",
+        addresses: 0x20..=0x27,
+        make: |at, clock, seed| Box::new(mcp23017::chip(at, clock, seed)),
+    },
+    Model { name: "mcp9808", addresses: 0x18..=0x1f, make: |at, clock, seed| Box::new(mcp9808::chip(at, clock, seed)) },
+    Model { name: "pcf8574", addresses: 0x20..=0x27, make: |at, clock, seed| Box::new(pcf8574::chip(at, clock, seed)) },
+    Model {
+        name: "pcf8574a",
+        addresses: 0x38..=0x3f,
+        make: |at, clock, seed| Box::new(pcf8574::chip(at, clock, seed)),
+    },
+    Model {
+        name: "scd4x",
+        addresses: 0x62..=0x62,
+        make: |at, clock, seed| Box::new(scd4x::Chip::new(at, clock, seed)),
+    },
+    Model {
+        name: "sht3x",
+        addresses: 0x44..=0x45,
+        make: |at, clock, seed| Box::new(sht3x::Chip::new(at, clock, seed)),
+    },
+    Model {
+        name: "sht4x",
+        addresses: 0x44..=0x46,
+        make: |at, clock, seed| Box::new(sht4x::Chip::new(at, clock, seed)),
+    },
+    Model {
+        name: "tca9548a",
+        addresses: 0x70..=0x77,
+        make: |at, _, _| Box::new(tca9548a::Chip::new(at, [const { Vec::new() }; 8])),
+    },
+    Model { name: "tmp102", addresses: 0x48..=0x4b, make: |at, clock, seed| Box::new(tmp102::chip(at, clock, seed)) },
+];
+
 /// The chip at a chip select of the header's SPI bus 0.
 #[must_use]
 pub fn spi_bus_0(chip_select: u8, clock: &Arc<dyn Clock>, seed: u64) -> Option<Box<dyn SpiChip>> {
