@@ -73,7 +73,7 @@ fn calibrated_and_filtered_by_change(bencher: Bencher<'_, '_>) {
     let config = PipelineConfig {
         quantities: [("temperature".to_owned(), calibrated)].into(),
         change: [deadband("temperature"), deadband("humidity")].into(),
-        heartbeat: None,
+        ..PipelineConfig::default()
     };
     run(bencher, config);
 }

@@ -19,6 +19,7 @@ use crate::config::{Config, SensorConfig};
 use crate::control;
 use crate::control::server::Server;
 use crate::control::status::About;
+use crate::drivers::Source;
 use crate::outbox::{self, Full, Outbox, Recovery};
 use crate::pipeline::{Declared, Pipeline};
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
@@ -144,11 +145,12 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 
     let (stop_samplers, samplers_stop) = watch::channel(false);
     let context = sampler::Context {
-        hardware: config.backend.start(clock.clone()),
+        hardware: config.hardware.start(&clock),
         clock: clock.clone(),
         out,
         stop: samplers_stop,
         counts: Arc::default(),
+        supplies: sampler::Supplies::default(),
     };
     let mut samplers = JoinSet::new();
     let sensors = config.sensors.len();
@@ -247,6 +249,23 @@ pub fn outbox_settings_at(config: &Config, tail_dir: PathBuf) -> outbox::Setting
     }
 }
 
+/// What the sensors on lines have kept so far, by name, as an agent that is not running left it. Nothing where there is
+/// no outbox yet, or somebody has it: then the lines are taken, too.
+#[must_use]
+pub fn kept_so_far(config: &Config, now: BootTime) -> HashMap<String, Box<[u8]>> {
+    let keeps = |sensor: &&SensorConfig| matches!(sensor.source, Source::Line(_));
+    let names: Vec<&str> = config.sensors.iter().filter(keeps).map(|sensor| sensor.name.as_str()).collect();
+    if names.is_empty() {
+        return HashMap::new();
+    }
+    let tail = places::tail(config.outbox.tail.as_deref(), &config.outbox.path);
+    let outbox = BootId::current()
+        .and_then(|boot| Outbox::inspect(outbox_settings_at(config, tail.dir), boot, now).ok())
+        .map(|(outbox, _)| outbox);
+    let kept = |name: &str| Some((name.to_owned(), kept::of(outbox.as_ref()?, name)?));
+    names.into_iter().filter_map(kept).collect()
+}
+
 /// Names of the outbox's cursors; any other is forgotten.
 #[must_use]
 pub fn cursors(config: &Config) -> Vec<&str> {
@@ -328,8 +347,8 @@ impl Sampler {
     /// A configured sensor at its place in the pipeline, with what it kept in an earlier run.
     #[must_use]
     pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>) -> Self {
-        let SensorConfig { name, source, every, deadline, .. } = sensor;
-        Self { index, name, source, every, deadline, kept: RefCell::new(kept) }
+        let SensorConfig { name, source, every, deadline, power, .. } = sensor;
+        Self { index, name, source, every, deadline, power, kept: RefCell::new(kept) }
     }
 }
 

@@ -15,6 +15,7 @@ mod export;
 mod once;
 mod outbox;
 mod run;
+mod scan;
 mod table;
 
 /// All is well.
@@ -65,6 +66,8 @@ enum Command {
     Outbox(outbox::Args),
     /// Print what the archive keeps, as a table or as JSON
     Export(export::Args),
+    /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
+    Scan(scan::Args),
     /// List the drivers, or show one with its options and a sample
     Drivers {
         /// A driver
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Some(Command::Once { config }) => once::once(&config),
         Some(Command::Outbox(args)) => outbox::outbox(args),
         Some(Command::Export(args)) => export::export(args),
+        Some(Command::Scan(args)) => scan::scan(&args),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };
     ExitCode::from(status)

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Trust;
 use crate::drivers::{DRIVERS, Driver, Source};
-use crate::hardware::Backend;
+use crate::hardware::{PowerSettings, Settings};
 use crate::options::{Options, Problem, Problems};
 use crate::pipeline::PipelineConfig;
 use crate::reading::{Descriptor, Location};
@@ -23,9 +23,12 @@ mod broker_url;
 mod checks;
 mod connection;
 mod gateway;
+mod hardware;
 mod keys;
 mod machine;
 mod outbox_key;
+#[cfg(test)]
+mod property;
 mod read;
 mod redact;
 mod report;
@@ -33,6 +36,7 @@ mod secret;
 mod sensor;
 mod source;
 mod uplink;
+mod wiring;
 
 pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
@@ -126,21 +130,22 @@ fn read_root(
     hash: String,
 ) -> Option<Config> {
     let section = |key: &'static str| root.section_called(key, format!("[{key}]"));
-    let (gateway_keys, clock, hardware, outbox) =
+    let (gateway_keys, clock, hardware_keys, outbox) =
         (section("gateway"), section("clock"), section("hardware"), section("outbox"));
     let archive = section("archive");
     let gateway = gateway::gateway(gateway_keys.as_ref(), root, around.machine);
     let trust = gateway::trust(clock.as_ref());
-    let backend = gateway::backend(hardware.as_ref());
+    let mut hardware_settings = self::hardware::hardware(hardware_keys.as_ref());
     let outbox_config = gateway::outbox(outbox.as_ref(), around);
     let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
     let broker_keys = section("broker");
     let broker = broker_keys.as_ref().and_then(|keys| gateway::broker(keys, around.machine));
-    for read in [gateway_keys, clock, hardware, outbox, archive, broker_keys].iter().flatten() {
+    for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
     }
     let gateway = gateway?;
     let mut uplinks = uplink::uplinks(root, &gateway, around);
+    let expanders = self::hardware::expanders(root);
     let rooms = sensor::rooms(root);
     let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
     if let Some(broker) = &broker {
@@ -162,15 +167,18 @@ fn read_root(
         uplink::check_client_ids(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
+        wiring::claims(&sensors, &expanders, root.problems());
+        wiring::lines(&sensors, &expanders, root.problems());
         backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
     }
+    hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     Some(Config {
         gateway,
         trust,
-        backend,
+        hardware: hardware_settings,
         outbox: outbox_config,
         archive: archive_config,
         uplinks,
@@ -187,8 +195,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[clock] trust`
     pub trust: Trust,
-    /// `[hardware] backend`
-    pub backend: Backend,
+    /// `[hardware]`
+    pub hardware: Settings,
     /// `[outbox]`
     pub outbox: OutboxConfig,
     /// `[archive]`; `None`: there is none.
@@ -429,6 +437,8 @@ pub struct SensorConfig {
     pub every: Duration,
     /// How long one sample may take before the sensor counts as stuck.
     pub deadline: Duration,
+    /// How its supply is switched, if it is.
+    pub power: Option<PowerSettings>,
     /// What is filtered and how; shared with the pipeline.
     pub pipeline: Arc<PipelineConfig>,
 }

@@ -25,16 +25,16 @@ mod channels;
 mod crc8;
 pub mod docs;
 mod frequency;
-mod gpio;
+pub(crate) mod gpio;
 mod gpio_input;
 mod host;
-mod hwmon;
+pub(crate) mod hwmon;
 pub mod i2c;
 mod i2c_raw;
-mod iio;
+pub(crate) mod iio;
 mod ina219;
 mod inputs;
-mod kernel;
+pub(crate) mod kernel;
 mod lines;
 mod lm75;
 mod mcp3008;
@@ -53,7 +53,7 @@ mod sht4x;
 pub mod spi;
 mod spi_raw;
 mod tmp102;
-mod w1;
+pub(crate) mod w1;
 
 /// All drivers, sorted by name.
 pub static DRIVERS: &[&Driver] = &[
@@ -83,15 +83,17 @@ pub static DRIVERS: &[&Driver] = &[
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
-pub const COMMON_KEYS: [&str; 12] = [
+pub const COMMON_KEYS: [&str; 14] = [
     "change",
     "deadline",
     "driver",
     "every",
+    "frozen_after",
     "heartbeat",
     "label",
     "location",
     "name",
+    "power",
     "quantity",
     "room",
     "tags",
@@ -281,9 +283,12 @@ pub struct LineSource {
     pub settings: LineSettings,
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     pub units: Vec<(&'static str, String)>,
-    /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
-    pub decoder: Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>,
+    /// Makes a decoder for each time that the line is taken.
+    pub decoder: Box<MakeLineDecoder>,
 }
+
+/// Makes a decoder from what the last one of the sensor gave to keep.
+pub type MakeLineDecoder = dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send;
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
 pub trait Open: Send + Sync {

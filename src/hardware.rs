@@ -18,15 +18,24 @@ use crate::reading::{Fault, FaultCode};
 pub mod adjtimex;
 #[cfg(test)]
 mod contract;
+pub mod expander;
 pub mod files;
 pub mod header;
 pub mod i2c;
+mod i2c_parts;
+pub mod inventory;
 pub mod linux;
+mod power;
+#[cfg(feature = "rppal")]
+pub mod rppal;
 pub mod sim;
 pub mod spi;
 
+pub use expander::{ExpanderChip, ExpanderSettings};
 pub use files::KernelFiles;
 pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
+pub use inventory::{Inventory, LineInfo, NumberedBus};
+pub use power::PowerSettings;
 pub use spi::{SpiDevice, SpiError, SpiPlace, SpiSettings};
 
 /// Which hardware the drivers run on (`[hardware] backend`).
@@ -35,6 +44,9 @@ pub enum Backend {
     /// This machine's I2C, GPIO and serial devices.
     #[default]
     Linux,
+    /// A Raspberry Pi's I2C, SPI and GPIO through the crate rppal, in builds that have it.
+    #[cfg(feature = "rppal")]
+    Rppal,
     /// Simulated chips, lines and an Arduino, at register level.
     Sim,
 }
@@ -45,8 +57,36 @@ impl Backend {
     pub fn start(self, clock: Arc<dyn Clock>) -> Arc<dyn Hardware> {
         match self {
             Self::Linux => Arc::new(linux::Linux::new()),
+            #[cfg(feature = "rppal")]
+            Self::Rppal => Arc::new(rppal::Rppal::new()),
             Self::Sim => Arc::new(sim::Sim::new(clock, sim::DEFAULT_SEED)),
         }
+    }
+}
+
+/// `[hardware]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Which hardware.
+    pub backend: Backend,
+    /// What happens to simulated hardware.
+    pub faults: Vec<sim::fault::ScriptedFault>,
+    /// `[expander.NAME]`
+    pub expanders: Vec<ExpanderSettings>,
+}
+
+impl Settings {
+    /// The hardware so configured. `clock` is what simulated chips live by.
+    #[must_use]
+    pub fn start(&self, clock: &Arc<dyn Clock>) -> Arc<dyn Hardware> {
+        let board = match self.backend {
+            Backend::Sim => Arc::new(sim::Sim::with_faults(Arc::clone(clock), sim::DEFAULT_SEED, self.faults.clone())),
+            backend => backend.start(Arc::clone(clock)),
+        };
+        if self.expanders.is_empty() {
+            return board;
+        }
+        Arc::new(expander::Expanders::over(board, &self.expanders, clock))
     }
 }
 
@@ -65,6 +105,12 @@ pub trait Hardware: Send + Sync {
     /// # Errors
     /// A fault that says which device node or right is missing, and how to get it.
     fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault>;
+
+    /// What there is, for `vigie scan`: of this machine, unless the back end is no machine. Opens no bus and takes no
+    /// line.
+    fn inventory(&self) -> Inventory {
+        linux::inventory()
+    }
 
     /// The files of the kernel's own drivers.
     fn files(&self) -> Arc<dyn KernelFiles>;

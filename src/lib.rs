@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod pipeline;
 pub mod reading;
 pub mod sampler;
+pub mod scan;
 pub mod service;
 pub mod state;
 pub mod topic;

@@ -14,8 +14,11 @@ use crate::reading::{
 
 mod change;
 mod convert;
+mod frozen;
 
 pub use change::Deadband;
+
+use frozen::Stillness;
 
 /// Quantities that one sensor may have; what a device names beyond them is dropped and counted.
 pub const MAX_QUANTITIES: usize = 256;
@@ -32,6 +35,8 @@ pub struct PipelineConfig {
     pub change: BTreeMap<String, Deadband>,
     /// A filtered quantity is published at least this often when it is measured.
     pub heartbeat: Option<Duration>,
+    /// Numbers that all stand exactly still for this long are a fault.
+    pub frozen_after: Option<Duration>,
 }
 
 /// `[sensor.quantity.NAME]`
@@ -108,6 +113,7 @@ impl Pipeline {
             by_name: HashMap::new(),
             health: None,
             garbled: 0,
+            stillness: Stillness::default(),
         });
         index
     }
@@ -139,6 +145,7 @@ struct Sensor {
     /// `None` until the first observation.
     health: Option<Health>,
     garbled: u32,
+    stillness: Stillness,
 }
 
 #[derive(Debug)]
@@ -154,10 +161,19 @@ struct Slot {
 
 impl Sensor {
     fn samples(&mut self, samples: Vec<Sample>, at: BootTime) -> Outcome {
-        let mut outcome = Outcome { health: self.turns(Health::Online), ..Outcome::default() };
+        let frozen = self.frozen(&samples, at);
+        let health = frozen.map_or(Health::Online, |still| Health::Fault(frozen::fault(still)));
+        if frozen.is_some() {
+            self.forget_published();
+        }
+        let mut outcome = Outcome { health: self.turns(health), ..Outcome::default() };
         self.garbled = 0;
         let mut values = Vec::with_capacity(samples.len());
         for (position, sample) in samples.into_iter().enumerate() {
+            // A frozen number is not published; a button of the same device is.
+            if frozen.is_some() && frozen::counts(&sample) {
+                continue;
+            }
             let name = sample.quantity.clone();
             match self.sample(position, sample, at) {
                 Ok(Some(value)) => values.push(value),
@@ -169,6 +185,19 @@ impl Sensor {
             outcome.reading = Some((self.descriptor.clone(), values));
         }
         outcome
+    }
+
+    /// For how long the numbers have stood still, if that is too long.
+    fn frozen(&mut self, samples: &[Sample], at: BootTime) -> Option<Duration> {
+        let limit = self.config.frozen_after?;
+        Some(self.stillness.observe(samples, at)).filter(|still| *still >= limit)
+    }
+
+    /// What comes next is news, however little it differs from what was before.
+    fn forget_published(&mut self) {
+        for slot in &mut self.slots {
+            slot.published = None;
+        }
     }
 
     /// The value to publish, with its quantity's index; `None` where the filter holds it back.
@@ -238,10 +267,9 @@ impl Sensor {
                 return Outcome { rejected: vec![fault.detail], ..Outcome::default() };
             }
         }
-        // What comes after the fault is news, however little it differs from what was before.
-        for slot in &mut self.slots {
-            slot.published = None;
-        }
+        self.forget_published();
+        // Time in which nothing could be read says nothing about standing still.
+        self.stillness = Stillness::default();
         Outcome { health: self.turns(Health::Fault(fault)), ..Outcome::default() }
     }
 
@@ -389,6 +417,44 @@ mod tests {
         let first = observe(&mut pipeline, 0, vec![number("temperature", 10.0)]);
         assert_eq!(published(&first), [("temp".to_owned(), Value::Number(finite(20.3)))]);
         assert!(published(&observe(&mut pipeline, 1, vec![number("temperature", 10.01)])).is_empty());
+    }
+
+    #[test]
+    fn numbers_that_stand_still_too_long_are_a_fault_until_one_moves() {
+        let config = PipelineConfig { frozen_after: Some(Duration::from_secs(10)), ..PipelineConfig::default() };
+        let mut pipeline = pipeline(config);
+        let mut at = |seconds, temperature, humidity| {
+            let press = Sample::event("press", Value::Number(finite(1.0)));
+            let samples = vec![number("temperature", temperature), number("humidity", humidity), press];
+            let outcome = observe(&mut pipeline, seconds, samples);
+            let names: Vec<String> = published(&outcome).into_iter().map(|(name, _)| name).collect();
+            (outcome.health, names.len())
+        };
+        assert_eq!(at(0, 20.0, 50.0), (Some(Health::Online), 3));
+        assert_eq!(at(9, 20.0, 50.0), (None, 3));
+        assert_eq!(at(10, 20.0, 51.0), (None, 3), "one of them moved");
+        assert_eq!(at(19, 20.0, 51.0), (None, 3));
+        let (health, values) = at(20, 20.0, 51.0);
+        assert!(matches!(health, Some(Health::Fault(ref fault)) if fault.code == FaultCode::Frozen), "{health:?}");
+        assert_eq!(values, 1, "the event alone");
+        assert_eq!(at(30, 20.0, 51.0), (None, 1), "told once");
+        assert_eq!(at(31, 20.0, 51.5), (Some(Health::Online), 3));
+        assert_eq!(at(40, 20.0, 51.5), (None, 3));
+    }
+
+    #[test]
+    fn only_numbers_can_freeze_and_a_fault_between_begins_anew() {
+        let config = PipelineConfig { frozen_after: Some(Duration::from_secs(10)), ..PipelineConfig::default() };
+        let mut pipeline = pipeline(config);
+        let switch = || vec![Sample::new("state", Value::Switch(true))];
+        observe(&mut pipeline, 0, switch());
+        assert_eq!(observe(&mut pipeline, 100, switch()).health, None);
+        observe(&mut pipeline, 200, vec![number("temperature", 20.0)]);
+        fault(&mut pipeline, FaultCode::Missing);
+        assert_eq!(observe(&mut pipeline, 300, vec![number("temperature", 20.0)]).health, Some(Health::Online));
+        let frozen = observe(&mut pipeline, 310, vec![number("temperature", 20.0)]).health;
+        assert!(matches!(frozen, Some(Health::Fault(_))));
+        assert_eq!(observe(&mut pipeline, 320, switch()).health, None, "a switch says nothing about the numbers");
     }
 
     #[test]

@@ -187,14 +187,20 @@ pub enum FaultCode {
     WrongChip,
     /// The bus reported an error (no acknowledge, arbitration lost and the like).
     Bus,
+    /// Another sensor's transfer holds the bus and does not return.
+    BusHang,
     /// A checksum does not match.
     Crc,
     /// What came cannot be understood.
     BadData,
     /// The value is one that the sensor gives when it is broken, or lies outside of what it can measure.
     Impossible,
+    /// The values have stood exactly still for longer than the configuration allows.
+    Frozen,
     /// The sensor did not answer within its deadline; its call may still be running.
     Stuck,
+    /// Its supply is being switched off and on.
+    PowerCycle,
     /// The link was closed (a USB cable was pulled).
     Unplugged,
     /// The driver panicked: a bug of ours.
@@ -213,10 +219,13 @@ impl FaultCode {
             Self::Busy => "busy",
             Self::WrongChip => "wrong-chip",
             Self::Bus => "bus",
+            Self::BusHang => "bus-hang",
             Self::Crc => "crc",
             Self::BadData => "bad-data",
             Self::Impossible => "impossible",
+            Self::Frozen => "frozen",
             Self::Stuck => "stuck",
+            Self::PowerCycle => "power-cycle",
             Self::Unplugged => "unplugged",
             Self::Panic => "panic",
             Self::Io => "io",

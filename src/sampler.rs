@@ -15,11 +15,14 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::clock::Clock;
 use crate::drivers::Source;
-use crate::hardware::Hardware;
+use crate::hardware::{Hardware, PowerSettings};
 use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
 mod link;
 mod poller;
+mod power;
+
+pub use power::Supplies;
 
 /// Batches of observations that may wait for the pipeline. When they are full, a polled sensor skips a sample, and a
 /// link is not read, so that back-pressure reaches the kernel's buffer.
@@ -54,6 +57,8 @@ pub struct Sampler {
     pub every: Duration,
     /// How long one sample may take.
     pub deadline: Duration,
+    /// How its supply is switched, if it is.
+    pub power: Option<PowerSettings>,
     /// What the driver last gave to keep; at first, what it gave in an earlier run.
     pub kept: RefCell<Option<Box<[u8]>>>,
 }
@@ -71,6 +76,8 @@ pub struct Context {
     pub stop: watch::Receiver<bool>,
     /// Of all sensors together.
     pub counts: Arc<Counts>,
+    /// What can be switched.
+    pub supplies: Supplies,
 }
 
 impl Context {

@@ -7,6 +7,7 @@ mod it {
     mod archive;
     mod cli;
     mod config;
+    mod counter;
     #[cfg(feature = "broker")]
     mod demo;
     mod failover;
@@ -19,8 +20,10 @@ mod it {
     mod replay;
     mod restart;
     mod rotation;
+    mod scan;
     mod shutdown;
     mod sleep;
+    mod supervision;
     mod tidy;
     mod tls;
     mod torture;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::table::table;
 use super::{FAILED, FINE, WRONG, complain, load, print};
 use crate::agent::{self, describe};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::pipeline::Health;
 use crate::reading::SensorIndex;
 use crate::sampler::{self, Sampler};
@@ -55,14 +55,23 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let mut pipeline = agent::pipeline(&config);
     let (out, mut observations) = mpsc::channel(sampler::QUEUE);
     let (stop, stopped) = watch::channel(false);
-    let clock = Arc::new(SystemClock::new(config.trust));
-    let hardware = config.backend.start(clock.clone());
-    let context = sampler::Context { hardware, clock, out, stop: stopped, counts: Arc::default() };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.trust));
+    let mut kept = agent::kept_so_far(&config, clock.boot());
+    let hardware = config.hardware.start(&clock);
+    let context = sampler::Context {
+        hardware,
+        clock,
+        out,
+        stop: stopped,
+        counts: Arc::default(),
+        supplies: sampler::Supplies::default(),
+    };
     let patience = config.sensors.iter().map(|sensor| sensor.deadline).max().unwrap_or_default().max(PATIENCE);
     let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();
     for (index, sensor) in config.sensors.into_iter().enumerate() {
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
-        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, None), context.clone()));
+        let kept = kept.remove(&sensor.name);
+        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, kept), context.clone()));
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();

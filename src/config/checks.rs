@@ -61,7 +61,7 @@ pub(super) fn claims(sensors: &[Placed], problems: &Problems) {
 }
 
 /// A line of the header has one name, however it was given.
-fn plain(claim: &Claim) -> Claim {
+pub(super) fn plain(claim: &Claim) -> Claim {
     match claim {
         Claim::Line(line) => match line.on_header() {
             Some(found) => Claim::Line(LineId::Name(format!("GPIO{}", found.bcm))),
@@ -83,7 +83,7 @@ fn wire_of_a_bus(placed: &Placed, line: &header::Line, sensors: &[Placed], probl
 }
 
 /// What the header's lines are used as where something is claimed.
-fn functions(claim: &Claim) -> Vec<Function> {
+pub(super) fn functions(claim: &Claim) -> Vec<Function> {
     match claim {
         Claim::I2c { path, .. } => vec![Function::I2c(path.bus)],
         Claim::Spi(place) => vec![Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)],

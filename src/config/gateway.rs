@@ -8,7 +8,6 @@ use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig};
 use crate::clock::Trust;
-use crate::hardware::Backend;
 use crate::options::{Options, Problem};
 use crate::topic::{self, Template};
 
@@ -101,13 +100,6 @@ fn template(options: &Options<'_>) -> Option<Template> {
 pub(super) fn trust(options: Option<&Options<'_>>) -> Trust {
     options
         .and_then(|clock| clock.optional_word("trust", &[("kernel", Trust::Kernel), ("always", Trust::Always)]))
-        .unwrap_or_default()
-}
-
-/// `[hardware]`
-pub(super) fn backend(options: Option<&Options<'_>>) -> Backend {
-    options
-        .and_then(|hardware| hardware.optional_word("backend", &[("linux", Backend::Linux), ("sim", Backend::Sim)]))
         .unwrap_or_default()
 }
 

@@ -6,6 +6,10 @@ use std::fmt::Write;
 
 use crate::drivers::OptionInfo;
 
+mod hardware;
+
+use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
+
 /// A table of the configuration.
 #[derive(Debug)]
 pub struct Section {
@@ -72,18 +76,6 @@ static CLOCK: Section = Section {
         "`\"kernel\"` or `\"always\"`",
         Some("`\"kernel\"`"),
         "`kernel`: the clock counts as set when the kernel says so; `always`: for containers and virtual machines.",
-    )],
-};
-
-/// `[hardware]`
-static HARDWARE: Section = Section {
-    title: "[hardware]",
-    intro: "What the drivers run on.",
-    keys: &[key(
-        "backend",
-        "`\"linux\"` or `\"sim\"`",
-        Some("`\"linux\"`"),
-        "`sim` simulates chips, lines and an Arduino below the real drivers, on any machine.",
     )],
 };
 
@@ -411,6 +403,20 @@ static SENSOR: Section = Section {
             "With `change`: publish at least this often all the same.",
         ),
         key(
+            "frozen_after",
+            "duration, `\"1ms\"` to a year",
+            Some("never"),
+            "When all numbers of the sensor stand exactly still for this long, that is a fault `frozen`, until one moves \
+             again: some chips that hang go on to answer with their last measurement. Not for what may rightly stand \
+             still, such as the 0 W of a heater that is off, or a coarse sensor in a quiet room.",
+        ),
+        key(
+            "power",
+            "table, see [power](#power)",
+            Some("none"),
+            "A line that switches the sensor's supply, so that one that hangs can be switched off and on.",
+        ),
+        key(
             "quantity",
             "tables, see [[sensor.quantity.NAME]](#sensorquantityname)",
             Some("none"),
@@ -466,6 +472,9 @@ pub static SECTIONS: &[&Section] = &[
     &LOCATION,
     &CLOCK,
     &HARDWARE,
+    &HARDWARE_FAULT,
+    &EXPANDER,
+    &INTERRUPT,
     &OUTBOX,
     &OUTBOX_KEY,
     &ARCHIVE,
@@ -476,6 +485,7 @@ pub static SECTIONS: &[&Section] = &[
     &BROKER,
     &ROOM,
     &SENSOR,
+    &POWER,
     &CHANGE,
     &QUANTITY,
 ];

@@ -10,8 +10,9 @@ use toml::de::DeValue;
 
 use super::SensorConfig;
 use super::gateway::check_outright_topic;
-use super::read;
+use super::{hardware, read};
 use crate::drivers::{Claim, Driver, Source};
+use crate::hardware::PowerSettings;
 use crate::options::{FromToml, Options, Problem, Problems, did_you_mean, unit};
 use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
 use crate::reading::{Finite, Kind, Location};
@@ -136,6 +137,7 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
             source: parsed.source,
             every: common.every.or_else(|| room?.every).unwrap_or(DEFAULT_EVERY),
             deadline: common.deadline.unwrap_or_else(|| DEFAULT_DEADLINE.max(longest.saturating_mul(2))),
+            power: common.power,
             pipeline: Arc::new(pipeline),
         },
     })
@@ -166,6 +168,7 @@ pub(super) struct Common {
     tags: Vec<(String, String)>,
     every: Option<Duration>,
     deadline: Option<Duration>,
+    power: Option<PowerSettings>,
     pipeline: PipelineConfig,
 }
 
@@ -182,8 +185,22 @@ pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> 
         tags: read::tags(options),
         every: read::period(options, "every"),
         deadline: read::period(options, "deadline"),
-        pipeline: PipelineConfig { quantities, change, heartbeat: read::period(options, "heartbeat") },
+        power: power(options),
+        pipeline: PipelineConfig {
+            quantities,
+            change,
+            heartbeat: read::period(options, "heartbeat"),
+            frozen_after: read::period(options, "frozen_after"),
+        },
     }
+}
+
+/// `power = { … }`
+fn power(options: &Options<'_>) -> Option<PowerSettings> {
+    let own = options.section("power")?;
+    let power = hardware::power(&own);
+    own.finish();
+    power
 }
 
 /// `[sensor.quantity.NAME]`

@@ -1,10 +1,11 @@
 //! How it stands with an outbox.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive;
 use crate::clock::BootTime;
 use crate::config::{BrokerUrl, Config};
 use crate::export;
@@ -20,6 +21,8 @@ pub struct About {
     pub outbox: Settings,
     /// Each uplink's name and broker.
     pub uplinks: Vec<(String, String)>,
+    /// The archive's folder, and how many bytes it may take; `None`: nothing is archived.
+    pub archive: Option<(PathBuf, u64)>,
 }
 
 impl About {
@@ -28,7 +31,8 @@ impl About {
     pub fn new(config: &Config, outbox: Settings) -> Self {
         let urls = |urls: &[BrokerUrl]| urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let uplinks = config.uplinks.iter().map(|uplink| (uplink.name.clone(), urls(&uplink.urls))).collect();
-        Self { outbox, uplinks }
+        let archive = config.archive.as_ref().map(|archive| (archive.path.clone(), archive.max));
+        Self { outbox, uplinks, archive }
     }
 
     /// The cursors of all uplinks, or of one.
@@ -58,14 +62,31 @@ pub struct Status {
     pub waiting: u64,
     /// Bytes of segments on disk.
     pub disk_bytes: u64,
-    /// How many there may be.
+    /// How many there may be, by the configuration.
     pub max_bytes: u64,
+    /// How many there may be now: others leave so much of the disk free that this is less.
+    pub limit_bytes: u64,
     /// Bytes of the tail.
     pub tail_bytes: u64,
     /// The uplinks.
     pub uplinks: Vec<UplinkStatus>,
+    /// The archive, where there is one.
+    pub archive: Option<ArchiveStatus>,
     /// What only a running agent knows.
     pub agent: Option<AgentStatus>,
+}
+
+/// The archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveStatus {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// How many there may be.
+    pub max_bytes: u64,
+    /// Values that are not in it yet, delivered or not.
+    pub waiting: u64,
 }
 
 /// What waits for an uplink.
@@ -183,10 +204,22 @@ pub fn of_files(outbox: &mut Outbox, about: &About, dating: &Dating) -> Status {
         waiting: uplinks.iter().map(|uplink| uplink.waiting).max().unwrap_or(stats.waiting),
         disk_bytes: stats.disk_bytes,
         max_bytes: about.outbox.max_bytes,
+        limit_bytes: outbox.limit(),
         tail_bytes: bytes_below(&tail),
         tail,
         uplinks,
+        archive: about.archive.as_ref().map(|(path, max_bytes)| of_archive(outbox, path, *max_bytes)),
         agent: None,
+    }
+}
+
+fn of_archive(outbox: &mut Outbox, path: &Path, max_bytes: u64) -> ArchiveStatus {
+    let cursor = outbox.cursor_soft(archive::CURSOR);
+    ArchiveStatus {
+        path: path.to_owned(),
+        bytes: bytes_below(path),
+        max_bytes,
+        waiting: outbox.backlog(cursor).saturating_sub(outbox.passing_over(cursor)),
     }
 }
 
@@ -252,7 +285,7 @@ fn mark(outbox: &mut Outbox, cursor: CursorId, from: u64, dating: &Dating) -> Op
 }
 
 /// Bytes of all files in a folder; 0 where there is none.
-fn bytes_below(folder: &std::path::Path) -> u64 {
+fn bytes_below(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|it| it.len()).sum()
 }

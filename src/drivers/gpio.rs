@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{Claim, OptionInfo, OptionRow, QuantityInfo};
+use crate::hardware::expander;
 use crate::hardware::header::{self, Position};
 use crate::hardware::{Bias, Edge, Edges, LineId, LineSettings};
 use crate::options::{FromToml, Options};
@@ -38,7 +39,12 @@ pub(super) fn options() -> Vec<OptionRow> {
             "17, \"GPIO17\" and \"header 11\" (position 11 of the Pi's 40-pin header) are the same line. On other \
              boards the line's name, such as \"P9_12\"; see `gpioinfo`.",
         ),
-        row("line", "`\"gpiochip0:17\"`", either, "Chip and offset, for lines without a name."),
+        row(
+            "line",
+            "`\"gpiochip0:17\"` or `\"EXPANDER:GPA3\"`",
+            either,
+            "Chip and offset, for lines without a name; or a line of an [expander](configuration.md#expandername).",
+        ),
         row(
             "allow_reserved",
             "true or false",
@@ -64,9 +70,8 @@ pub(super) fn options() -> Vec<OptionRow> {
 
 /// Reads the keys; problems are noted there. Both edges are asked for.
 pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
-    let pin = options.optional::<Pin>("pin").map(|pin| pin.0);
-    let chip_line = options.optional::<ChipLine>("line").map(|line| line.0);
     let reserved = options.optional("allow_reserved").unwrap_or(false);
+    let line = which_line(options, Some(reserved));
     let biases =
         [("pull-up", Bias::PullUp), ("pull-down", Bias::PullDown), ("none", Bias::Disabled), ("as-is", Bias::AsIs)];
     let bias = options.optional_word("bias", &biases).unwrap_or_default();
@@ -75,6 +80,13 @@ pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
     if debounce > MAX_DEBOUNCE {
         options.problem("debounce", "`debounce` is too long", Some("expected up to \"1m\"".to_owned()));
     }
+    Some(LineSettings { line: line?, reserved, bias, active_low, debounce, edges: Edges::Both })
+}
+
+/// Reads the keys `pin` and `line`. `reserved`: may it be a line that the board needs itself? `None` where nobody is asked.
+pub(crate) fn which_line(options: &Options<'_>, reserved: Option<bool>) -> Option<LineId> {
+    let pin = options.optional::<Pin>("pin").map(|pin| pin.0);
+    let chip_line = options.optional::<ChipLine>("line").map(|line| line.0);
     match (options.raw("pin").is_some(), options.raw("line").is_some()) {
         (true, true) => {
             options.problem("line", "`pin` and `line` both say which line: only one of them can stand", None);
@@ -88,16 +100,16 @@ pub(crate) fn parse(options: &Options<'_>) -> Option<LineSettings> {
     }
     let line = pin.or(chip_line)?;
     if let LineId::Name(name) = &line
-        && let Some(found) = header::Line::of_name(name).filter(|found| found.is_reserved() && !reserved)
+        && let Some(found) = header::Line::of_name(name).filter(|found| found.is_reserved() && reserved != Some(true))
     {
         options.problem_with_help(
             "pin",
             format!("{found} is for the ID EEPROM of a HAT, which the firmware reads at start"),
             Some("expected a pin that the board does not need".to_owned()),
-            Some("where no HAT is on the header: allow_reserved = true".to_owned()),
+            reserved.map(|_| "where no HAT is on the header: allow_reserved = true".to_owned()),
         );
     }
-    Some(LineSettings { line, reserved, bias, active_low, debounce, edges: Edges::Both })
+    Some(line)
 }
 
 /// What the sensor has for itself.
@@ -172,16 +184,21 @@ fn not_on_the_header(number: i64) -> String {
 struct ChipLine(LineId);
 
 impl FromToml for ChipLine {
-    const EXPECTED: &'static str = "a chip and an offset such as \"gpiochip0:17\"";
+    const EXPECTED: &'static str =
+        "a chip and an offset such as \"gpiochip0:17\", or an expander and its line such as \"portal:GPA3\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Option<String>> {
         let text = value.as_str().ok_or(None)?;
         let wrong = || Some(format!("\"{text}\" is not a chip and an offset"));
         let (chip, offset) = text.split_once(':').ok_or_else(wrong)?;
-        let digits = chip.strip_prefix("gpiochip").ok_or_else(wrong)?;
-        let chip_is_fine = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let offset = offset.parse().map_err(|_| wrong())?;
-        if chip_is_fine { Ok(Self(LineId::Offset { chip: chip.to_owned(), offset })) } else { Err(wrong()) }
+        let (chip_is_fine, offset) = match chip.strip_prefix("gpiochip") {
+            Some(digits) => {
+                (digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.is_empty(), offset.parse().ok())
+            }
+            None => (!chip.is_empty(), expander::offset(offset)),
+        };
+        let offset = offset.filter(|_| chip_is_fine).ok_or_else(wrong)?;
+        Ok(Self(LineId::Offset { chip: chip.to_owned(), offset }))
     }
 }
 

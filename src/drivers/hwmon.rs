@@ -161,9 +161,9 @@ impl Poller for Hwmon {
     }
 }
 
-/// Does the chip measure anything?
-pub(crate) fn has_inputs(files: &dyn KernelFiles, folder: &Path) -> bool {
-    !find_inputs(files, folder).is_empty()
+/// The quantities that a chip has.
+pub(crate) fn quantities(files: &dyn KernelFiles, folder: &Path) -> Vec<String> {
+    find_inputs(files, folder).into_iter().map(|channel| channel.quantity).collect()
 }
 
 /// The inputs of a chip, sorted by type and number.

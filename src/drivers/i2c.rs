@@ -25,8 +25,11 @@ pub struct Info {
     pub addresses: &'static [u8],
     /// Says which chip answers by what it says of itself, for `vigie scan` and before the first use. Only reads. `None`
     /// for a chip that has no identity.
-    pub identify: Option<fn(&mut Chip) -> Result<Identity, Fault>>,
+    pub identify: Option<Identify>,
 }
+
+/// Asks a chip what it is; fails where the chip does not speak as the driver's own does.
+pub type Identify = fn(&mut Chip) -> Result<Identity, Fault>;
 
 /// What a chip says that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ then shows it with its name, and `vigie once` its quantities:
 | DHT11, DHT22 (AM2302) at GPIO4 | `dtoverlay=dht11,gpiopin=4` | `\"dht11@4\"` |
 | BME280 | `dtoverlay=i2c-sensor,bme280,addr=0x76` | `\"bme280\"` |
 | ADS1115 | `dtoverlay=ads1115,addr=0x48`, with `cha_enable` and so on for its inputs | `\"ads1015\"` |
-| MAX31855 on SPI 0 | `dtoverlay=maxim-thermocouple,spi0-0,max31855` | `\"max31855\"` |
+| MAX31855 with a type K thermocouple on SPI 0 | `dtoverlay=maxtherm,spi0-0,max31855k` | `\"maxim_thermocouple\"` |
 
 `dtoverlay -h NAME` shows what an overlay takes. No rights are needed. A chip that the kernel has is closed to vigie's own
 driver for it: use one or the other.
@@ -207,6 +207,11 @@ fn converted(read: f64, offset: f64, scale: f64, per_unit: f64) -> f64 {
     let rounded = (number * 1e6).round() / 1e6;
     // Beyond that there are no such digits.
     if rounded.is_finite() { rounded } else { number }
+}
+
+/// The quantities that a device has.
+pub(crate) fn quantities(files: &dyn KernelFiles, folder: &Path) -> Vec<String> {
+    find_channels(files, folder).unwrap_or_default().into_iter().map(|channel| channel.quantity).collect()
 }
 
 /// The channels of a device, sorted by the kernel's names.

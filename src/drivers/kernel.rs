@@ -119,7 +119,7 @@ fn list(files: &dyn KernelFiles, class: &Class, devices: &[Device]) -> String {
 }
 
 /// May this be the name of a device? What is given may hold one slash, and leads nowhere else.
-pub(super) fn is_device_name(text: &str) -> bool {
+pub(crate) fn is_device_name(text: &str) -> bool {
     let mut parts = text.split('/');
     let plain = |part: &str| !part.is_empty() && part != ".." && part != "." && !part.chars().any(char::is_control);
     parts.by_ref().take(2).all(plain) && parts.next().is_none()

@@ -54,8 +54,11 @@ every = "30s"
 /// Where the kernel has a folder for each chip.
 const FOLDER: &str = "/sys/bus/w1/devices";
 
+/// What the folders of the buses themselves begin with.
+const MASTER: &str = "w1_bus_master";
+
 /// What to do where the kernel has no 1-Wire bus.
-pub(crate) const NO_BUS: &str = "enable 1-Wire on GPIO4 with `sudo raspi-config nonint do_onewire 0`, or with \
+const NO_BUS: &str = "enable 1-Wire on GPIO4 with `sudo raspi-config nonint do_onewire 0`, or with \
                                  `dtoverlay=w1-gpio` in /boot/firmware/config.txt, and restart";
 
 /// The chips that the kernel's w1_therm reads.
@@ -118,21 +121,27 @@ struct Thermometer {
     family: Family,
 }
 
-/// The ids of the thermometers that the kernel has found.
+/// The ids of all chips that the kernel has found on 1-Wire.
 ///
 /// # Errors
 /// There is no 1-Wire bus.
-pub(crate) fn thermometers(files: &dyn KernelFiles) -> Result<Vec<String>, Fault> {
+pub(crate) fn chips(files: &dyn KernelFiles) -> Result<Vec<String>, Fault> {
     let names = files.list(Path::new(FOLDER)).unwrap_or_default();
-    if !names.iter().any(|name| name.starts_with("w1_bus_master")) {
+    if !names.iter().any(|name| name.starts_with(MASTER)) {
         return Err(Fault::new(FaultCode::Missing, format!("the kernel has no 1-Wire bus: {NO_BUS}")));
     }
-    Ok(names.into_iter().filter(|name| family(name).is_some()).take(kernel::MAX_DEVICES).collect())
+    Ok(names.into_iter().filter(|name| !name.starts_with(MASTER)).take(kernel::MAX_DEVICES).collect())
+}
+
+/// Is that the id of a chip that this driver reads?
+pub(crate) fn is_thermometer(id: &str) -> bool {
+    family(id).is_some()
 }
 
 impl Thermometer {
     fn open(files: Arc<dyn KernelFiles>, wanted: Option<&str>) -> Result<Self, Fault> {
-        let there = thermometers(&*files)?;
+        let mut there = chips(&*files)?;
+        there.retain(|id| is_thermometer(id));
         let list = || if there.is_empty() { "none".to_owned() } else { there.join(", ") };
         let missing = |detail: String| Err(Fault::new(FaultCode::Missing, detail));
         let id = match (wanted, there.as_slice()) {

@@ -5,6 +5,9 @@
 
 use std::fmt;
 
+use super::LineId;
+use crate::reading::{Fault, FaultCode};
+
 /// How many positions it has, counted from 1.
 pub const POSITIONS: u8 = 40;
 
@@ -135,6 +138,24 @@ pub fn at(position: u8) -> Option<Position> {
     })
 }
 
+/// A fault if the header's chip has something at that offset that the board needs for itself: the bus of the ID EEPROM,
+/// or whatever is not on the header.
+///
+/// # Errors
+/// It has; what it is, and what to do.
+pub(super) fn check_unreserved(line: &LineId, offset: u32) -> Result<(), Fault> {
+    let needed_for = match Line::of_bcm(offset) {
+        Some(found) if found.is_reserved() => "the ID EEPROM of a HAT",
+        Some(_) => return Ok(()),
+        None => "something inside of the board (SD card, Wi-Fi, LEDs)",
+    };
+    let detail = format!(
+        "GPIO line {line} is not taken, because it is for {needed_for}: choose another one; if you are sure (a Compute \
+         Module, no HAT), say `allow_reserved = true`"
+    );
+    Err(Fault::new(FaultCode::Busy, detail))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +188,16 @@ mod tests {
         }
         assert_eq!(Line::of_bcm(17).expect("on the header").to_string(), "GPIO17 (pin 11 of the header)");
         assert!(Line::of_bcm(28).is_none());
+    }
+
+    #[test]
+    fn what_the_board_needs_is_not_on_the_header_or_for_hats() {
+        let refused = |offset| {
+            check_unreserved(&LineId::Offset { chip: "gpiochip0".to_owned(), offset }, offset)
+                .map_err(|fault| fault.detail)
+        };
+        assert!((2..=27).all(|offset| refused(offset).is_ok()));
+        assert!(refused(1).expect_err("no").contains("EEPROM") && refused(47).expect_err("no").contains("SD card"));
     }
 
     #[test]

@@ -8,24 +8,26 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::files::MachineFiles;
+use super::i2c::RawI2c;
 use super::{
     Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
     SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
 
-mod gpio;
-mod i2c;
+pub(super) mod gpio;
+pub(super) mod i2c;
+mod inventory;
 mod serial;
-mod spi;
+pub(super) mod spi;
 
+pub(super) use inventory::inventory;
 pub(super) use serial::open as open_serial;
 
 /// The devices of a Linux machine.
 #[derive(Debug, Default)]
 pub struct Linux {
-    /// One handle a bus, so that transactions of several sensors exclude one another.
-    buses: Mutex<BTreeMap<u8, I2cBus>>,
+    buses: Buses,
 }
 
 impl Linux {
@@ -38,13 +40,7 @@ impl Linux {
 
 impl Hardware for Linux {
     fn i2c(&self, bus: u8) -> Result<I2cBus, Fault> {
-        let mut buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = buses.get(&bus) {
-            return Ok(handle.clone());
-        }
-        let handle = I2cBus::new(Box::new(i2c::LinuxI2c::open(bus)?));
-        buses.insert(bus, handle.clone());
-        Ok(handle)
+        self.buses.shared(bus, || Ok(Box::new(i2c::LinuxI2c::open(bus)?)))
     }
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
@@ -68,8 +64,25 @@ impl Hardware for Linux {
     }
 }
 
+/// One handle a bus, so that transactions of several sensors exclude one another.
+#[derive(Debug, Default)]
+pub(super) struct Buses(Mutex<BTreeMap<u8, I2cBus>>);
+
+impl Buses {
+    /// The handle of a bus, which is opened if nobody has it yet.
+    pub(super) fn shared(&self, bus: u8, open: impl FnOnce() -> Result<Box<RawI2c>, Fault>) -> Result<I2cBus, Fault> {
+        let mut buses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = buses.get(&bus) {
+            return Ok(handle.clone());
+        }
+        let handle = I2cBus::new(open()?);
+        buses.insert(bus, handle.clone());
+        Ok(handle)
+    }
+}
+
 /// Why a device node cannot be opened, and what to do. `missing` says how such a node comes to be.
-fn node_fault(path: &Path, error: &io::Error, missing: &str) -> Fault {
+pub(super) fn node_fault(path: &Path, error: &io::Error, missing: &str) -> Fault {
     let node = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => Fault::new(FaultCode::Missing, format!("{node} is not there: {missing}")),

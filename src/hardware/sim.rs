@@ -6,14 +6,15 @@
 //! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. Any other port
 //!   is opened as on Linux, so that tests can bring ptys of their own.
 //!
-//! Everything follows from a seed and the boot clock: the same seed and times give the same levels and registers.
+//! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
+//! give the same levels and registers.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiPlace, SpiSettings, linux,
+    Hardware, I2cBus, InputLine, Inventory, KernelFiles, LineInfo, LineSettings, NumberedBus, OutputLine,
+    OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
 };
 use crate::clock::Clock;
 use crate::reading::{Fault, FaultCode};
@@ -23,7 +24,9 @@ mod arduino;
 pub mod bus;
 #[doc(hidden)]
 pub mod chips;
+pub mod fault;
 mod files;
+mod interrupt;
 mod line;
 mod world;
 
@@ -43,6 +46,8 @@ pub struct Sim {
     clock: Arc<dyn Clock>,
     seed: u64,
     bus: I2cBus,
+    wires: Arc<Mutex<bus::Wires>>,
+    script: Arc<fault::Script>,
     /// Offsets of the lines that are taken: a line has one holder, as on Linux.
     taken: Arc<Mutex<BTreeSet<u32>>>,
 }
@@ -51,9 +56,28 @@ impl Sim {
     /// A machine whose chips live by that clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
-        let wires = chips::i2c_bus_1(&clock, seed);
-        let bus = I2cBus::new(Box::new(bus::SimI2c { number: I2C_BUS, wires }));
-        Self { clock, seed, bus, taken: Arc::default() }
+        Self::with_faults(clock, seed, Vec::new())
+    }
+
+    /// A machine to which these faults happen, counted from now on.
+    #[must_use]
+    pub fn with_faults(clock: Arc<dyn Clock>, seed: u64, faults: Vec<fault::ScriptedFault>) -> Self {
+        let script = Arc::new(fault::Script::new(Arc::clone(&clock), faults));
+        let power_on = {
+            let clock = Arc::clone(&clock);
+            move || chips::i2c_bus_1(&clock, seed)
+        };
+        let adapter = bus::SimI2c::new(I2C_BUS, seed, Box::new(power_on), Arc::clone(&script));
+        let wires = adapter.wires();
+        Self { clock, seed, bus: I2cBus::new(Box::new(adapter)), wires, script, taken: Arc::default() }
+    }
+}
+
+#[cfg(test)]
+impl Sim {
+    /// The pins of the expander at that address, to drive them.
+    pub(crate) fn pins(&self, address: u8) -> chips::Pins {
+        self.wires.lock().expect("not poisoned").pins(address).expect("an expander")
     }
 }
 
@@ -82,24 +106,52 @@ impl Hardware for Sim {
         Ok(Box::new(bus::SimSpi { place, chip }))
     }
 
+    fn inventory(&self) -> Inventory {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = |line: &'static header::Line| LineInfo {
+            chip: "gpiochip0".to_owned(),
+            offset: line.bcm.into(),
+            name: format!("GPIO{}", line.bcm),
+            holder: taken.contains(&line.bcm.into()).then(|| "vigie".to_owned()),
+            header: Some(line),
+        };
+        let spi = (0..=1).map(|chip_select| SpiPlace { bus: SPI_BUS, chip_select });
+        Inventory {
+            i2c: vec![NumberedBus { number: I2C_BUS, name: "simulated".to_owned() }],
+            spi: spi.filter(|place| chips::spi_bus_0(place.chip_select, &self.clock, self.seed).is_some()).collect(),
+            lines: header::LINES.iter().map(line).collect(),
+            ports: vec![ARDUINO_PORT.into()],
+            troubles: Vec::new(),
+        }
+    }
+
     fn files(&self) -> Arc<dyn KernelFiles> {
         Arc::new(files::SimFiles::new(Arc::clone(&self.clock), self.seed))
     }
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
-        let line = line::SimLine::take(settings, Arc::clone(&self.clock), self.seed, Arc::clone(&self.taken))?;
-        Ok(Box::new(line))
+        self.script.line(&settings.line, || {
+            let taken = line::take(&settings.line, settings.reserved, Arc::clone(&self.taken))?;
+            if let Some(address) = interrupt::wired_to(taken.offset) {
+                let wires = Arc::clone(&self.wires);
+                return Ok(Box::new(interrupt::InterruptLine::new(settings, wires, address, taken)));
+            }
+            Ok(Box::new(line::SimLine::new(settings, Arc::clone(&self.clock), self.seed, taken)))
+        })
     }
 
     fn output_line(&self, settings: &OutputSettings) -> Result<Box<dyn OutputLine>, Fault> {
-        Ok(Box::new(line::SimOutput::take(settings, Arc::clone(&self.taken))?))
+        let output = line::SimOutput::take(settings, Arc::clone(&self.taken))?;
+        Ok(self.script.output(settings.line.clone(), Box::new(output)))
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        if settings.port.as_os_str() != ARDUINO_PORT {
-            return linux::open_serial(settings);
-        }
-        arduino::open(settings.baud, Arc::clone(&self.clock), self.seed)
+        self.script.port(settings.port.clone(), || {
+            if settings.port.as_os_str() != ARDUINO_PORT {
+                return linux::open_serial(settings);
+            }
+            arduino::open(settings.baud, Arc::clone(&self.clock), self.seed)
+        })
     }
 }
 
@@ -112,7 +164,8 @@ struct Taken {
 impl Taken {
     fn take(offset: u32, lines: Arc<Mutex<BTreeSet<u32>>>) -> Option<Self> {
         let free = lines.lock().unwrap_or_else(PoisonError::into_inner).insert(offset);
-        free.then_some(Self { offset, lines })
+        // Not `then_some`: one that is made in vain would give the line back when it is dropped.
+        free.then(|| Self { offset, lines })
     }
 }
 

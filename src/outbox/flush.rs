@@ -315,7 +315,8 @@ impl Outbox {
     }
 
     /// Bytes that the log may take: `max_bytes`, or its share of the disk if that is less.
-    fn limit(&self) -> u64 {
+    #[must_use]
+    pub fn limit(&self) -> u64 {
         let Settings { max_bytes, free_share, dir, .. } = &self.settings;
         // Where the file system cannot be asked, the write will tell.
         let Ok(free) = self.storage.free(dir) else { return *max_bytes };

@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info};
 
+use super::power::Power;
 use super::{BackOff, Batch, Context, Sampler, stopped};
 use crate::drivers::{ByteDecoder, Decoded, LineSource};
 use crate::hardware::{Edge, InputLine, SerialSettings};
@@ -27,47 +28,62 @@ pub(super) async fn serial(
     decoder: &(dyn Fn() -> Box<dyn ByteDecoder> + Send),
     mut context: Context,
 ) {
-    let mut back_off = BackOff::default();
+    let mut attempts = Attempts::of(sampler, &context);
     loop {
-        let end = match context.hardware.serial(settings) {
-            Ok(mut port) => {
-                info!(port = %settings.port.display(), "opened");
-                back_off.success();
-                let mut decoder = decoder();
-                let mut buffer = vec![0; READ];
-                loop {
-                    let read = tokio::select! {
-                        read = port.read(&mut buffer) => read,
-                        () = stopped(&mut context.stop) => return,
-                    };
-                    let bytes = match read {
-                        Ok(0) => break settings.read_fault(None),
-                        Ok(count) => &buffer[..count],
-                        Err(error) => break settings.read_fault(Some(&error)),
-                    };
-                    let mut decoded = Vec::new();
-                    decoder.feed(bytes, context.clock.boot(), &mut decoded);
-                    if !send(sampler.index, decoded, None, &context).await {
-                        return;
-                    }
-                }
-            }
-            Err(fault) => fault,
-        };
-        if !after_fault(sampler, end, &mut back_off, &mut context).await {
+        let Some(end) = follow_port(sampler, settings, decoder, &mut attempts, &mut context).await else { return };
+        if !attempts.failed(end, sampler, &mut context).await {
             return;
         }
     }
 }
 
-pub(super) async fn line(sampler: &Sampler, source: &LineSource, mut context: Context) {
-    let mut back_off = BackOff::default();
+/// Follows a port until it fails; `None` when it is time to end.
+async fn follow_port(
+    sampler: &Sampler,
+    settings: &SerialSettings,
+    decoder: &(dyn Fn() -> Box<dyn ByteDecoder> + Send),
+    attempts: &mut Attempts,
+    context: &mut Context,
+) -> Option<Fault> {
+    if let Err(fault) = attempts.power.ready(sampler, context).await? {
+        return Some(fault);
+    }
+    let mut port = match context.hardware.serial(settings) {
+        Ok(port) => port,
+        Err(fault) => return Some(fault),
+    };
+    info!(port = %settings.port.display(), "opened");
+    attempts.back_off.success();
+    let mut decoder = decoder();
+    let mut buffer = vec![0; READ];
     loop {
-        let end = match watch_line(sampler, source, &mut back_off, &mut context).await {
+        let read = tokio::select! {
+            read = port.read(&mut buffer) => read,
+            fault = attempts.power.lost() => return Some(fault),
+            () = stopped(&mut context.stop) => return None,
+        };
+        let bytes = match read {
+            Ok(0) => return Some(settings.read_fault(None)),
+            Ok(count) => &buffer[..count],
+            Err(error) => return Some(settings.read_fault(Some(&error))),
+        };
+        attempts.power.success();
+        let mut decoded = Vec::new();
+        decoder.feed(bytes, context.clock.boot(), &mut decoded);
+        if !send(sampler.index, decoded, None, context).await {
+            return None;
+        }
+    }
+}
+
+pub(super) async fn line(sampler: &Sampler, source: &LineSource, mut context: Context) {
+    let mut attempts = Attempts::of(sampler, &context);
+    loop {
+        let end = match watch_line(sampler, source, &mut attempts, &mut context).await {
             Ok(()) => return,
             Err(fault) => fault,
         };
-        if !after_fault(sampler, end, &mut back_off, &mut context).await {
+        if !attempts.failed(end, sampler, &mut context).await {
             return;
         }
     }
@@ -77,12 +93,16 @@ pub(super) async fn line(sampler: &Sampler, source: &LineSource, mut context: Co
 async fn watch_line(
     sampler: &Sampler,
     source: &LineSource,
-    back_off: &mut BackOff,
+    attempts: &mut Attempts,
     context: &mut Context,
 ) -> Result<(), Fault> {
+    match attempts.power.ready(sampler, context).await {
+        Some(ready) => ready?,
+        None => return Ok(()),
+    };
     let mut line = context.hardware.input_line(&source.settings)?;
     info!(line = %source.settings.line, "taken");
-    back_off.success();
+    attempts.back_off.success();
     let mut decoder = (source.decoder)(sampler.kept.borrow().as_deref());
     let mut look = interval(sampler.every);
     look.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -90,33 +110,33 @@ async fn watch_line(
     let mut running = true;
     while running {
         let mut decoded = Vec::new();
-        tokio::select! {
+        let take = |edges: Vec<Edge>| edges.into_iter().for_each(|edge| decoder.edge(edge, &mut decoded));
+        let step = tokio::select! {
             edges = edges_from(&mut *line, not_before) => {
-                for edge in edges? {
-                    decoder.edge(edge, &mut decoded);
-                }
                 not_before = Instant::now() + GATHER;
+                edges.map(take)
             }
             _ = look.tick() => {
                 // What has come before this moment is looked at before it.
-                for edge in waiting(&mut *line).await? {
-                    decoder.edge(edge, &mut decoded);
-                }
-                let active = line.level()?;
-                decoder.level(active, context.clock.boot(), &mut decoded);
+                let level = waiting(&mut *line).await.map(take).and_then(|()| line.level());
+                level.map(|active| {
+                    attempts.power.success();
+                    decoder.level(active, context.clock.boot(), &mut decoded);
+                })
             }
+            fault = attempts.power.lost() => return Err(fault),
             () = stopped(&mut context.stop) => {
-                for edge in waiting(&mut *line).await? {
-                    decoder.edge(edge, &mut decoded);
-                }
                 running = false;
+                waiting(&mut *line).await.map(take)
             }
-        }
+        };
         let keep = decoder.keep();
         if let Some(keep) = &keep {
             sampler.kept.replace(Some(keep.clone()));
         }
+        // Edges that came before the line failed have been all the same.
         running &= send(sampler.index, decoded, keep, context).await;
+        step?;
     }
     Ok(())
 }
@@ -145,9 +165,31 @@ async fn send(sensor: SensorIndex, decoded: Vec<Decoded>, keep: Option<Box<[u8]>
     context.out.send(batch).await.is_ok()
 }
 
-/// Reports the fault and waits before the next attempt; false when it is time to end.
-async fn after_fault(sampler: &Sampler, fault: Fault, back_off: &mut BackOff, context: &mut Context) -> bool {
-    debug!(fault = fault.code.as_str(), "{fault}");
-    let batch = context.observe_fault(sampler.index, fault);
-    context.out.send(batch).await.is_ok() && context.pause(back_off.failure(REOPEN_MOST)).await
+/// How often a link has failed, and what helps.
+struct Attempts {
+    back_off: BackOff,
+    power: Power,
+}
+
+impl Attempts {
+    fn of(sampler: &Sampler, context: &Context) -> Self {
+        Self { back_off: BackOff::default(), power: Power::of(sampler, context) }
+    }
+
+    /// Reports the fault and waits before the next attempt; false when it is time to end.
+    async fn failed(&mut self, fault: Fault, sampler: &Sampler, context: &mut Context) -> bool {
+        debug!(fault = fault.code.as_str(), "{fault}");
+        let batch = context.observe_fault(sampler.index, fault.clone());
+        if context.out.send(batch).await.is_err() {
+            return false;
+        }
+        match self.power.failed(&fault, sampler, context).await {
+            Some(true) => {
+                self.back_off.success();
+                true
+            }
+            Some(false) => context.pause(self.back_off.failure(REOPEN_MOST)).await,
+            None => false,
+        }
+    }
 }

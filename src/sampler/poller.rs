@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
+use super::power::Power;
 use super::{BACK_OFF_MOST, BackOff, Context, Sampler, count, guarded, stopped};
 use crate::clock::{BootTime, Clock};
 use crate::drivers::{Open, Poller};
@@ -20,7 +21,8 @@ type Answer = (BootTime, Result<Vec<Sample>, Fault>);
 
 /// The thread that may block. It ends when its task is gone and its call has returned.
 struct Worker {
-    ask: std::sync::mpsc::SyncSender<()>,
+    /// True: the device is to be opened anew, because it had no power.
+    ask: std::sync::mpsc::SyncSender<bool>,
     answers: mpsc::Receiver<Answer>,
 }
 
@@ -35,7 +37,10 @@ impl Worker {
         let (answer, answers) = mpsc::channel(1);
         std::thread::Builder::new().name(format!("s:{name}")).stack_size(STACK).spawn(move || {
             let mut device: Option<Box<dyn Poller>> = None;
-            while asked.recv().is_ok() {
+            while let Ok(anew) = asked.recv() {
+                if anew {
+                    device = None;
+                }
                 let at = clock.boot();
                 let outcome = guarded(|| {
                     let opened = match &mut device {
@@ -67,16 +72,25 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
         }
     };
     let mut back_off = BackOff::default();
+    let mut power = Power::of(sampler, &context);
     let mut due = Instant::now();
     loop {
         tokio::select! {
             () = sleep_until(due) => {}
             () = stopped(&mut context.stop) => return,
         }
-        if worker.ask.try_send(()).is_err() {
-            return;
-        }
-        let Some((at, outcome)) = answer(sampler, &mut worker, &mut context).await else { return };
+        let (at, outcome) = match power.ready(sampler, &mut context).await {
+            Some(Ok(anew)) => {
+                if worker.ask.try_send(anew).is_err() {
+                    return;
+                }
+                let Some(answer) = answer(sampler, &mut worker, &mut power, &mut context).await else { return };
+                answer
+            }
+            Some(Err(fault)) => (context.clock.boot(), Err(fault)),
+            None => return,
+        };
+        let failed = outcome.as_ref().err().cloned();
         let pause = match &outcome {
             Ok(_) => {
                 back_off.success();
@@ -94,26 +108,43 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
             Err(mpsc::error::TrySendError::Full(_)) => count(&context.counts.queue_full),
             Err(mpsc::error::TrySendError::Closed(_)) => return,
         }
+        match failed {
+            None => power.success(),
+            Some(fault) => match power.failed(&fault, sampler, &mut context).await {
+                Some(true) => {
+                    back_off.success();
+                    due = Instant::now();
+                }
+                Some(false) => {}
+                None => return,
+            },
+        }
     }
 }
 
 /// Waits for the sample. Past the deadline the sensor is reported as stuck, once, and the wait goes on: the call
-/// cannot be cancelled, and a second thread would only get stuck as well.
-async fn answer(sampler: &Sampler, worker: &mut Worker, context: &mut Context) -> Option<Answer> {
-    match timeout(sampler.deadline, worker.answers.recv()).await {
-        Ok(answer) => return answer,
-        Err(_elapsed) => {
-            let detail = format!(
-                "no answer within {}: the call to the device is still running",
-                humantime::format_duration(sampler.deadline)
-            );
-            let batch = context.observe_fault(sampler.index, Fault::new(FaultCode::Stuck, detail));
-            context.out.send(batch).await.ok()?;
-        }
+/// cannot be cancelled, and a second thread would only get stuck as well. What may end it is the device's losing its
+/// power: each further deadline that passes counts as a fault for that.
+async fn answer(sampler: &Sampler, worker: &mut Worker, power: &mut Power, context: &mut Context) -> Option<Answer> {
+    if let Ok(answer) = timeout(sampler.deadline, worker.answers.recv()).await {
+        return answer;
     }
-    tokio::select! {
-        answer = worker.answers.recv() => answer,
-        () = stopped(&mut context.stop) => None,
+    let detail = format!(
+        "no answer within {}: the call to the device is still running",
+        humantime::format_duration(sampler.deadline)
+    );
+    let fault = Fault::new(FaultCode::Stuck, detail);
+    context.out.send(context.observe_fault(sampler.index, fault.clone())).await.ok()?;
+    loop {
+        power.failed(&fault, sampler, context).await?;
+        tokio::select! {
+            answer = timeout(sampler.deadline, worker.answers.recv()) => {
+                if let Ok(answer) = answer {
+                    return answer;
+                }
+            }
+            () = stopped(&mut context.stop) => return None,
+        }
     }
 }
 

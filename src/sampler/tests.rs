@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::clock::{SystemClock, Trust};
-use crate::drivers::{ByteDecoder, Decoded, Open, Poller};
-use crate::hardware::{Backend, SerialSettings};
+use crate::drivers::{ByteDecoder, Decoded, LineDecoder, LineSource, Open, Poller};
+use crate::hardware::{Backend, Bias, Edge, Edges, LineId, LineSettings, SerialSettings};
 use crate::reading::{Sample, Value};
 
 /// Generous: only a hang makes a test wait for it.
@@ -69,19 +69,30 @@ struct Running {
 
 impl Running {
     fn start(source: impl FnOnce(Arc<Gate>) -> Source, queue: usize, deadline: Duration) -> Self {
+        Self::with_kept(None, source, queue, deadline)
+    }
+
+    fn with_kept(
+        kept: Option<Box<[u8]>>,
+        source: impl FnOnce(Arc<Gate>) -> Source,
+        queue: usize,
+        deadline: Duration,
+    ) -> Self {
         let clock = Arc::new(SystemClock::new(Trust::Always));
         let (out, observations) = mpsc::channel(queue);
         let (stop, stopped) = watch::channel(false);
         let (gate, counts): (Arc<Gate>, Arc<Counts>) = Default::default();
         let hardware = Backend::Sim.start(clock.clone());
-        let context = Context { hardware, clock, out, stop: stopped, counts: counts.clone() };
+        let context =
+            Context { hardware, clock, out, stop: stopped, counts: counts.clone(), supplies: Supplies::default() };
         let sampler = Sampler {
             index: SensorIndex(0),
             name: "test".to_owned(),
             source: source(gate.clone()),
             every: Duration::from_millis(20),
             deadline,
-            kept: RefCell::default(),
+            power: None,
+            kept: RefCell::new(kept),
         };
         let task = tokio::task::spawn_local(run(sampler, context));
         Self { observations, gate, counts, stop, task }
@@ -182,6 +193,54 @@ impl ByteDecoder for Bytes {
         assert!(!bytes.contains(&b'!'), "a bug");
         out.push((at, good()));
     }
+}
+
+/// Counts the edges of a line on what it was given, and keeps the count; gives no samples.
+struct Count(u8, bool);
+
+impl LineDecoder for Count {
+    fn edge(&mut self, _edge: Edge, _out: &mut Vec<Decoded>) {
+        *self = Self(self.0.saturating_add(1), true);
+    }
+
+    fn level(&mut self, _active: bool, _at: crate::clock::BootTime, _out: &mut Vec<Decoded>) {}
+
+    fn keep(&mut self) -> Option<Box<[u8]>> {
+        std::mem::take(&mut self.1).then(|| Box::from([self.0]))
+    }
+}
+
+/// The simulated pulses of 1 kHz.
+fn counted() -> Source {
+    Source::Line(LineSource {
+        settings: LineSettings {
+            line: LineId::Name("GPIO23".to_owned()),
+            reserved: false,
+            bias: Bias::AsIs,
+            active_low: false,
+            debounce: Duration::ZERO,
+            edges: Edges::Rising,
+        },
+        units: Vec::new(),
+        decoder: Box::new(|kept| Box::new(Count(kept.map_or(0, |kept| kept[0]), false))),
+    })
+}
+
+#[test]
+fn what_a_driver_keeps_comes_with_an_observation_and_is_given_back() {
+    local(async {
+        let mut running = Running::with_kept(Some(Box::from([100])), |_| counted(), 8, DEADLINE);
+        let mut last = 100;
+        for _ in 0..5 {
+            let batch = tokio::time::timeout(DEADLINE, running.observations.recv()).await.expect("in time");
+            let batch = batch.expect("running");
+            let kept = batch.last().and_then(|observation| observation.keep.as_deref()).expect("nothing else comes");
+            assert!(matches!(&batch[0].outcome, Ok(samples) if samples.is_empty()), "{batch:?}");
+            assert!(kept[0] > last || kept[0] == u8::MAX, "{kept:?} after {last}");
+            last = kept[0];
+        }
+        running.end().await;
+    });
 }
 
 #[test]

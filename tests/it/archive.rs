@@ -116,7 +116,10 @@ fn a_kill_loses_nothing_that_was_delivered_and_not_yet_archived() {
         let config = gateway.config_file().display().to_string();
         let output = command(&["outbox", "status", "--json", "--config", &config], gateway.path()).output();
         let status: Value = serde_json::from_slice(&output.expect("vigie starts").stdout).expect("JSON");
-        status["waiting"] == 0
+        let archive = &status["archive"];
+        let counts = (archive["bytes"].as_u64(), archive["max_bytes"].as_u64() > Some(0));
+        assert_eq!(counts, (Some(0), true), "nothing is in it yet: {status}");
+        status["waiting"] == 0 && archive["waiting"].as_u64() >= Some(600)
     });
     agent.kill();
     assert!(!gateway.path().join("archive").exists(), "no batch was due yet");

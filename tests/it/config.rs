@@ -107,7 +107,7 @@ fn the_shipped_configurations_are_right() {
     assert_eq!(config.sensors.len(), 1);
     let text = fs::read_to_string("config/demo.toml").expect("the demo");
     let mut demo = from_text(&text).map_err(|report| report.to_string()).expect("no errors");
-    assert_eq!((demo.backend, demo.trust), (Backend::Sim, Trust::Always));
+    assert_eq!((demo.hardware.backend, demo.trust), (Backend::Sim, Trust::Always));
     let drivers: Vec<&str> = demo.sensors.iter().map(|sensor| sensor.driver.name).collect();
     assert_eq!(drivers, ["bme280", "gpio-input", "serial-json", "host"]);
     demo.move_broker(([127, 0, 0, 1], 1999).into());
@@ -151,7 +151,7 @@ fn everything_that_is_left_out_has_its_default() {
     assert_eq!(config.gateway.name, "raspberrypi");
     assert_eq!(config.gateway.id, "10000000abcdef01");
     assert_eq!(config.gateway.topic.to_string(), "{site}/{room}/{quantity}");
-    assert_eq!((config.backend, config.trust), (Backend::Linux, Trust::Kernel));
+    assert_eq!((config.hardware.backend, config.trust), (Backend::Linux, Trust::Kernel));
     assert_eq!(config.outbox.path, Path::new("/var/lib/vigie/outbox"));
     assert_eq!((config.outbox.flush, config.outbox.tail), (Duration::from_secs(1), None));
     assert!(config.sensors.is_empty() && config.broker.is_none());

@@ -127,7 +127,7 @@ fn what_waits_is_the_same_beside_an_agent_and_without_one() {
     let without = status(&gateway);
     assert_eq!(without["agent"], Value::Null);
     assert_eq!(without["uplinks"][0]["link"], Value::Null);
-    for key in ["waiting", "run", "path", "tail", "max_bytes"] {
+    for key in ["waiting", "run", "path", "tail", "max_bytes", "limit_bytes", "archive"] {
         assert_eq!(without[key], beside[key], "{key}");
     }
     for key in ["name", "broker", "waiting", "oldest", "newest"] {
@@ -338,6 +338,37 @@ fn an_encrypted_outbox_is_read_with_its_key_and_left_alone_without() {
     }
     gateway.configure(&(key("a") + &rest));
     assert_eq!(exported(&gateway, &[]), rows);
+}
+
+#[test]
+fn at_a_terminal_it_is_asked_before_anything_is_dropped() {
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    gateway.configure(&(uplink(free_port()) + &sensor("arduino", &port)));
+    let mut agent = gateway.run();
+    port.send_until_taken(&gateway);
+    port.wait_all_taken(&gateway);
+    agent.kill();
+    let count = status(&gateway)["waiting"].as_u64().expect("a count");
+    let config = gateway.config_file().display().to_string();
+    for (answer, dropped) in [("n", 0), ("", 0), ("no\u{e9}", 0), ("Oui", count)] {
+        let mut terminal = Port::open();
+        let stdin = fs::File::open(terminal.path()).expect("a terminal");
+        let child = command(&["outbox", "drop", "--all", "--config", &config], gateway.path())
+            .stdin(stdin)
+            .spawn()
+            .expect("vigie starts");
+        terminal.write_line(answer);
+        let output = child.wait_with_output().expect("it ends");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), &*err), (Some(0), ""), "{answer}: {out}");
+        let (question, rest) = out.split_once("Drop? [y/N] ").expect("a question");
+        assert_eq!(question, format!("{count} values will never be delivered. "));
+        let said =
+            if dropped > 0 { format!("{dropped} values dropped.\n") } else { "Nothing was dropped.\n".to_owned() };
+        assert_eq!((rest, status(&gateway)["waiting"].as_u64()), (said.as_str(), Some(count - dropped)), "{answer}");
+    }
+    assert_eq!(fine(&gateway, &["drop", "--all", "--yes"]), "0 values dropped.\n");
 }
 
 #[test]

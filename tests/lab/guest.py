@@ -121,14 +121,15 @@ def initramfs(folder, *beside, modules=(), programs=()):
 class Guest:
     """A machine that runs; a `with` block ends it in any case."""
 
-    def __init__(self, folder, initrd, drive=None):
+    def __init__(self, folder, initrd, drive=None, processors=2):
         self.log_file = pathlib.Path(folder, "console")
         self.log_file.write_bytes(b"")
         shell, sketch = (pathlib.Path(folder, name) for name in ("shell", "sketch"))
         listeners = [listening(path) for path in (shell, sketch)]
         # Whatever becomes of this program, no machine stays behind.
         command = [
-            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "320", "-smp", "2",
+            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-m", "320",
+            "-smp", processors,
             "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
             "-kernel", parts() / "vmlinuz", "-initrd", initrd,
             "-append", "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable no_timer_check",

@@ -94,8 +94,8 @@ class Broker:
 class Gateway:
     """A guest with hardware, and the agent in it. `with` it: whatever was started ends with it."""
 
-    def __init__(self, *, modules=(), drive=None, outbox="/tmp/outbox"):
-        self.modules, self.drive, self.outbox = modules, drive, outbox
+    def __init__(self, *, modules=(), drive=None, outbox="/tmp/outbox", processors=2):
+        self.modules, self.drive, self.outbox, self.processors = modules, drive, outbox, processors
         self.cleanup = contextlib.ExitStack()
 
     def __enter__(self):
@@ -115,7 +115,7 @@ class Gateway:
         self.cleanup.close()
 
     def boot(self):
-        self.guest = Guest(self.folder, self.initrd, self.drive)
+        self.guest = Guest(self.folder, self.initrd, self.drive, self.processors)
 
     def sh(self, script, **options):
         return self.guest.sh(script, **options)
@@ -174,7 +174,7 @@ class Gateway:
     def launch(self, environment=""):
         since = len(self.guest.log())
         self.sh(
-            f"( NO_COLOR=1 RUST_LOG=info,vigie::sampler=debug {environment} "
+            f"( NO_COLOR=1 RUST_LOG=info {environment} "
             "sh -c 'echo $$ >/run/vigie.pid; exec vigie run --config /run/vigie.toml'; "
             f"echo '{ENDED}' $? ) >/dev/ttyS0 2>&1 &"
         )

@@ -6,7 +6,7 @@ use super::super::print;
 use super::super::table::table;
 use super::Failure;
 use super::source::Source;
-use crate::control::status::{AgentStatus, Mark, Status, UplinkStatus};
+use crate::control::status::{AgentStatus, ArchiveStatus, Mark, Status, UplinkStatus};
 
 pub(super) fn status(source: &mut Source, json: bool) -> Result<(), Failure> {
     let status = source.status()?;
@@ -31,12 +31,7 @@ fn for_people(status: &Status) -> String {
     row("outbox", status.path.display().to_string());
     row(
         "on disk",
-        format!(
-            "{} of {}{}",
-            bytes(status.disk_bytes),
-            bytes(status.max_bytes),
-            trouble(status, |agent| agent.disk_works)
-        ),
+        format!("{} of {}{}", bytes(status.disk_bytes), limit(status), trouble(status, |agent| agent.disk_works)),
     );
     row(
         "tail",
@@ -61,6 +56,14 @@ fn for_people(status: &Status) -> String {
                 ),
             );
         }
+    }
+    if let Some(archive) = &status.archive {
+        let ArchiveStatus { path, bytes: size, max_bytes, waiting } = archive;
+        let (size, most, path) = (bytes(*size), bytes(*max_bytes), path.display());
+        rows.push(vec![
+            "archive".to_owned(),
+            format!("{size} of {most} in {path}; {waiting} values are not in it yet"),
+        ]);
     }
     let mut text = table(&rows);
     for uplink in &status.uplinks {
@@ -108,6 +111,16 @@ fn of_mark(mark: &Mark) -> String {
     format!("{time}, {sensor} ({})", mark.id)
 }
 
+/// How much the log may take, and why, if that is less than was configured.
+fn limit(status: &Status) -> String {
+    let Status { max_bytes, limit_bytes, .. } = *status;
+    if limit_bytes < max_bytes {
+        let (limit, most) = (bytes(limit_bytes), bytes(max_bytes));
+        return format!("{limit}, its share of the disk's free space (`max_bytes` is {most})");
+    }
+    bytes(max_bytes)
+}
+
 fn trouble(status: &Status, works: fn(&AgentStatus) -> bool) -> &'static str {
     if status.agent.as_ref().is_none_or(works) { "" } else { ", CANNOT BE WRITTEN: see the log" }
 }
@@ -137,7 +150,7 @@ fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::*;
 
     #[test]
     fn bytes_are_short_and_never_rounded_up() {
@@ -146,5 +159,33 @@ mod tests {
         {
             assert_eq!(bytes(count), text);
         }
+    }
+
+    #[test]
+    fn what_limits_the_outbox_is_said_and_what_is_archived() {
+        let archive = ArchiveStatus { path: "/archive".into(), bytes: 2048, max_bytes: 1 << 30, waiting: 7 };
+        let mut status = Status {
+            run: 3,
+            path: "/outbox".into(),
+            tail: "/run/vigie/outbox-1".into(),
+            waiting: 0,
+            disk_bytes: 1 << 20,
+            max_bytes: 256 << 20,
+            limit_bytes: 256 << 20,
+            tail_bytes: 0,
+            uplinks: Vec::new(),
+            archive: None,
+            agent: None,
+        };
+        let text = for_people(&status);
+        assert!(text.contains(" 1 MiB of 256 MiB\n") && !text.contains("archive"), "{text}");
+        status.limit_bytes = 10 << 20;
+        status.archive = Some(archive);
+        let text = for_people(&status);
+        assert!(
+            text.contains(" 1 MiB of 10 MiB, its share of the disk's free space (`max_bytes` is 256 MiB)\n"),
+            "{text}"
+        );
+        assert!(text.contains(" 2 KiB of 1 GiB in /archive; 7 values are not in it yet\n"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use super::*;
 use crate::config::read::Surroundings;
-use crate::config::{Machine, connection, gateway, outbox_key, read, secret, sensor, uplink};
+use crate::config::{Machine, connection, gateway, hardware, outbox_key, read, secret, sensor, uplink};
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
 
@@ -55,7 +55,25 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &HARDWARE,
             asked(|keys| {
-                let _ = gateway::backend(Some(keys));
+                let _ = hardware::hardware(Some(keys));
+            }),
+        ),
+        (
+            &HARDWARE_FAULT,
+            asked(|keys| {
+                let _ = hardware::fault(keys);
+            }),
+        ),
+        (
+            &EXPANDER,
+            asked(|keys| {
+                let _ = hardware::one_expander(keys, "test");
+            }),
+        ),
+        (
+            &INTERRUPT,
+            asked(|keys| {
+                let _ = hardware::interrupt(keys);
             }),
         ),
         (
@@ -117,6 +135,12 @@ fn the_documented_keys_are_those_that_are_read() {
             asked(|keys| {
                 sensor::driver(keys, &[]);
                 sensor::common(keys, None);
+            }),
+        ),
+        (
+            &POWER,
+            asked(|keys| {
+                let _ = hardware::power(keys);
             }),
         ),
         (

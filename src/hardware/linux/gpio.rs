@@ -25,7 +25,7 @@ const EVENTS_A_READ: usize = 64;
 
 /// Controllers whose line N is the Pi's BCM number N: of the Pi Zero to 3, the Pi 4, and the Pi 5. Some kernels give
 /// header lines other names than GPIO<N>, such as SDA1, so that it is the number that leads to the line.
-const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
+pub(super) const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
 
 pub(super) struct LinuxLine {
     request: AsyncRequest,
@@ -169,7 +169,7 @@ fn level(active: bool) -> Value {
 /// How far the boot clock is ahead of CLOCK_MONOTONIC, on which the kernel stamps edges: what the machine has slept
 /// since it was started.
 #[derive(Debug, Default)]
-struct Asleep {
+pub(in crate::hardware) struct Asleep {
     nanos: u64,
     /// What was slept before the last sleep, and the time on CLOCK_MONOTONIC at which that was still so.
     before: (u64, u64),
@@ -182,7 +182,7 @@ const SHORTEST_SLEEP: u64 = 50_000_000;
 
 impl Asleep {
     /// Looks at the clocks.
-    fn look(&mut self) {
+    pub(in crate::hardware) fn look(&mut self) {
         let monotonic = nanos(ClockId::Monotonic);
         self.update(monotonic, nanos(ClockId::Boottime));
     }
@@ -198,7 +198,7 @@ impl Asleep {
 
     /// A time of the kernel's on the boot clock. An edge between the last look before a sleep and that sleep cannot be
     /// told from one after it, and counts as such.
-    fn boot_time(&self, monotonic: u64) -> BootTime {
+    pub(in crate::hardware) fn boot_time(&self, monotonic: u64) -> BootTime {
         let (before, until) = self.before;
         BootTime(monotonic.saturating_add(if monotonic <= until { before } else { self.nanos }))
     }
@@ -286,11 +286,11 @@ fn locate_name(name: &str) -> Result<(Chip, String, u32), Fault> {
     })
 }
 
-fn open_chip(path: &Path) -> Result<Chip, Fault> {
+pub(super) fn open_chip(path: &Path) -> Result<Chip, Fault> {
     Chip::from_path(path).map_err(|error| chip_fault(path, &error))
 }
 
-fn chip_fault(path: &Path, error: &Error) -> Fault {
+pub(super) fn chip_fault(path: &Path, error: &Error) -> Fault {
     match error {
         Error::Os(errno) => {
             let missing = "`ls /dev/gpiochip*` shows the chips there are";
@@ -312,25 +312,35 @@ fn is_readable(chip: &Chip, offset: u32) -> bool {
 
 /// Why the kernel refused a line: most often because somebody holds it.
 fn request_fault(name: &str, chip: &Chip, offset: u32, purpose: &str, error: &Error) -> Fault {
-    match chip.line_info(offset) {
-        Ok(info) if info.used => {
-            let holder = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
-            let detail = format!(
-                "GPIO line {name} ({}, line {offset}) is in use by `{holder}`: stop that program, or remove the \
-                 overlay that claims the line",
-                chip.name()
-            );
-            Fault::new(FaultCode::Busy, detail)
-        }
-        _ if too_old(error) => {
-            let detail = format!(
-                "GPIO line {name} cannot be taken as {purpose}: the kernel is too old, or built without the character \
-                 device; times of edges, debounce and the count of edges need Linux 5.10 or newer"
-            );
-            Fault::new(FaultCode::Io, detail)
-        }
-        _ => Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {error}")),
-    }
+    in_use(name, chip, offset).unwrap_or_else(|| {
+        let why = if too_old(error) {
+            "the kernel is too old, or built without the character device; times of edges, debounce and the count of \
+             edges need Linux 5.10 or newer"
+                .to_owned()
+        } else {
+            error.to_string()
+        };
+        Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {why}"))
+    })
+}
+
+/// The fault of a line that somebody holds.
+fn in_use(name: &str, chip: &Chip, offset: u32) -> Option<Fault> {
+    let info = chip.line_info(offset).ok().filter(|info| info.used)?;
+    let holder = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
+    let detail = format!(
+        "GPIO line {name} ({}, line {offset}) is in use by `{holder}`: stop that program, or remove the overlay that \
+         claims the line",
+        chip.name()
+    );
+    Some(Fault::new(FaultCode::Busy, detail))
+}
+
+/// A fault if the line is not there, is not one to take, or somebody holds it, as the kernel knows.
+#[cfg(feature = "rppal")]
+pub(in crate::hardware) fn check_free(line: &LineId, reserved: bool) -> Result<(), Fault> {
+    let (chip, offset) = locate(line, reserved)?;
+    in_use(&line.to_string(), &chip, offset).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `/dev/i2c-N` (Documentation/i2c/dev-interface.rst).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation, SevenBitAddress};
 use linux_embedded_hal::I2cdev;
@@ -9,6 +9,7 @@ use linux_embedded_hal::i2cdev::linux::LinuxI2CError;
 
 use super::node_fault;
 use crate::hardware::I2cError;
+use crate::hardware::i2c_parts::{self, Part};
 use crate::reading::{Fault, FaultCode};
 
 pub(super) struct LinuxI2c {
@@ -20,10 +21,10 @@ pub(super) struct LinuxI2c {
 
 impl LinuxI2c {
     pub(super) fn open(bus: u8) -> Result<Self, Fault> {
-        let path = PathBuf::from(format!("/dev/i2c-{bus}"));
+        let path = node(bus);
         match I2cdev::new(&path) {
             Ok(device) => Ok(Self { path, device: Some(device) }),
-            Err(error) => Err(node_fault(&path, &error.into(), &how_to_enable(bus))),
+            Err(error) => Err(open_fault(bus, &error.into())),
         }
     }
 
@@ -32,13 +33,27 @@ impl LinuxI2c {
             Some(device) => device,
             closed => closed.insert(I2cdev::new(&self.path)?),
         };
-        I2c::<SevenBitAddress>::transaction(device, address, operations).map_err(|error| match error.inner() {
+        let mut parts = i2c_parts::of(operations);
+        let mut whole: Vec<_> = parts.iter_mut().map(Part::operation).collect();
+        I2c::<SevenBitAddress>::transaction(device, address, &mut whole).map_err(|error| match error.inner() {
             LinuxI2CError::Errno(errno) => io::Error::from_raw_os_error(*errno),
             LinuxI2CError::Io(error) => {
                 error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
             }
-        })
+        })?;
+        i2c_parts::hand_out(&parts, operations);
+        Ok(())
     }
+}
+
+/// A bus's device node.
+pub(in crate::hardware) fn node(bus: u8) -> PathBuf {
+    PathBuf::from(format!("/dev/i2c-{bus}"))
+}
+
+/// Why a bus cannot be opened, and what to do.
+pub(in crate::hardware) fn open_fault(bus: u8, error: &io::Error) -> Fault {
+    node_fault(&node(bus), error, &how_to_enable(bus))
 }
 
 fn how_to_enable(bus: u8) -> String {
@@ -64,11 +79,22 @@ impl I2c for LinuxI2c {
             if matches!(errno, Some(libc::ENODEV | libc::ENOENT)) {
                 self.device = None;
             }
-            let (kind, code, meaning) = meaning(errno);
-            let path = self.path.display();
-            I2cError { kind, code, message: format!("{meaning} (address {address:#04x} on {path}: {error})") }
+            bus_error(&self.path, address, &error)
         })
     }
+}
+
+/// i2c-bcm2835 (Pi 1 to 4) times out and has no recovery; i2c-designware (Pi 5) clocks a chip free only where the device
+/// tree names the wires as GPIO (`scl-gpios`), which that of the RP1 does not.
+const HELD_LOW: &str = "the bus hangs: a chip holds a wire low, and a Pi cannot clock it free. Taking its supply away for a \
+                        moment does (the key `power` of a sensor); where the chip only stretches the clock, a Pi before \
+                        the 5 needs a slower bus or `dtoverlay=i2c-gpio`";
+
+/// What a failed transfer is told as.
+pub(in crate::hardware) fn bus_error(path: &Path, address: u8, error: &io::Error) -> I2cError {
+    let (kind, code, meaning) = meaning(error.raw_os_error());
+    let message = format!("{meaning} (address {address:#04x} on {}: {error})", path.display());
+    I2cError { kind, code, message }
 }
 
 /// What the kernel's error numbers mean on a bus (Documentation/i2c/fault-codes.rst); the Pi's i2c-bcm2835 gives
@@ -79,7 +105,7 @@ fn meaning(errno: Option<i32>) -> (ErrorKind, FaultCode, &'static str) {
         Some(libc::ENXIO | libc::EREMOTEIO) => (unanswered, FaultCode::Bus, "nobody acknowledges"),
         Some(libc::EBUSY) => (ErrorKind::Other, FaultCode::Busy, "a driver of the kernel uses this address"),
         Some(libc::EAGAIN) => (ErrorKind::ArbitrationLoss, FaultCode::Bus, "arbitration lost"),
-        Some(libc::ETIMEDOUT) => (ErrorKind::Bus, FaultCode::Bus, "the bus hangs: a chip holds a wire low"),
+        Some(libc::ETIMEDOUT) => (ErrorKind::Bus, FaultCode::Bus, HELD_LOW),
         Some(libc::ENODEV | libc::ENOENT) => (ErrorKind::Bus, FaultCode::Missing, "the bus is gone"),
         Some(libc::EIO | libc::EPROTO) => (ErrorKind::Bus, FaultCode::Bus, "the transfer failed"),
         _ => (ErrorKind::Other, FaultCode::Io, "the transfer was refused"),
@@ -95,6 +121,12 @@ mod tests {
         let fault = LinuxI2c::open(250).err().expect("no such bus");
         assert_eq!(fault.code, FaultCode::Missing);
         assert!(fault.detail.contains("/dev/i2c-250") && fault.detail.contains("dtoverlay"), "{fault}");
+    }
+
+    #[test]
+    fn a_wire_that_is_held_low_says_what_helps() {
+        let (_, code, meaning) = meaning(Some(libc::ETIMEDOUT));
+        assert!(code == FaultCode::Bus && meaning.contains("`power`") && meaning.contains("dtoverlay=i2c-gpio"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `/dev/spidevB.C` (Documentation/spi/spidev.rst).
 
+use std::io;
 use std::path::PathBuf;
 
 use embedded_hal::spi::{ErrorType, Operation, Phase, Polarity, SpiDevice};
@@ -17,10 +18,8 @@ pub(super) struct LinuxSpi {
 
 impl LinuxSpi {
     pub(super) fn open(settings: &SpiSettings) -> Result<Self, Fault> {
-        let SpiPlace { bus, chip_select } = settings.place;
-        let path = PathBuf::from(format!("/dev/spidev{bus}.{chip_select}"));
-        let mut device = SpidevDevice::open(&path)
-            .map_err(|error| node_fault(&path, error.inner(), &how_to_enable(settings.place)))?;
+        let path = node(settings.place);
+        let mut device = SpidevDevice::open(&path).map_err(|error| open_fault(settings.place, error.inner()))?;
         let mut mode = SpiModeFlags::SPI_MODE_0;
         mode.set(SpiModeFlags::SPI_CPOL, settings.mode.polarity == Polarity::IdleHigh);
         mode.set(SpiModeFlags::SPI_CPHA, settings.mode.phase == Phase::CaptureOnSecondTransition);
@@ -36,6 +35,16 @@ impl LinuxSpi {
         })?;
         Ok(Self { path, device })
     }
+}
+
+/// A device's node.
+pub(in crate::hardware) fn node(SpiPlace { bus, chip_select }: SpiPlace) -> PathBuf {
+    PathBuf::from(format!("/dev/spidev{bus}.{chip_select}"))
+}
+
+/// Why a device cannot be opened, and what to do.
+pub(in crate::hardware) fn open_fault(place: SpiPlace, error: &io::Error) -> Fault {
+    node_fault(&node(place), error, &how_to_enable(place))
 }
 
 fn how_to_enable(SpiPlace { bus, chip_select }: SpiPlace) -> String {

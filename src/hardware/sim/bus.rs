@@ -1,9 +1,14 @@
 //! Simulated buses: give each transaction to the chips that answer to it.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
 use embedded_hal::spi::{self, SpiDevice};
 
 use super::chips::{I2cChip, Nak, Pins, SpiChip};
+use super::fault::{Kind, Script};
 use crate::hardware::{I2cError, SpiError, SpiPlace};
 use crate::reading::FaultCode;
 
@@ -40,12 +45,72 @@ impl Wires {
         }
         acknowledged
     }
+
+    /// Puts the chips of `fresh`, which has the same ones as they are at power-on, in the place of those that answer to
+    /// the address (`None`: of all). Chips behind a multiplexer are renewed with it only.
+    fn renew(&mut self, address: Option<u8>, fresh: Self) {
+        for (chip, fresh) in self.0.iter_mut().zip(fresh.0) {
+            if address.is_none_or(|address| chip.answers(address)) {
+                *chip = fresh;
+            }
+        }
+    }
 }
+
+/// How long the kernel's adapters wait for a transfer, unless told otherwise.
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes the wires of a bus with all chips as they are at power-on.
+type PowerOn = Box<dyn Fn() -> Wires + Send>;
 
 /// The adapter of a simulated bus.
 pub(super) struct SimI2c {
-    pub(super) number: u8,
-    pub(super) wires: Wires,
+    number: u8,
+    seed: u64,
+    wires: Arc<Mutex<Wires>>,
+    power_on: PowerOn,
+    script: Arc<Script>,
+    /// Faults of the script, by their place, after which the chips were renewed.
+    renewed: BTreeSet<usize>,
+}
+
+impl SimI2c {
+    pub(super) fn new(number: u8, seed: u64, power_on: PowerOn, script: Arc<Script>) -> Self {
+        Self { number, seed, wires: Arc::new(Mutex::new(power_on())), power_on, script, renewed: BTreeSet::new() }
+    }
+
+    /// The wires, for what is on their other end.
+    pub(super) fn wires(&self) -> Arc<Mutex<Wires>> {
+        Arc::clone(&self.wires)
+    }
+
+    fn error(&self, kind: ErrorKind, what: &str, address: u8) -> I2cError {
+        let message = format!("{what} (address {address:#04x} on the simulated bus {})", self.number);
+        I2cError { kind, code: FaultCode::Bus, message }
+    }
+
+    fn no_acknowledge(&self, address: u8) -> I2cError {
+        self.error(ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address), "nobody acknowledges", address)
+    }
+
+    /// A transfer to chips that are all well.
+    fn transfer(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
+        let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        for (fault, renewed) in self.script.repowered(self.number) {
+            if self.renewed.insert(fault) {
+                wires.renew(renewed, (self.power_on)());
+            }
+        }
+        wires.transaction(address, operations).map_err(|Nak| self.no_acknowledge(address))
+    }
+
+    fn garble(&self, kind: Kind, bytes: &mut [u8]) {
+        if kind == Kind::Garbage {
+            self.script.garbage(self.seed, bytes);
+        } else {
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+        }
+    }
 }
 
 impl ErrorType for SimI2c {
@@ -54,11 +119,27 @@ impl ErrorType for SimI2c {
 
 impl I2c for SimI2c {
     fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
-        self.wires.transaction(address, operations).map_err(|Nak| I2cError {
-            kind: ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address),
-            code: FaultCode::Bus,
-            message: format!("nobody acknowledges (address {address:#04x} on the simulated bus {})", self.number),
-        })
+        match self.script.transfer(self.number, address) {
+            None => self.transfer(address, operations),
+            Some((_, Kind::Nak | Kind::Unplug)) => Err(self.no_acknowledge(address)),
+            Some((_, Kind::Timeout)) => {
+                std::thread::sleep(KERNEL_TIMEOUT);
+                Err(self.error(ErrorKind::Bus, "the bus hangs: a chip holds a wire low", address))
+            }
+            Some((fault, Kind::Hang)) => {
+                self.script.wait_out(fault);
+                self.transfer(address, operations)
+            }
+            Some((_, kind @ (Kind::Garbage | Kind::WrongChip))) => {
+                self.transfer(address, operations)?;
+                for operation in operations {
+                    if let Operation::Read(buffer) = operation {
+                        self.garble(kind, buffer);
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Taken;
 use super::world::{self, Train};
 use crate::clock::{BootTime, Clock};
+use crate::hardware::header;
 use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
 
@@ -43,13 +44,7 @@ enum Line {
 }
 
 impl SimLine {
-    pub(super) fn take(
-        settings: &LineSettings,
-        clock: Arc<dyn Clock>,
-        seed: u64,
-        lines: Arc<Mutex<BTreeSet<u32>>>,
-    ) -> Result<Self, Fault> {
-        let taken = take(&settings.line, lines)?;
+    pub(super) fn new(settings: &LineSettings, clock: Arc<dyn Clock>, seed: u64, taken: Taken) -> Self {
         let line = match taken.offset {
             MOTION_LINE => Line::Motion,
             FIXED_LINE => Line::Train(Train::Fixed),
@@ -58,7 +53,7 @@ impl SimLine {
         };
         let LineSettings { active_low, edges, .. } = *settings;
         let seen = clock.boot();
-        Ok(Self { line, active_low, edges, clock, seed, seen, sequence: 0, _taken: taken })
+        Self { line, active_low, edges, clock, seed, seen, sequence: 0, _taken: taken }
     }
 
     /// The next time after `at` at which the level changes, and whether it is high then.
@@ -90,11 +85,14 @@ impl SimLine {
 }
 
 /// Takes the header's line of that name or offset.
-fn take(line: &LineId, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
+pub(super) fn take(line: &LineId, reserved: bool, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Taken, Fault> {
     let Some(offset) = line.on_header().map(|found| u32::from(found.bcm)) else {
         let detail = format!("no line is called {line}: the simulated machine has GPIO0 to GPIO27 on gpiochip0");
         return Err(Fault::new(FaultCode::Missing, detail));
     };
+    if !reserved {
+        header::check_unreserved(line, offset)?;
+    }
     Taken::take(offset, lines).ok_or_else(|| {
         let detail = format!("GPIO line {line} (gpiochip0, line {offset}) is in use by `vigie`");
         Fault::new(FaultCode::Busy, detail)
@@ -108,7 +106,7 @@ pub(super) struct SimOutput {
 
 impl SimOutput {
     pub(super) fn take(settings: &OutputSettings, lines: Arc<Mutex<BTreeSet<u32>>>) -> Result<Self, Fault> {
-        Ok(Self { _taken: take(&settings.line, lines)? })
+        Ok(Self { _taken: take(&settings.line, false, lines)? })
     }
 }
 

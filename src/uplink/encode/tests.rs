@@ -197,6 +197,13 @@ fn raw_messages_and_bytes_go_out_as_they_are() {
     out.clear();
     message.write(&mut out);
     assert_eq!((message.topic, message.retain, out.as_ref()), ("z2m/lampe", false, b"\xfe{}".as_slice()));
+
+    // What a LAN client wants retained is, but not as backlog.
+    with_image.body = Body::Raw(Raw { topic: "z2m/lampe".into(), payload: Box::default(), retain: true });
+    for backlog in [false, true] {
+        let part = Part { backlog, ..part(1042..1043, PayloadShape::Quantity, TIME) };
+        assert_eq!(encoder.message(&with_image, &part).expect("a raw message").retain, !backlog);
+    }
 }
 
 #[test]

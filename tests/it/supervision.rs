@@ -1,0 +1,249 @@
+//! Prevents: one broken device that silences the others, a fault that is told under a wrong name, and a sensor that
+//! stays away after its device has come back.
+//!
+//! The built program runs on simulated hardware to which faults happen by a script.
+
+use super::harness::{Agent, Gateway, Message, Mosquitto, Subscriber, wait_until};
+
+struct Run {
+    // Dropped in this order: the agent first.
+    _agent: Agent,
+    _gateway: Gateway,
+    subscriber: Subscriber,
+    _broker: Mosquitto,
+}
+
+impl Run {
+    fn start(tables: &str) -> Self {
+        let broker = Mosquitto::start();
+        let subscriber = Subscriber::start(&broker, "watch", 1);
+        let gateway = Gateway::new();
+        let uplink = format!("[uplink.home]\nurl = \"mqtt://localhost:{}\"\n", broker.port());
+        gateway.configure(&format!("{uplink}{tables}"));
+        let agent = gateway.run();
+        Self { _agent: agent, _gateway: gateway, subscriber, _broker: broker }
+    }
+
+    /// Waits until a sensor's availability has been through these states, in this order and without any other between.
+    #[track_caller]
+    fn wait_availability(&self, sensor: &str, expected: &[&str]) -> Vec<Message> {
+        let topic = format!("maison/{sensor}/{sensor}/availability");
+        let seen = || self.subscriber.on(&topic);
+        wait_until(&format!("{expected:?} on {topic}"), || seen().len() >= expected.len());
+        let messages = seen();
+        let states: Vec<String> = messages.iter().take(expected.len()).map(state).collect();
+        assert_eq!(states, expected, "{messages:?}");
+        messages
+    }
+
+    /// How many readings of a sensor came between two messages.
+    fn readings_between(&self, sensor: &str, first: &Message, last: &Message) -> usize {
+        let messages = self.subscriber.messages();
+        let place = |wanted: &Message| {
+            let same = |message: &Message| message.topic == wanted.topic && message.payload == wanted.payload;
+            messages.iter().rposition(same).expect("it was received")
+        };
+        let start = format!("maison/{sensor}/");
+        messages[place(first)..place(last)]
+            .iter()
+            .filter(|message| message.topic.starts_with(&start) && !message.topic.ends_with("/availability"))
+            .count()
+    }
+}
+
+/// `online`, or the reason of the fault.
+fn state(message: &Message) -> String {
+    let json = message.json();
+    let word = if json["state"] == "fault" { &json["reason"] } else { &json["state"] };
+    word.as_str().expect("a word").to_owned()
+}
+
+fn detail(message: &Message) -> String {
+    message.json()["detail"].as_str().expect("a sentence").to_owned()
+}
+
+const SENSORS: &str = r#"
+[hardware]
+backend = "sim"
+
+[[sensor]]
+name = "meteo"
+room = "meteo"
+driver = "bme280"
+address = 0x76
+every = "100ms"
+
+[[sensor]]
+name = "cave"
+room = "cave"
+driver = "bme280"
+address = 0x77
+every = "100ms"
+
+[[sensor]]
+name = "mouvement"
+room = "mouvement"
+driver = "gpio-input"
+pin = 17
+every = "100ms"
+
+[[sensor]]
+name = "arduino"
+room = "arduino"
+driver = "serial-json"
+port = "sim:arduino"
+"#;
+
+fn fault(device: &str, kind: &str, at: &str, lasts: &str) -> String {
+    format!("[[hardware.fault]]\ndevice = \"{device}\"\nkind = \"{kind}\"\nat = \"{at}\"\nfor = \"{lasts}\"\n")
+}
+
+#[test]
+fn a_bus_that_hangs_is_told_of_all_on_it_and_nobody_else_waits() {
+    let run = Run::start(&format!("{SENSORS}{}", fault("i2c 1 0x76", "hang", "3s", "12s")));
+    let meteo = run.wait_availability("meteo", &["online", "stuck", "online"]);
+    assert!(detail(&meteo[1]).contains("still running"), "{meteo:?}");
+    let cave = run.wait_availability("cave", &["online", "bus-hang", "online"]);
+    assert!(detail(&cave[1]).contains("a transfer to address 0x76 has been running for"), "{cave:?}");
+    for sensor in ["mouvement", "arduino"] {
+        assert!(run.readings_between(sensor, &cave[1], &cave[2]) >= 5, "{sensor} went on");
+        run.wait_availability(sensor, &["online"]);
+        assert_eq!(
+            run.subscriber.on(&format!("maison/{sensor}/{sensor}/availability")).len(),
+            1,
+            "{sensor} never failed"
+        );
+    }
+    assert_eq!(run.readings_between("meteo", &meteo[1], &meteo[2]), 0, "nothing is made up meanwhile");
+}
+
+#[test]
+fn what_is_unplugged_or_another_chip_is_told_and_comes_back() {
+    let faults = [
+        fault("i2c 1 0x76", "wrong-chip", "0s", "3s"),
+        fault("i2c 1 0x77", "unplug", "0s", "3s"),
+        fault("i2c 1 0x77", "timeout", "20s", "5s"),
+        fault("line GPIO17", "unplug", "5s", "3s"),
+        fault("port sim:arduino", "unplug", "5s", "3s"),
+    ];
+    let run = Run::start(&format!("{SENSORS}{}", faults.concat()));
+    let meteo = run.wait_availability("meteo", &["wrong-chip", "online"]);
+    assert!(detail(&meteo[0]).contains("0x76"), "{meteo:?}");
+    let cave = run.wait_availability("cave", &["missing", "online", "bus", "online"]);
+    assert!(detail(&cave[0]).contains("vigie scan") && detail(&cave[2]).contains("holds a wire low"), "{cave:?}");
+    run.wait_availability("mouvement", &["online", "unplugged", "missing", "online"]);
+    run.wait_availability("arduino", &["online", "unplugged", "missing", "online"]);
+}
+
+#[test]
+fn a_chip_that_hangs_is_switched_off_and_on_with_all_on_its_supply() {
+    let power = "power = { pin = 22, after = 2, off = \"300ms\", settle = \"300ms\" }";
+    let sensors = format!(
+        "[hardware]\nbackend = \"sim\"\n\n\
+         [[sensor]]\nname = \"meteo\"\nroom = \"meteo\"\ndriver = \"bme280\"\naddress = 0x76\nevery = \"100ms\"\n{power}\n\n\
+         [[sensor]]\nname = \"cave\"\nroom = \"cave\"\ndriver = \"bme280\"\naddress = 0x77\nevery = \"100ms\"\n{power}\n\n\
+         [[sensor]]\nname = \"mouvement\"\nroom = \"mouvement\"\ndriver = \"gpio-input\"\npin = 17\nevery = \"100ms\"\n\
+         {power}\n\n\
+         [[hardware.fault]]\ndevice = \"i2c 1 0x77\"\nkind = \"nak\"\nat = \"3s\"\ncured_by = \"GPIO22\"\n"
+    );
+    let run = Run::start(&sensors);
+    let cave = run.wait_availability("cave", &["online", "missing", "power-cycle", "online"]);
+    let told = detail(&cave[2]);
+    assert!(told.contains("GPIO22") && told.contains("after 2 faults in a row (1. time"), "{told}");
+    for sensor in ["meteo", "mouvement"] {
+        let states = run.wait_availability(sensor, &["online", "power-cycle", "online"]);
+        assert!(detail(&states[1]).contains("supply that it shares"), "{states:?}");
+    }
+}
+
+#[test]
+fn lines_of_expanders_are_used_as_any_other_and_come_back_with_the_chip() {
+    let run = Run::start(&format!(
+        r#"
+[hardware]
+backend = "sim"
+
+[expander.portail]
+chip = "mcp23017"
+interrupt = {{ pin = 25 }}
+
+[expander.moulin]
+chip = "pcf8574"
+address = 0x21
+
+[[sensor]]
+name = "contact"
+room = "contact"
+driver = "gpio-input"
+line = "portail:GPA3"
+bias = "pull-up"
+invert = true
+every = "100ms"
+
+[[sensor]]
+name = "volet"
+room = "volet"
+driver = "gpio-input"
+line = "moulin:P3"
+bias = "pull-up"
+invert = true
+debounce = "5ms"
+every = "1m"
+
+[[sensor]]
+name = "meteo"
+room = "meteo"
+driver = "bme280"
+every = "100ms"
+power = {{ line = "portail:GPB0", settle = "100ms" }}
+
+{}"#,
+        fault("i2c 1 0x20", "unplug", "5s", "3s")
+    ));
+    let contact = run.wait_availability("contact", &["online", "missing", "online"]);
+    assert!(detail(&contact[1]).contains("expander `portail`"), "{contact:?}");
+    // The simulated contacts close and open once in ten seconds.
+    for sensor in ["contact", "volet"] {
+        for state in [true, false] {
+            let topic = format!("maison/{sensor}/state");
+            run.subscriber.wait(&topic, |message| message.json()["value"] == state);
+        }
+    }
+    run.subscriber.wait("maison/meteo/temperature", |_| true);
+    run.wait_availability("volet", &["online"]);
+    assert_eq!(run.subscriber.on("maison/volet/volet/availability").len(), 1, "the other expander never failed");
+}
+
+#[test]
+fn a_call_that_never_returns_is_ended_by_the_supply() {
+    let run = Run::start(
+        r#"
+[hardware]
+backend = "sim"
+
+[[sensor]]
+name = "meteo"
+room = "meteo"
+driver = "bme280"
+every = "100ms"
+deadline = "300ms"
+power = { pin = 22, after = 2, off = "100ms", settle = "100ms" }
+
+[[sensor]]
+name = "arduino"
+room = "arduino"
+driver = "serial-json"
+port = "sim:arduino"
+power = { pin = 22, after = 2, off = "100ms", settle = "100ms" }
+
+[[hardware.fault]]
+device = "i2c 1 0x76"
+kind = "hang"
+at = "3s"
+cured_by = "GPIO22"
+"#,
+    );
+    let meteo = run.wait_availability("meteo", &["online", "stuck", "power-cycle", "online"]);
+    assert!(detail(&meteo[2]).contains("after 2 faults in a row"), "{meteo:?}");
+    run.wait_availability("arduino", &["online", "power-cycle", "online"]);
+}
