@@ -227,7 +227,8 @@ fn a_transaction_that_is_not_acknowledged_is_a_fault_and_the_next_opening_works(
         let transactions = count.load(Ordering::Relaxed);
         assert!(transactions >= 2, "{name}");
         thread::scope(|scope| {
-            for number in 0..transactions {
+            // The SCD4x is woken first, which it never acknowledges.
+            for number in usize::from(name == "scd4x")..transactions {
                 let device = &device;
                 scope.spawn(move || {
                     let (bench, _) = Bench::failing(Some(number));
@@ -272,7 +273,8 @@ fn fill(operations: &mut [Operation<'_>], mut byte: impl FnMut() -> u8) {
 /// Whatever comes of it, what is given are numbers of declared quantities.
 fn check_outcome(tried: &Tried, outcome: Result<Vec<Sample>, Fault>) {
     for sample in outcome.unwrap_or_default() {
-        assert!(tried.driver.quantities.iter().any(|quantity| quantity.name == sample.quantity), "{sample:?}");
+        let declared = tried.driver.quantities;
+        assert!(declared.is_empty() || declared.iter().any(|known| known.name == sample.quantity), "{sample:?}");
         assert!(matches!(sample.value, Value::Number(number) if number.get().is_finite()), "{sample:?}");
     }
 }
