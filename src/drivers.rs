@@ -10,6 +10,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::BootTime;
 use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
@@ -30,6 +31,7 @@ mod gpio_input;
 mod host;
 pub(crate) mod hwmon;
 pub mod i2c;
+mod i2c_raw;
 pub(crate) mod iio;
 mod ina219;
 mod inputs;
@@ -43,11 +45,14 @@ mod names;
 mod pulse_counter;
 mod pulse_width;
 mod pulses;
+mod raw;
+mod scd4x;
 mod sensirion;
 pub mod serial_json;
 mod sht3x;
 mod sht4x;
 pub mod spi;
+mod spi_raw;
 mod tmp102;
 pub(crate) mod w1;
 
@@ -61,6 +66,7 @@ pub static DRIVERS: &[&Driver] = &[
     &gpio_input::DRIVER,
     &host::DRIVER,
     &hwmon::DRIVER,
+    &i2c_raw::DRIVER,
     &iio::DRIVER,
     &ina219::DRIVER,
     &lm75::DRIVER,
@@ -68,9 +74,11 @@ pub static DRIVERS: &[&Driver] = &[
     &mcp9808::DRIVER,
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
+    &scd4x::DRIVER,
     &serial_json::DRIVER,
     &sht3x::DRIVER,
     &sht4x::DRIVER,
+    &spi_raw::DRIVER,
     &tmp102::DRIVER,
     &w1::DRIVER,
 ];
@@ -261,6 +269,18 @@ pub enum Source {
 /// Makes a line's decoder, from what the last one gave to keep.
 pub type MakeLineDecoder = Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>;
 
+impl Source {
+    /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
+    #[must_use]
+    pub fn units(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Poller(device) => device.units(),
+            Self::Serial { .. } => Vec::new(),
+            Self::Line(line) => line.units.iter().map(|(name, unit)| ((*name).to_owned(), unit.clone())).collect(),
+        }
+    }
+}
+
 /// A sensor on a GPIO line.
 pub struct LineSource {
     /// The line.
@@ -269,12 +289,7 @@ pub struct LineSource {
     pub units: Vec<(&'static str, String)>,
     /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
     pub decoder: MakeLineDecoder,
-    /// Makes a decoder for each time that the line is taken.
-    pub decoder: Box<MakeLineDecoder>,
 }
-
-/// Makes a decoder from what the last one of the sensor gave to keep.
-pub type MakeLineDecoder = dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send;
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
 pub trait Open: Send + Sync {
@@ -283,6 +298,17 @@ pub trait Open: Send + Sync {
     /// # Errors
     /// Why it cannot be used, and what to do.
     fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault>;
+
+    /// The longest that opening and one sample take together where nothing is wrong: a sensor's deadline, unless it is
+    /// given, leaves room for that.
+    fn longest(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
+    fn units(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// A polled device. One `sample` is one transaction and gives all of its quantities.

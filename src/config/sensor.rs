@@ -20,7 +20,7 @@ use crate::reading::{Finite, Kind, Location};
 /// `every` where it is not given.
 const DEFAULT_EVERY: Duration = Duration::from_secs(30);
 
-/// `deadline` where it is not given. The slowest chips of the registry answer within a second.
+/// `deadline` where it is not given: this, or twice the longest that the driver says it takes.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// More digits after the point than these are noise in a double of everyday size.
@@ -116,12 +116,13 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     tags.extend(common.tags);
     let mut pipeline =
         PipelineConfig { heartbeat: common.pipeline.heartbeat.or_else(|| room?.heartbeat), ..common.pipeline };
-    if let Source::Line(line) = &parsed.source {
-        for (quantity, unit) in &line.units {
-            let own = pipeline.quantities.entry((*quantity).to_owned()).or_default();
-            own.unit.get_or_insert_with(|| unit.clone());
-        }
+    for (quantity, unit) in parsed.source.units() {
+        pipeline.quantities.entry(quantity).or_default().unit.get_or_insert(unit);
     }
+    let longest = match &parsed.source {
+        Source::Poller(device) => device.longest(),
+        Source::Serial { .. } | Source::Line(_) => Duration::ZERO,
+    };
     Some(Placed {
         claims: parsed.claims,
         at: options.raw("name").map_or_else(|| options.span(), Spanned::span),
@@ -135,7 +136,7 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
             driver,
             source: parsed.source,
             every: common.every.or_else(|| room?.every).unwrap_or(DEFAULT_EVERY),
-            deadline: common.deadline.unwrap_or(DEFAULT_DEADLINE),
+            deadline: common.deadline.unwrap_or_else(|| DEFAULT_DEADLINE.max(longest.saturating_mul(2))),
             power: common.power,
             pipeline: Arc::new(pipeline),
         },

@@ -14,10 +14,14 @@ use crate::reading::{Fault, FaultCode};
 /// The header's bus on every Pi but the very first ones.
 const DEFAULT_BUS: u8 = 1;
 
+/// The addresses that the specification does not reserve (UM10204, 3.1.12).
+const ANY_ADDRESS: std::ops::RangeInclusive<u8> = 0x08..=0x77;
+
 /// A kind of chip on I2C.
 #[derive(Clone, Copy)]
 pub struct Info {
-    /// The addresses that it can have, the first being the one where none is given.
+    /// The addresses that it can have, the first being the one where none is given. Empty for a chip of which nothing is
+    /// known: it can have any, which must be given.
     pub addresses: &'static [u8],
     /// Says which chip answers by what it says of itself, for `vigie scan` and before the first use. Only reads. `None`
     /// for a chip that has no identity.
@@ -41,6 +45,7 @@ impl Info {
     pub(super) fn options(&self) -> Vec<OptionRow> {
         let list: Vec<String> = self.addresses.iter().map(|address| format!("{address:#04x}")).collect();
         let values = match list.as_slice() {
+            [] => format!("{:#04x} to {:#04x}", ANY_ADDRESS.start(), ANY_ADDRESS.end()),
             [head @ .., last] if !head.is_empty() => format!("{} or {last}", head.join(", ")),
             _ => list.join(""),
         };
@@ -66,7 +71,7 @@ impl Info {
             OptionRow {
                 name: "address",
                 values,
-                default: Some(format!("{:#04x}", self.addresses[0])),
+                default: self.addresses.first().map(|address| format!("{address:#04x}")),
                 help: "`vigie scan` shows which.",
             },
         ]
@@ -91,7 +96,17 @@ impl Info {
             (None, None) => None,
             (Some(_), Some(_)) => Some(MuxChannel { mux: mux?, channel: channel? }),
         };
-        let address = options.optional("address").unwrap_or(self.addresses[0]);
+        let Some(usual) = self.addresses.first() else {
+            let address = options.required("address")?;
+            if ANY_ADDRESS.contains(&address) {
+                return Some(Place { path: I2cPath { bus, channel }, address });
+            }
+            let message = format!("no chip can have the address {address:#04x}");
+            let expected = "expected 0x08 to 0x77 (7 bits: half of what data sheets with 8 bits say)".to_owned();
+            options.problem("address", message, Some(expected));
+            return None;
+        };
+        let address = options.optional("address").unwrap_or(*usual);
         if !self.addresses.contains(&address) {
             let list: Vec<String> = self.addresses.iter().map(|address| format!("{address:#04x}")).collect();
             options.problem(
