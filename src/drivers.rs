@@ -21,7 +21,6 @@ mod aht20;
 mod bh1750;
 mod bme280;
 mod channels;
-mod chip_tests;
 mod crc8;
 pub mod docs;
 mod frequency;
@@ -269,12 +268,7 @@ pub struct LineSource {
     pub units: Vec<(&'static str, String)>,
     /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
     pub decoder: MakeLineDecoder,
-    /// Makes a decoder for each time that the line is taken.
-    pub decoder: Box<MakeLineDecoder>,
 }
-
-/// Makes a decoder from what the last one of the sensor gave to keep.
-pub type MakeLineDecoder = dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send;
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
 pub trait Open: Send + Sync {
@@ -323,5 +317,6 @@ pub trait LineDecoder: Send {
 }
 
 #[cfg(test)]
+mod chip_tests;
 #[cfg(test)]
 mod tests;

@@ -41,7 +41,7 @@ pub(super) struct Args {
 pub(super) fn scan(args: &Args) -> u8 {
     let backend = match &args.config {
         Some(path) => match load_to_look(path) {
-            Some(config) => config.backend,
+            Some(config) => config.hardware.backend,
             None => return WRONG,
         },
         None if args.sim => Backend::Sim,
