@@ -257,18 +257,18 @@ pub enum Source {
     Line(LineSource),
 }
 
-/// Makes a line's decoder, from what the last one gave to keep.
-pub type MakeLineDecoder = Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>;
-
 /// A sensor on a GPIO line.
 pub struct LineSource {
     /// The line.
     pub settings: LineSettings,
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     pub units: Vec<(&'static str, String)>,
-    /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
-    pub decoder: MakeLineDecoder,
+    /// Makes a decoder for each time that the line is taken.
+    pub decoder: Box<MakeLineDecoder>,
 }
+
+/// Makes a decoder from what the last one of the sensor gave to keep.
+pub type MakeLineDecoder = dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send;
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
 pub trait Open: Send + Sync {
