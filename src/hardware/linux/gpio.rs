@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::FutureExt;
 use gpiocdev::line::{EdgeDetection, EdgeKind, EventClock, Value};
 use gpiocdev::tokio::AsyncRequest;
 use gpiocdev::{Chip, Error, Request};
@@ -110,13 +111,12 @@ impl InputLine for LinuxLine {
 impl LinuxLine {
     /// The edges in the first `words` of the buffer, and those that the kernel has besides.
     fn all_from(&mut self, mut words: usize) -> Result<Vec<Edge>, Error> {
-        let request = self.request.as_ref();
-        let size = request.edge_event_u64_size();
+        let size = self.request.as_ref().edge_event_u64_size();
         let mut edges = Vec::with_capacity(words / size);
         loop {
             self.asleep.look();
             for raw in self.buffer[..words].chunks_exact(size) {
-                let event = request.edge_event_from_slice(raw)?;
+                let event = self.request.as_ref().edge_event_from_slice(raw)?;
                 edges.push(Edge {
                     at: self.asleep.boot_time(event.timestamp_ns),
                     active: event.kind == EdgeKind::Rising,
@@ -124,10 +124,15 @@ impl LinuxLine {
                 });
             }
             // Where edges come faster than they are read, others must have their turn too.
-            if words < self.buffer.len() || edges.len() >= KERNEL_EVENTS as usize || !request.has_edge_event()? {
+            if edges.len() >= KERNEL_EVENTS as usize || !self.request.as_ref().has_edge_event()? {
                 return Ok(edges);
             }
-            words = request.read_edge_events_into_slice(&mut self.buffer)?;
+            // Read by the same call as the first ones: it takes note when the last edge is read. Without that note it
+            // would look for further ones for ever.
+            let Some(read) = self.request.read_edge_events_into_slice(&mut self.buffer).now_or_never() else {
+                return Ok(edges);
+            };
+            words = read?;
         }
     }
 }
