@@ -191,7 +191,7 @@ impl Outbox {
     }
 
     /// Every flush has the cursors with it: what they have acknowledged is left out of the records. Without `records`
-    /// it has nothing else.
+    /// it has nothing else, unless a segment begins with it.
     fn compose_log_write(&mut self, now: BootTime, records: bool) -> (Running, Option<LogWrite>) {
         let acks = self.flushing.acks;
         self.flushing.acks_tried = acks;
@@ -242,9 +242,9 @@ impl Outbox {
         FileHeader::put(&mut bytes, ink, self.identity);
         self.log.begin_part(&mut bytes, ink, 0);
         self.cursors.put(&mut bytes, ink, self.on_disk);
-        if records {
-            running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
-        }
+        // Whatever it is begun for: after a crash an earlier segment may have records that it no longer counts for, and
+        // a segment has everything from its first position on.
+        running.upto = self.put_records(&mut bytes, number, SEGMENT_SIZE);
         frame::pad(&mut bytes, Ink::new(FileId::segment(number), None));
         running.bytes = bytes.len() as u64;
         running.segment = Some((number, self.on_disk, running.bytes));

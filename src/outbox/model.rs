@@ -406,3 +406,17 @@ fn a_tail_that_fails_at_a_start_promises_nothing() {
         run.step(&step);
     }
 }
+
+/// A flush for the sake of acknowledgements, the first one after a crash, began a segment without the records that the
+/// one before it no longer counted for.
+#[test]
+fn a_segment_that_is_begun_for_acknowledgements_has_the_records_of_the_one_it_replaces() {
+    use Step::{Append, Commit, Finish, Flush, Kill, PowerCut, Wait};
+    let mut run = Run::new(false);
+    let steps = [
+        [Append(1), Commit, Wait(1000), Flush].as_slice(),
+        &[Append(1), Commit, Finish, Wait(1000), Flush, Commit, Finish],
+        &[Kill, Flush, Kill, PowerCut(1)],
+    ];
+    steps.concat().iter().for_each(|step| run.step(step));
+}
