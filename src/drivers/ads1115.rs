@@ -151,7 +151,7 @@ impl Settings {
 
     /// A conversion of the slowest oscillator (10 % below the nominal one, 7.5) and the 25 µs of waking up.
     fn conversion_time(&self) -> Duration {
-        Duration::from_secs_f64(1.1 / self.per_second) + Duration::from_micros(25)
+        Duration::from_secs_f64(1.0 / (0.9 * self.per_second)) + Duration::from_micros(25)
     }
 }
 
