@@ -22,7 +22,6 @@ mod aht20;
 mod bh1750;
 mod bme280;
 mod channels;
-mod chip_tests;
 mod crc8;
 pub mod docs;
 mod frequency;
@@ -266,9 +265,6 @@ pub enum Source {
     Line(LineSource),
 }
 
-/// Makes a line's decoder, from what the last one gave to keep.
-pub type MakeLineDecoder = Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>;
-
 impl Source {
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     #[must_use]
@@ -287,9 +283,12 @@ pub struct LineSource {
     pub settings: LineSettings,
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     pub units: Vec<(&'static str, String)>,
-    /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
-    pub decoder: MakeLineDecoder,
+    /// Makes a decoder for each time that the line is taken.
+    pub decoder: Box<MakeLineDecoder>,
 }
+
+/// Makes a decoder from what the last one of the sensor gave to keep.
+pub type MakeLineDecoder = dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send;
 
 /// A polled device that is not open yet. Runs on the sensor's own thread.
 pub trait Open: Send + Sync {
@@ -349,5 +348,6 @@ pub trait LineDecoder: Send {
 }
 
 #[cfg(test)]
+mod chip_tests;
 #[cfg(test)]
 mod tests;
