@@ -58,6 +58,9 @@ pub(super) fn scan(args: &Args) -> u8 {
 }
 
 fn rows(found: &Found) -> String {
+    if found.things.is_empty() {
+        return "Nothing was found.\n".to_owned();
+    }
     let mut rows = vec![["BY", "WHERE", "DRIVER", "WHAT"].map(str::to_owned).to_vec()];
     for thing in &found.things {
         let driver = match &thing.sensor {

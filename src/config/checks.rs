@@ -88,6 +88,7 @@ pub(super) fn functions(claim: &Claim) -> Vec<Function> {
         Claim::I2c { path, .. } => vec![Function::I2c(path.bus)],
         Claim::Spi(place) => vec![Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)],
         Claim::Port(port) if HEADER_PORTS.iter().any(|name| port == Path::new(name)) => vec![Function::Uart],
+        // The 1-Wire bus may be on any line; the kernel holds the one that it is on.
         Claim::Port(_) | Claim::Line(_) | Claim::OneWire(_) => Vec::new(),
     }
 }

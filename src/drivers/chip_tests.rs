@@ -231,7 +231,8 @@ fn a_transaction_that_is_not_acknowledged_is_a_fault_and_the_next_opening_works(
         let transactions = count.load(Ordering::Relaxed);
         assert!(transactions >= 2, "{name}");
         thread::scope(|scope| {
-            for number in 0..transactions {
+            // The SCD4x is woken first, which it never acknowledges.
+            for number in usize::from(name == "scd4x")..transactions {
                 let device = &device;
                 scope.spawn(move || {
                     let (bench, _) = Bench::failing(Some(number));

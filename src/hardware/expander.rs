@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{
-    Bias, BoxFuture, Edge, Edges, Hardware, I2cBus, I2cPath, InputLine, KernelFiles, LineId, LineSettings, OutputLine,
-    OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiSettings,
+    Bias, BoxFuture, Edge, Edges, Hardware, I2cBus, I2cPath, InputLine, Inventory, KernelFiles, LineId, LineSettings,
+    OutputLine, OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::clock::{BootTime, Clock};
 use crate::reading::{Fault, FaultCode};
@@ -31,7 +31,7 @@ use worker::{Request, Shared, Subscriber};
 
 /// How long taking or driving a line waits for the expander. A transfer takes a few milliseconds; when a bus hangs, this
 /// is for how long others wait, once.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Edges that wait for a reader, as many as the kernel keeps of a line; further ones are lost and leave a gap in the
 /// count.
@@ -124,6 +124,10 @@ impl Hardware for Expanders {
 
     fn spi(&self, settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault> {
         self.inner.spi(settings)
+    }
+
+    fn inventory(&self) -> Inventory {
+        self.inner.inventory()
     }
 
     fn files(&self) -> Arc<dyn KernelFiles> {

@@ -1,5 +1,6 @@
-//! Faults of network and disk that take root to make: namespaces, packet filters, mounts. `tests/run` runs these tests
-//! as root only, and says so when it does not.
+//! What takes root to make: faults of network and disk by namespaces, packet filters and mounts; other users. `tests/run`
+//! runs these tests as root only, and says so when it does not.
 
 mod disk;
 mod network;
+mod rights;

@@ -65,7 +65,7 @@ fn this_machine_is_scanned_without_harm_whatever_it_has() {
     let dir = tempfile::tempdir().expect("a folder");
     // No bus is opened but one that no machine has, so that nothing of the machine's own is touched.
     let (table, complaints) = vigie(&["scan", "--bus", "251"], dir.path(), 0);
-    assert!(table.starts_with("BY "), "{table}");
+    assert!(table.starts_with("BY ") || table == "Nothing was found.\n", "{table}");
     assert!(complaints.contains("/dev/i2c-251"), "{complaints}");
 }
 

@@ -7,6 +7,7 @@
 //! | command | what the bus does from now on |
 //! |---|---|
 //! | `unplug ADDRESS` | nobody acknowledges there; with SPI, ADDRESS is the chip select, and it reads as zeros |
+//! | `reconnect ADDRESS` | the chip is there again and had kept its power |
 //! | `plug ADDRESS` | a chip fresh from power-on is there |
 //! | `error NUMBER [ADDRESS]` | transfers, or those of that address, end with this error (errno(3)) |
 //! | `delay MILLISECONDS [ADDRESS]` | they are answered so much later |
@@ -170,6 +171,7 @@ impl Bus {
         let mut said = "done".to_owned();
         match *words {
             ["unplug", address] => drop(self.unplugged.insert(number(address)?)),
+            ["reconnect", address] => drop(self.unplugged.remove(&number(address)?)),
             ["plug", address] => self.plug(number(address)?),
             ["error", errno, ref address @ ..] => self.faults(address)?.errno = Some(number(errno)?),
             ["delay", millis, ref address @ ..] => {
