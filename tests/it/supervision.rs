@@ -226,7 +226,7 @@ name = "meteo"
 room = "meteo"
 driver = "bme280"
 every = "100ms"
-deadline = "300ms"
+deadline = "2s"
 power = { pin = 22, after = 2, off = "100ms", settle = "100ms" }
 
 [[sensor]]
