@@ -21,7 +21,6 @@ mod aht20;
 mod bh1750;
 mod bme280;
 mod channels;
-mod chip_tests;
 mod crc8;
 pub mod docs;
 mod frequency;
@@ -258,17 +257,12 @@ pub enum Source {
     Line(LineSource),
 }
 
-/// Makes a line's decoder, from what the last one gave to keep.
-pub type MakeLineDecoder = Box<dyn Fn(Option<&[u8]>) -> Box<dyn LineDecoder> + Send>;
-
 /// A sensor on a GPIO line.
 pub struct LineSource {
     /// The line.
     pub settings: LineSettings,
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     pub units: Vec<(&'static str, String)>,
-    /// Makes a decoder for each time that the line is taken, from what the last one gave to keep.
-    pub decoder: MakeLineDecoder,
     /// Makes a decoder for each time that the line is taken.
     pub decoder: Box<MakeLineDecoder>,
 }
@@ -323,5 +317,6 @@ pub trait LineDecoder: Send {
 }
 
 #[cfg(test)]
+mod chip_tests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::table::table;
 use super::{FINE, WRONG, complain, load_to_look, print};
-use crate::clock::{SystemClock, Trust};
+use crate::clock::{Clock, SystemClock, Trust};
 use crate::hardware::Backend;
 use crate::scan::{self, Found};
 
@@ -39,15 +39,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn scan(args: &Args) -> u8 {
-    let backend = match &args.config {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(Trust::Kernel));
+    let hardware = match &args.config {
         Some(path) => match load_to_look(path) {
-            Some(config) => config.backend,
+            Some(config) => config.hardware.start(&clock),
             None => return WRONG,
         },
-        None if args.sim => Backend::Sim,
-        None => Backend::Linux,
+        None if args.sim => Backend::Sim.start(clock),
+        None => Backend::Linux.start(clock),
     };
-    let hardware = backend.start(Arc::new(SystemClock::new(Trust::Kernel)));
     let options = scan::Options { buses: args.buses.clone(), no_mux: args.no_mux };
     let found = scan::scan(&*hardware, &options);
     print(&if args.toml { sections(&found) } else { rows(&found) });

@@ -76,10 +76,15 @@ mod tests {
             Operation::Read(&mut nothing),
         ];
         let mut parts = of(&operations);
-        assert_eq!(
-            parts,
-            [Part::Write(vec![0x10, 0x20, 0x30]), Part::Read(vec![0; 3]), Part::Write(vec![0x40]), Part::Read(vec![0])]
-        );
+        let expected = [
+            Part::Write(vec![0x10, 0x20, 0x30]),
+            Part::Read(vec![0; 3]),
+            Part::Write(vec![0x40]),
+            Part::Read(vec![0]),
+            Part::Write(Vec::new()),
+            Part::Read(Vec::new()),
+        ];
+        assert_eq!(parts, expected);
         parts[1] = Part::Read(vec![1, 2, 3]);
         parts[3] = Part::Read(vec![4]);
         hand_out(&parts, &mut operations);

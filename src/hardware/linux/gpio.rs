@@ -229,8 +229,17 @@ fn locate(line: &LineId, reserved: bool) -> Result<(Chip, u32), Fault> {
     if reserved || !HEADER_CHIPS.contains(&label.as_str()) {
         return Ok((chip, offset));
     }
-    header::check_unreserved(line, offset)?;
-    Ok((chip, offset))
+    let needed_for = match header::Line::of_bcm(offset) {
+        Some(line) if line.is_reserved() => "the ID EEPROM of a HAT",
+        Some(_) => return Ok((chip, offset)),
+        None => "something inside of the board (SD card, Wi-Fi, LEDs)",
+    };
+    let detail = format!(
+        "GPIO line {line} ({}, line {offset}) is not taken, because it is for {needed_for}: choose another one; if you \
+         are sure (a Compute Module, no HAT), say `allow_reserved = true`",
+        chip.name()
+    );
+    Err(Fault::new(FaultCode::Busy, detail))
 }
 
 /// The chip with its label, and the offset, of the line of that name.
@@ -303,18 +312,16 @@ fn is_readable(chip: &Chip, offset: u32) -> bool {
 
 /// Why the kernel refused a line: most often because somebody holds it.
 fn request_fault(name: &str, chip: &Chip, offset: u32, purpose: &str, error: &Error) -> Fault {
-    if let Some(fault) = in_use(name, chip, offset) {
-        return fault;
-    }
-    let detail = if too_old(error) {
-        format!(
-            "GPIO line {name} cannot be taken as {purpose}: the kernel is too old, or built without the character \
-             device; times of edges, debounce and the count of edges need Linux 5.10 or newer"
-        )
-    } else {
-        format!("GPIO line {name} cannot be taken as {purpose}: {error}")
-    };
-    Fault::new(FaultCode::Io, detail)
+    in_use(name, chip, offset).unwrap_or_else(|| {
+        let why = if too_old(error) {
+            "the kernel is too old, or built without the character device; times of edges, debounce and the count of \
+             edges need Linux 5.10 or newer"
+                .to_owned()
+        } else {
+            error.to_string()
+        };
+        Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {why}"))
+    })
 }
 
 /// The fault of a line that somebody holds.
@@ -329,7 +336,7 @@ fn in_use(name: &str, chip: &Chip, offset: u32) -> Option<Fault> {
     Some(Fault::new(FaultCode::Busy, detail))
 }
 
-/// A fault if the line is not there or not to be taken, or if somebody holds it, as the kernel knows.
+/// A fault if the line is not there, is not one to take, or somebody holds it, as the kernel knows.
 #[cfg(feature = "rppal")]
 pub(in crate::hardware) fn check_free(line: &LineId, reserved: bool) -> Result<(), Fault> {
     let (chip, offset) = locate(line, reserved)?;

@@ -14,13 +14,16 @@ use crate::reading::{Fault, FaultCode};
 /// Edges that wait for us: as many as the kernel keeps for one line. What does not fit is missing from the sequence.
 const EDGES: usize = 1024;
 
+/// Edges taken over at once.
+const EDGES_A_READ: usize = 64;
+
 pub(super) struct RppalInput {
     pin: InputPin,
     events: mpsc::Receiver<Event>,
+    asleep: Asleep,
     active_low: bool,
     /// How messages call it.
     name: String,
-    asleep: Asleep,
 }
 
 impl RppalInput {
@@ -33,12 +36,12 @@ impl RppalInput {
             Bias::PullUp => pin.into_input_pullup(),
             Bias::PullDown => pin.into_input_pulldown(),
         };
-        let debounce = (!settings.debounce.is_zero()).then_some(settings.debounce);
         let trigger = match (settings.edges, settings.active_low) {
             (Edges::Both, _) => Trigger::Both,
             (Edges::Rising, false) | (Edges::Falling, true) => Trigger::RisingEdge,
             (Edges::Falling, false) | (Edges::Rising, true) => Trigger::FallingEdge,
         };
+        let debounce = (!settings.debounce.is_zero()).then_some(settings.debounce);
         // The thread that hands edges on asks the kernel for the line itself, and tells nobody when it does not get it.
         pin.set_interrupt(trigger, debounce).map_err(|error| line_fault(&name, "an input", error))?;
         let (out, events) = mpsc::channel(EDGES);
@@ -46,13 +49,12 @@ impl RppalInput {
             let _ = out.try_send(event);
         })
         .map_err(|error| line_fault(&name, "an input", error))?;
-        Ok(Self { pin, events, active_low: settings.active_low, name, asleep: Asleep::default() })
+        Ok(Self { pin, events, asleep: Asleep::default(), active_low: settings.active_low, name })
     }
 
     fn edge(&self, event: &Event) -> Edge {
-        let nanos = u64::try_from(event.timestamp.as_nanos()).unwrap_or(u64::MAX);
         Edge {
-            at: self.asleep.boot_time(nanos),
+            at: self.asleep.boot_time(u64::try_from(event.timestamp.as_nanos()).unwrap_or(u64::MAX)),
             active: (event.trigger == Trigger::RisingEdge) != self.active_low,
             sequence: event.seqno,
         }
@@ -68,7 +70,7 @@ impl InputLine for RppalInput {
         Box::pin(async move {
             let mut events = Vec::new();
             // Cancelled, it has taken none.
-            if self.events.recv_many(&mut events, EDGES).await == 0 {
+            if self.events.recv_many(&mut events, EDGES_A_READ).await == 0 {
                 // The thread has let go of its end.
                 let detail = format!("GPIO line {} gives no more edges: the kernel took them from rppal", self.name);
                 return Err(Fault::new(FaultCode::Io, detail));
