@@ -12,9 +12,11 @@
 //! | `error NUMBER [ADDRESS]` | transfers, or those of that address, end with this error (errno(3)) |
 //! | `delay MILLISECONDS [ADDRESS]` | they are answered so much later |
 //! | `register ADDRESS REGISTER BYTE` | that register reads as this byte: a wrong identity, an error bit |
-//! | `damage ADDRESS` | the last byte of each read comes over the wire damaged: a wrong checksum |
+//! | `damage ADDRESS [N]` | the last byte of each read, or each Nth, comes over the wire damaged: a wrong checksum |
 //! | `mend` | all of these end, but what is unplugged stays so |
 //! | `count [ADDRESS]` | says how many transfers there were |
+//! | `drive ADDRESS PIN high\|low\|open` | what drives that pin of a GPIO expander, or that nothing does |
+//! | `interrupt ADDRESS FILE` | the expander's interrupt output is wired to the line of gpio-sim whose `pull` is FILE |
 //!
 //! Numbers are decimal, or hexadecimal behind `0x`.
 
@@ -22,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, io, process, thread};
@@ -31,12 +33,14 @@ use embedded_hal::i2c::Operation;
 use vigie::clock::{Clock, SystemClock, Trust};
 use vigie::hardware::sim::DEFAULT_SEED;
 use vigie::hardware::sim::bus::Wires;
-use vigie::hardware::sim::chips::{self, SpiChip};
+use vigie::hardware::sim::chips::{self, Pins, SpiChip};
 
 /// Where the devices of simbus are.
 const DEVICES: &str = "/dev/simbus-";
 /// Larger than any transfer that simbus hands out: DOOR_MAX_BYTES, and DOOR_MAX_PARTS with their heads.
 const LARGEST: usize = 32 * 1024;
+/// How often the interrupt outputs of expanders are looked at.
+const LOOK: Duration = Duration::from_millis(10);
 const READS: u16 = 1;
 const WRITES: u16 = 2;
 
@@ -85,6 +89,8 @@ fn serve(socket: &str, devices: &[&str]) -> Result<()> {
         let file = OpenOptions::new().read(true).write(true).open(device);
         let file = file.map_err(|error| format!("{device}: {error}"))?;
         let (served, device) = (Arc::clone(&bus), (*device).to_owned());
+        let living = Arc::clone(&bus);
+        thread::spawn(move || live(&living));
         thread::spawn(move || {
             let Err(error) = answer_all(file, &served);
             say(&mut io::stderr(), &format!("{device}: {error}"));
@@ -108,6 +114,16 @@ fn serve(socket: &str, devices: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// The contacts of expanders close and open by themselves, whether anybody asks or not.
+fn live(bus: &Mutex<Bus>) {
+    loop {
+        thread::sleep(LOOK);
+        if let Err(problem) = bus.lock().unwrap_or_else(PoisonError::into_inner).pass_on() {
+            say(&mut io::stderr(), &problem);
+        }
+    }
+}
+
 fn command(buses: &BTreeMap<&str, Arc<Mutex<Bus>>>, line: &str) -> Result<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (name, words) = words.split_first().ok_or("no command")?;
@@ -129,7 +145,26 @@ struct Faults {
     errno: Option<i32>,
     delay: Duration,
     registers: BTreeMap<u8, u8>,
-    damaged: bool,
+    /// Each read of that number is damaged, after so many.
+    damage: Option<(u64, u64)>,
+}
+
+impl Faults {
+    fn damage(&mut self, parts: &mut [Part]) {
+        let Some((every, reads)) = &mut self.damage else { return };
+        for part in parts.iter_mut().filter(|part| part.flags & READS != 0) {
+            *reads += 1;
+            if let (true, Some(last)) = (reads.is_multiple_of(*every), part.bytes.last_mut()) {
+                *last ^= 0x55;
+            }
+        }
+    }
+}
+
+/// Pulls a line of gpio-sim.
+fn put(file: &Path, high: bool) -> Result<()> {
+    let pull = if high { "pull-up" } else { "pull-down" };
+    std::fs::write(file, pull).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 enum Chips {
@@ -149,6 +184,8 @@ struct Bus {
     faults: Faults,
     at: BTreeMap<u16, Faults>,
     transfers: BTreeMap<u16, u64>,
+    /// The files that the interrupt outputs of expanders are wired to.
+    interrupts: BTreeMap<u16, PathBuf>,
 }
 
 impl Bus {
@@ -163,8 +200,8 @@ impl Bus {
             ),
             _ => return Err(format!("{name} is neither i2cN nor spiN")),
         };
-        let (unplugged, faults, at, transfers) = Default::default();
-        Ok(Self { clock, chips, seed, unplugged, faults, at, transfers })
+        let (unplugged, faults, at, transfers, interrupts) = Default::default();
+        Ok(Self { clock, chips, seed, unplugged, faults, at, transfers, interrupts })
     }
 
     fn command(&mut self, words: &[&str]) -> Result<String> {
@@ -181,7 +218,25 @@ impl Bus {
                 let registers = &mut self.faults(&[address])?.registers;
                 registers.insert(number(register)?, number(byte)?);
             }
-            ["damage", address] => self.faults(&[address])?.damaged = true,
+            ["damage", address, ref every @ ..] => {
+                let every = every.first().map_or(Ok(1), |every| number(every))?;
+                self.faults(&[address])?.damage = Some((every, 0));
+            }
+            ["drive", address, pin, level] => {
+                let level = match level {
+                    "high" => Some(true),
+                    "low" => Some(false),
+                    "open" => None,
+                    _ => return Err(format!("{level} is neither high nor low nor open")),
+                };
+                self.pins(number(address)?)?.drive(number(pin)?, level);
+                self.pass_on()?;
+            }
+            ["interrupt", address, file] => {
+                let address = number(address)?;
+                put(Path::new(file), self.pins(address)?.interrupt())?;
+                self.interrupts.insert(address, file.into());
+            }
             ["mend"] => {
                 self.faults = Faults::default();
                 self.at.clear();
@@ -201,6 +256,31 @@ impl Bus {
             [address] => Ok(self.at.entry(number(address)?).or_default()),
             _ => Err("one address, or none".to_owned()),
         }
+    }
+
+    fn pins(&self, address: u16) -> Result<Pins> {
+        let pins = match &self.chips {
+            Chips::I2c { wires, anew } => {
+                u8::try_from(address).ok().and_then(|at| anew.get(&address).unwrap_or(wires).pins(at))
+            }
+            Chips::Spi(_) => None,
+        };
+        pins.ok_or_else(|| format!("there is no expander at {address:#04x}"))
+    }
+
+    /// Gives each change of an interrupt output to the line that it is wired to. The line's own pull-up, which is all
+    /// that gpio-sim makes of a request for one, does not hold against an output that is low.
+    fn pass_on(&self) -> Result<()> {
+        for (address, file) in &self.interrupts {
+            let pins = self.pins(*address)?;
+            for (_, high) in pins.interrupt_changes() {
+                put(file, high)?;
+            }
+            if !pins.interrupt() {
+                put(file, false)?;
+            }
+        }
+        Ok(())
     }
 
     fn plug(&mut self, address: u16) {
@@ -229,6 +309,12 @@ impl Bus {
                 outcome = self.speak(address, group);
             }
             spoil(&faults, group);
+            if let Some(faults) = self.at.get_mut(&address) {
+                faults.damage(group);
+            }
+        }
+        if let Err(problem) = self.pass_on() {
+            say(&mut io::stderr(), &problem);
         }
         (delay, outcome)
     }
@@ -284,9 +370,6 @@ fn spoil(faults: &Faults, parts: &mut [Part]) {
             if let Some(other) = there.and_then(|register| faults.registers.get(&register)) {
                 *byte = *other;
             }
-        }
-        if let (true, Some(last)) = (faults.damaged, part.bytes.last_mut()) {
-            *last ^= 0x55;
         }
     }
 }
