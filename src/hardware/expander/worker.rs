@@ -16,6 +16,10 @@ use crate::reading::{Fault, FaultCode};
 /// too, the registers are compared with what was written.
 const CHECK: Duration = Duration::from_secs(1);
 
+/// How long a look that found a change waits for the interrupt that came of it, if it did not come before. It goes
+/// through the runtime, which may be held up for longer than this thread.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
 /// A look that has been under way for so long makes the levels unknown.
 pub(super) const STALE: Duration = Duration::from_secs(5);
 
@@ -110,6 +114,12 @@ impl State {
         }
     }
 
+    /// Would [`State::saw`] tell anybody of something?
+    fn is_news(&self, seen: Seen) -> bool {
+        let followed = self.subscribers.iter().fold(0, |lines, subscriber| lines | bit(subscriber.line));
+        self.levels.is_some_and(|before| (before ^ seen.levels | seen.changed) & followed != 0)
+    }
+
     /// Tells of what has changed: at `changed`, when the interrupt came, or at `now`, when it was looked.
     fn saw(&mut self, seen: Seen, changed: BootTime, now: BootTime) {
         if let Some(before) = self.levels {
@@ -162,15 +172,21 @@ impl Worker {
 
     fn run(&mut self, asked: &Receiver<Request>) {
         let pace = if self.settings.interrupt.is_some() { CHECK } else { self.settings.every };
+        let mut left = None;
         loop {
             // A chip that does not answer is asked again when somebody wants a line of it, or after a while.
-            let first = match asked.recv_timeout(if self.open.is_some() { pace } else { CHECK }) {
+            let pause = match left {
+                Some(_) => Duration::ZERO,
+                None if self.open.is_some() => pace,
+                None => CHECK,
+            };
+            let first = match asked.recv_timeout(pause) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let (mut interrupt, mut replies) = (None, Vec::new());
-            for request in first.into_iter().chain(asked.try_iter()) {
+            for request in left.take().into_iter().chain(first).chain(asked.try_iter()) {
                 match request {
                     Request::Interrupt(at) => interrupt = interrupt.or(Some(at)),
                     Request::Apply(reply) => replies.push(reply),
@@ -180,6 +196,13 @@ impl Worker {
             let seen = self.look();
             self.shared.set_busy(None);
             let now = self.clock.boot();
+            let news = |seen: &Seen| self.shared.lock().is_news(*seen);
+            if interrupt.is_none() && self.settings.interrupt.is_some() && seen.as_ref().is_ok_and(news) {
+                match asked.recv_timeout(ON_ITS_WAY) {
+                    Ok(Request::Interrupt(at)) => interrupt = Some(at),
+                    other => left = other.ok(),
+                }
+            }
             {
                 let mut state = self.shared.lock();
                 match &seen {
