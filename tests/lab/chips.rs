@@ -40,7 +40,7 @@ const DEVICES: &str = "/dev/simbus-";
 /// Larger than any transfer that simbus hands out: DOOR_MAX_BYTES, and DOOR_MAX_PARTS with their heads.
 const LARGEST: usize = 32 * 1024;
 /// How often the interrupt outputs of expanders are looked at.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(50);
 const READS: u16 = 1;
 const WRITES: u16 = 2;
 

@@ -18,7 +18,7 @@ const CHECK: Duration = Duration::from_secs(1);
 
 /// How long a look that found a change waits for the interrupt that came of it, if it did not come before. It goes
 /// through the runtime, which may be held up for longer than this thread.
-const ON_ITS_WAY: Duration = Duration::from_millis(100);
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// A look that has been under way for so long makes the levels unknown.
 pub(super) const STALE: Duration = Duration::from_secs(5);
