@@ -132,7 +132,8 @@ pub(super) fn expanders(root: &Options<'_>) -> Vec<PlacedExpander> {
 pub(super) fn one_expander(options: &Options<'_>, name: &str) -> Option<ExpanderSettings> {
     let chips = [("mcp23017", ExpanderChip::Mcp23017), ("pcf8574", ExpanderChip::Pcf8574)];
     let chip = options.required::<String>("chip").and_then(|_| options.optional_word("chip", &chips));
-    let place = if chip == Some(ExpanderChip::Pcf8574) { PCF8574 } else { MCP23017 }.parse(options);
+    let addresses = chip.unwrap_or(ExpanderChip::Mcp23017).addresses();
+    let place = i2c::Info { addresses, identify: None }.parse(options);
     let interrupt = options.section("interrupt").and_then(|own| {
         let line = interrupt(&own);
         own.finish();
@@ -148,13 +149,6 @@ pub(super) fn interrupt(options: &Options<'_>) -> Option<LineId> {
     gpio::which_line(options, None)
 }
 
-/// DS20001952, 3.3.1: 0100 and the three address pins.
-const MCP23017: i2c::Info = i2c::Info { addresses: &[0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27], identify: None };
-/// SCPS068: the same for the PCF8574; 0111 and the address pins for the PCF8574A.
-const PCF8574: i2c::Info = i2c::Info {
-    addresses: &[0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f],
-    identify: None,
-};
 /// A hand on a switch is slower; the bus has time for others.
 const DEFAULT_EXPANDER_EVERY: Duration = Duration::from_millis(20);
 const EXPANDER_EVERY_MOST: Duration = Duration::from_secs(60);

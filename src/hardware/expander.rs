@@ -58,6 +58,18 @@ impl ExpanderChip {
             Self::Pcf8574 => 8,
         }
     }
+
+    /// The addresses that it can have. MCP23017: 0100 and the three address pins (DS20001952, 3.3.1). PCF8574: the same,
+    /// and 0111 and these for the PCF8574A (SCPS068).
+    #[must_use]
+    pub const fn addresses(self) -> &'static [u8] {
+        match self {
+            Self::Mcp23017 => &[0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27],
+            Self::Pcf8574 => {
+                &[0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f]
+            }
+        }
+    }
 }
 
 /// `[expander.NAME]`

@@ -21,7 +21,7 @@ use super::{Found, Options, Sensor, Thing};
 use crate::drivers::i2c::{Identify, Identity, Place};
 use crate::drivers::{Connection, DRIVERS, Driver};
 use crate::hardware::i2c::{MUX_ADDRESSES, MUX_CHANNELS};
-use crate::hardware::{Hardware, I2cBus, I2cError, I2cPath, KernelFiles, MuxChannel, NumberedBus};
+use crate::hardware::{ExpanderChip, Hardware, I2cBus, I2cError, I2cPath, KernelFiles, MuxChannel, NumberedBus};
 use crate::reading::FaultCode;
 
 /// Addresses of chips; the others are reserved (NXP UM10204, 3.1.12).
@@ -148,6 +148,9 @@ impl Scan<'_> {
             }
         }
         let what = match (candidates.as_slice(), others.first()) {
+            ([], None) if ExpanderChip::Pcf8574.addresses().contains(&address) => {
+                "answers; may be an expander, MCP23017 or PCF8574".to_owned()
+            }
             ([], None) => "answers; vigie has no driver for a chip at this address".to_owned(),
             ([], Some(other)) => format!("answers; {other}"),
             (some, _) => format!("answers; may be {}", some.join(", ")),

@@ -2,18 +2,22 @@
 //!
 //! Whatever is written and not yet acknowledged stands before the next live reading, in the kernel's buffers, in
 //! those of modems and routers, or at the broker. The window of the backlog therefore follows the delay of its own
-//! acknowledgements: it doubles with each round trip at first, and is halved when one takes [`QUEUE`] longer than the
-//! shortest so far. After that it grows slowly. On a fast link that is the whole window; on one of a kilobyte a second it is a single message. Time
-//! is an argument; one message at a time is measured.
+//! acknowledgements: it doubles with each round trip at first, and is halved when one takes longer than it does for a
+//! single message, by more than [`QUEUE`] and more than the link varies by itself. After that it grows slowly. On a
+//! fast link that is the whole window; on one of a kilobyte a second it is a single message. Time is an argument; one
+//! message at a time is measured.
 
 use std::time::Duration;
 
 use crate::clock::BootTime;
 
-/// So much longer than the shortest a round trip may take before it counts as queueing.
+/// So much longer than that of a single message a round trip may take before it counts as queueing.
 pub const QUEUE: Duration = Duration::from_millis(25);
 
-/// Where a single message more may take longer than [`QUEUE`], it is tried only after so many round trips.
+/// The most that is allowed for where round trips vary by themselves, as with a radio that sends lost packets again.
+const MOST_QUEUE: Duration = Duration::from_secs(1);
+
+/// Where a single message more took longer than [`QUEUE`], it is tried again only after so many round trips.
 const PATIENCE: u32 = 32;
 
 /// The window at the start of a connection, before anything is known of the link.
@@ -26,8 +30,8 @@ const BURST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Pace {
     window: usize,
-    /// The shortest round trip of this connection.
-    shortest: Option<Duration>,
+    /// Round trips of messages that were alone under way.
+    alone: Option<Alone>,
     /// The packet id that is measured, and when it was sent.
     probe: Option<(u16, BootTime)>,
     /// It was once halved: from then on it grows slowly.
@@ -40,12 +44,31 @@ pub struct Pace {
     next: BootTime,
 }
 
+/// The mean round trip and its mean deviation, smoothed as TCP does it (RFC 6298, 2.3).
+#[derive(Clone, Copy, Debug)]
+struct Alone {
+    mean: Duration,
+    deviation: Duration,
+}
+
+impl Alone {
+    fn with(self, took: Duration) -> Self {
+        let deviation = (self.deviation * 3 + self.mean.abs_diff(took)) / 4;
+        Self { mean: (self.mean * 7 + took) / 8, deviation }
+    }
+
+    /// A round trip longer than this is one that had to queue.
+    fn most(self) -> Duration {
+        self.mean + (self.deviation * 4).clamp(QUEUE, MOST_QUEUE)
+    }
+}
+
 impl Pace {
     /// `rate`: messages a second, above zero.
     #[must_use]
     pub fn new(rate: Option<f64>) -> Self {
         let interval = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
-        Self { window: FIRST, shortest: None, probe: None, settled: false, patience: 0, interval, next: BootTime(0) }
+        Self { window: FIRST, alone: None, probe: None, settled: false, patience: 0, interval, next: BootTime(0) }
     }
 
     /// A new connection, of which nothing is known.
@@ -79,19 +102,25 @@ impl Pace {
     pub fn acknowledged(&mut self, id: u16, limit: usize, now: BootTime) {
         let Some((_, sent)) = self.probe.take_if(|(probe, _)| *probe == id) else { return };
         let took = now.since(sent);
-        let shortest = self.shortest.map_or(took, |shortest| shortest.min(took));
-        self.shortest = Some(shortest);
-        let per_message = took / u32::try_from(self.window).unwrap_or(u32::MAX);
-        let grown = if took > shortest + QUEUE {
-            (self.settled, self.patience) = (true, PATIENCE);
+        let unknown = Alone { mean: took, deviation: Duration::ZERO };
+        let alone = match self.alone {
+            Some(alone) if self.window == FIRST => alone.with(took),
+            known => known.unwrap_or(unknown),
+        };
+        self.alone = Some(alone);
+        let grown = if took > alone.most() {
+            let others = u32::try_from(self.window - FIRST).unwrap_or(u32::MAX).max(1);
+            let dear = took.saturating_sub(alone.mean) / others > QUEUE;
+            (self.settled, self.patience) = (true, if dear { PATIENCE } else { 0 });
             self.window / 2
         } else if !self.settled {
             self.window * 2
-        } else if per_message > QUEUE && self.patience > 0 {
+        } else if self.patience > 0 {
             self.patience -= 1;
             self.window
         } else {
-            self.patience = PATIENCE;
+            // The first message after a growth has the old queue before it: the next one tells.
+            self.patience = 1;
             self.window + 1 + self.window / 8
         };
         self.window = grown.clamp(FIRST, limit.max(FIRST));
@@ -150,6 +179,28 @@ mod tests {
         // 5 ms a message: 25 ms of queue are five messages, and a round trip of 20 ms holds four more.
         let (average, most) = drain(ms(5), ms(20), 5_000, 100);
         assert!(average > 4.0 && most <= 16, "{average} {most}");
+    }
+
+    /// A lossy radio: every tenth packet is sent again after 300 ms, and what is behind it waits for it.
+    #[test]
+    fn a_link_that_varies_by_itself_is_still_used() {
+        let mut pace = Pace::new(None);
+        let (mut now, mut in_order) = (BootTime(0), BootTime(0));
+        let mut under_way: VecDeque<(u16, BootTime)> = VecDeque::new();
+        for message in 0..2_000_u16 {
+            while under_way.len() >= pace.window().min(100) {
+                let (id, arrives) = under_way.pop_front().expect("the window is at least one");
+                now = now.max(arrives);
+                pace.acknowledged(id, 100, now);
+            }
+            let lost = u32::from(message).wrapping_mul(2_654_435_761) >> 16 & 0xffff;
+            let trip = if lost < 6_554 { 340 } else { 40 };
+            in_order = in_order.max(now.after(ms(trip)));
+            under_way.push_back((message, in_order));
+            pace.sent(message, now);
+        }
+        // One at a time, it takes 70 ms a message: 140 s.
+        assert!(now < BootTime(0).after(ms(35_000)), "{now:?}");
     }
 
     #[test]
