@@ -206,7 +206,7 @@ impl Open for Settings {
         command(&mut chip, &SERIAL_NUMBER)?;
         match sensirion::receive::<9, 3>(&mut chip, "its serial number") {
             Err(fault) if fault.code == FaultCode::Crc => {
-                return Err(chip.wrong("SCD4x", "its serial number has no right checksum"));
+                return Err(chip.wrong("SCD4x", "its serial number has no right checksum, unless the wires damage it"));
             }
             answer => answer?,
         };

@@ -103,7 +103,7 @@ fn start(chip: &mut Chip) -> Result<(), Fault> {
     thread::sleep(PAUSE);
     let [status] = match sensirion::receive::<3, 1>(chip, "its status") {
         Err(fault) if fault.code == FaultCode::Crc => {
-            return Err(chip.wrong("SHT3x", "its status has no right checksum"));
+            return Err(chip.wrong("SHT3x", "its status has no right checksum, unless the wires damage it"));
         }
         answer => answer?,
     };

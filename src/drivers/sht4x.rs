@@ -81,7 +81,7 @@ fn identify(chip: &mut Chip) -> Result<Identity, Fault> {
     match sensirion::receive::<6, 2>(chip, "its serial number") {
         Ok(_) => Ok(Identity::Known("SHT4x")),
         Err(fault) if fault.code == FaultCode::Crc => {
-            Ok(Identity::Other("its serial number has no right checksum".to_owned()))
+            Ok(Identity::Other("its serial number has no right checksum, unless the wires damage it".to_owned()))
         }
         Err(fault) => Err(fault),
     }
