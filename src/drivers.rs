@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootTime;
+use crate::command::{Answer, Command, Outgoing};
 use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
@@ -47,6 +48,7 @@ mod pulses;
 mod raw;
 mod scd4x;
 mod sensirion;
+mod serial;
 pub mod serial_json;
 mod sht3x;
 mod sht4x;
@@ -143,6 +145,8 @@ pub enum Connection {
     Spi(spi::Info),
     /// A GPIO line.
     Line,
+    /// A serial port of its own.
+    Serial,
 }
 
 impl Connection {
@@ -154,6 +158,7 @@ impl Connection {
             Self::I2c(info) => info.options(),
             Self::Spi(info) => info.options(),
             Self::Line => gpio::options(),
+            Self::Serial => serial::options(),
         }
     }
 }
@@ -330,6 +335,20 @@ pub const MAX_KEPT: usize = 128;
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
+
+    /// The form in which a command goes to the device.
+    ///
+    /// # Errors
+    /// Why the device cannot be sent this, for whoever sent it.
+    fn command(&mut self, command: &Command) -> Result<Outgoing, String> {
+        let _ = command;
+        Err("this driver takes no commands".to_owned())
+    }
+
+    /// The answers to commands that the bytes fed since the last call held.
+    fn answers(&mut self) -> Vec<Answer> {
+        Vec::new()
+    }
 }
 
 /// Makes samples of a line's edges and level.
