@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::lines::{Lines, TooLong};
-use super::{ByteDecoder, Claim, Connection, Decoded, Driver, OptionInfo, Parsed, Source, names};
+use super::support::lines::{Lines, TooLong};
+use super::support::names;
+use super::{ByteDecoder, Claim, Connection, Decoded, Driver, OptionInfo, Parsed, Source};
 use crate::clock::BootTime;
 use crate::hardware::SerialSettings;
 use crate::options::Options;
