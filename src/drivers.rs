@@ -4,6 +4,8 @@
 //! two kinds. A *poller* is asked for samples and may block: it runs on a thread of its own. A *decoder* is given the
 //! bytes or edges that the transport has read, and does no I/O itself.
 //!
+//! What they share lies in [`support`].
+//!
 //! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`].
 //! The tests below then hold it to the rules, and `docs/drivers.md` is made from it.
 
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::support::{gpio, i2c, serial, spi};
 use crate::clock::BootTime;
 use crate::command::{Answer, Command, Outgoing};
 use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
@@ -22,38 +25,25 @@ mod ads1115;
 mod aht20;
 mod bh1750;
 mod bme280;
-mod channels;
-mod crc8;
 pub mod docs;
 mod frequency;
-pub(crate) mod gpio;
 mod gpio_input;
 mod host;
 pub(crate) mod hwmon;
-pub mod i2c;
 mod i2c_raw;
 pub(crate) mod iio;
 mod ina219;
-mod inputs;
-pub(crate) mod kernel;
-mod lines;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
-mod measured;
-mod names;
 mod pulse_counter;
 mod pulse_width;
-mod pulses;
-mod raw;
 mod scd4x;
-mod sensirion;
-mod serial;
 pub mod serial_json;
 mod sht3x;
 mod sht4x;
-pub mod spi;
 mod spi_raw;
+pub mod support;
 mod tmp102;
 pub(crate) mod w1;
 

@@ -7,8 +7,9 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::lines::{Lines, TooLong};
-use super::{ByteDecoder, Connection, Decoded, Driver, Parsed, Source, names, serial};
+use super::support::lines::{Lines, TooLong};
+use super::support::{names, serial};
+use super::{ByteDecoder, Connection, Decoded, Driver, Parsed, Source};
 use crate::clock::BootTime;
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Sample, Value};

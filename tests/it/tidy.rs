@@ -201,6 +201,27 @@ fn knowledge_has_a_direction() {
 }
 
 #[test]
+fn what_drivers_share_knows_no_driver() {
+    let mut wrong = Vec::new();
+    for (name, _, lines) in sources() {
+        if !name.starts_with("src/drivers/support") {
+            continue;
+        }
+        for (number, line) in lines {
+            let below = line.split("crate::drivers::").nth(1).or_else(|| line.split("super::super::").nth(1));
+            // The types of `src/drivers.rs` begin with a capital, drivers' modules do not.
+            let module = below.map(|rest| rest.trim_start_matches('{'));
+            if let Some(module) = module.filter(|rest| rest.starts_with(char::is_lowercase))
+                && !module.starts_with("support")
+            {
+                wrong.push(format!("{name}:{number}: what drivers share may not know one of them"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_table_names_only_modules_that_exist() {
     for (module, allowed) in KNOWS {
         for name in std::iter::once(module).chain(*allowed) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Claim, OptionRow};
+use crate::drivers::{Claim, OptionRow};
 use crate::hardware::SerialSettings;
 use crate::options::Options;
 
@@ -10,7 +10,7 @@ use crate::options::Options;
 const DEFAULT_BAUD: u32 = 115_200;
 
 /// The keys, for people.
-pub(super) fn options() -> Vec<OptionRow> {
+pub(crate) fn options() -> Vec<OptionRow> {
     vec![
         OptionRow {
             name: "port",
@@ -28,7 +28,7 @@ pub(super) fn options() -> Vec<OptionRow> {
 }
 
 /// Reads the keys; problems are noted there.
-pub(super) fn parse(options: &Options<'_>) -> Option<SerialSettings> {
+pub(crate) fn parse(options: &Options<'_>) -> Option<SerialSettings> {
     let port = options.required::<String>("port");
     let baud = options.optional_in("baud", 300..=4_000_000).unwrap_or(DEFAULT_BAUD);
     let port = port?;
@@ -40,6 +40,6 @@ pub(super) fn parse(options: &Options<'_>) -> Option<SerialSettings> {
 }
 
 /// What the sensor has for itself.
-pub(super) fn claims(settings: &SerialSettings) -> Vec<Claim> {
+pub(crate) fn claims(settings: &SerialSettings) -> Vec<Claim> {
     vec![Claim::Port(settings.port.clone())]
 }
