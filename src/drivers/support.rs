@@ -34,3 +34,5 @@ pub(crate) mod pulses;
 pub(crate) mod raw;
 pub(crate) mod sensirion;
 pub mod spi;
+#[cfg(test)]
+pub(crate) mod testing;
