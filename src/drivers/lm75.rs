@@ -126,11 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::drivers::support::testing::{self, number};
-
-    fn celsius(raw: u16, bits: u8) -> Result<f64, FaultCode> {
-        convert(raw, bits).map(|sample| number(&sample)).map_err(|fault| fault.code)
-    }
+    use crate::drivers::support::testing::{self, outcome};
 
     /// LM75A, table 1 (9 bits); LM75B, table 10 (11 bits).
     #[test]
@@ -138,8 +134,8 @@ mod tests {
         for (hex, expected) in
             [(0x0fa, 125.0), (0x032, 25.0), (0x001, 0.5), (0x000, 0.0), (0x1ff, -0.5), (0x1ce, -25.0), (0x192, -55.0)]
         {
-            assert_eq!(celsius(hex << 7, 9), Ok(expected), "{hex:#05x}");
-            assert_eq!(celsius(hex << 7 | 0x7f, 9), Ok(expected), "{hex:#05x} with bits that are not defined");
+            assert_eq!(outcome(convert(hex << 7, 9)), Ok(expected), "{hex:#05x}");
+            assert_eq!(outcome(convert(hex << 7 | 0x7f, 9)), Ok(expected), "{hex:#05x} with bits that are not defined");
         }
         for (hex, expected) in [
             (0x3e8, 125.0),
@@ -150,10 +146,10 @@ mod tests {
             (0x649, -54.875),
             (0x648, -55.0),
         ] {
-            assert_eq!(celsius(hex << 5, 11), Ok(expected), "{hex:#05x}");
+            assert_eq!(outcome(convert(hex << 5, 11)), Ok(expected), "{hex:#05x}");
         }
-        assert_eq!(celsius(0x7f00, 9), Err(FaultCode::Impossible), "127 °C");
-        assert_eq!(celsius(0xc880, 9), Err(FaultCode::Impossible), "-55.5 °C");
+        assert_eq!(outcome(convert(0x7f00, 9)), Err(FaultCode::Impossible), "127 °C");
+        assert_eq!(outcome(convert(0xc880, 9)), Err(FaultCode::Impossible), "-55.5 °C");
     }
 
     fn sample(exchanges: &[testing::Exchange]) -> Result<Vec<Sample>, Fault> {
@@ -180,9 +176,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_content_of_the_register_is_a_value_or_a_fault(raw in any::<u16>(), bits in 9..=12_u8) {
-            if let Ok(celsius) = celsius(raw, bits) {
-                prop_assert!((-55.0..=125.0).contains(&celsius));
-            }
+            testing::check_range(convert(raw, bits).map(|sample| vec![sample]), &[TEMPERATURE]);
         }
     }
 }

@@ -121,11 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::drivers::support::testing::{self, number};
-
-    fn celsius(raw: u16) -> Result<f64, FaultCode> {
-        convert(raw).map(|sample| number(&sample)).map_err(|fault| fault.code)
-    }
+    use crate::drivers::support::testing::{self, outcome};
 
     /// Register 5-4 and the example of 5.1.3.1: bits from 2^7 °C to 2^-4 °C and a sign, whatever the limits' bits say.
     #[test]
@@ -139,11 +135,11 @@ mod tests {
             (0x1fff, -0.06),
             (0x3d80, -40.0),
         ] {
-            assert_eq!(celsius(raw), Ok(expected), "{raw:#06x}");
+            assert_eq!(outcome(convert(raw)), Ok(expected), "{raw:#06x}");
         }
-        assert_eq!(celsius(0xffff), Err(FaultCode::BadData), "a stuck line");
-        assert_eq!(celsius(0x07d1), Err(FaultCode::Impossible));
-        assert_eq!(celsius(0x1d7f), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0xffff)), Err(FaultCode::BadData), "a stuck line");
+        assert_eq!(outcome(convert(0x07d1)), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0x1d7f)), Err(FaultCode::Impossible));
     }
 
     #[test]
@@ -176,9 +172,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_content_of_the_register_is_a_value_or_a_fault(raw in any::<u16>()) {
-            if let Ok(celsius) = celsius(raw) {
-                prop_assert!((-40.0..=125.0).contains(&celsius));
-            }
+            testing::check_range(convert(raw).map(|sample| vec![sample]), &[TEMPERATURE]);
         }
     }
 }

@@ -116,11 +116,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::drivers::support::testing::{self, number};
-
-    fn celsius(raw: u16) -> Result<f64, FaultCode> {
-        convert(raw).map(|sample| number(&sample)).map_err(|fault| fault.code)
-    }
+    use crate::drivers::support::testing::{self, outcome};
 
     /// Tables 5 and 6 of the data sheet (12 and 13 bits).
     #[test]
@@ -138,7 +134,7 @@ mod tests {
             (0xe70, -25.0),
             (0xc90, -55.0),
         ] {
-            assert_eq!(celsius(hex << 4), Ok(expected), "{hex:#05x}");
+            assert_eq!(outcome(convert(hex << 4)), Ok(expected), "{hex:#05x}");
         }
         for (hex, expected) in [
             (0x0960, 150.0),
@@ -152,15 +148,15 @@ mod tests {
             (0x1e70, -25.0),
             (0x1c90, -55.0),
         ] {
-            assert_eq!(celsius(hex << 3 | 1), Ok(expected), "{hex:#06x}");
+            assert_eq!(outcome(convert(hex << 3 | 1)), Ok(expected), "{hex:#06x}");
         }
     }
 
     #[test]
     fn what_cannot_be_is_a_fault() {
-        assert_eq!(celsius(0xffff), Err(FaultCode::BadData), "a stuck line");
-        assert_eq!(celsius(0x0961 << 3 | 1), Err(FaultCode::Impossible));
-        assert_eq!(celsius(0xc8f << 4), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0xffff)), Err(FaultCode::BadData), "a stuck line");
+        assert_eq!(outcome(convert(0x0961 << 3 | 1)), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0xc8f << 4)), Err(FaultCode::Impossible));
     }
 
     fn sample(exchanges: &[testing::Exchange]) -> Result<Vec<Sample>, Fault> {
@@ -192,9 +188,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_content_of_the_register_is_a_value_or_a_fault(raw in any::<u16>()) {
-            if let Ok(celsius) = celsius(raw) {
-                prop_assert!((-55.0..=150.0).contains(&celsius));
-            }
+            testing::check_range(convert(raw).map(|sample| vec![sample]), &[TEMPERATURE]);
         }
     }
 }
