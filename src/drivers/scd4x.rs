@@ -204,12 +204,7 @@ impl Open for Settings {
         command(&mut chip, &STOP)?;
         command(&mut chip, &REINIT)?;
         command(&mut chip, &SERIAL_NUMBER)?;
-        match sensirion::receive::<9, 3>(&mut chip, "its serial number") {
-            Err(fault) if fault.code == FaultCode::Crc => {
-                return Err(chip.wrong("SCD4x", "its serial number has no right checksum, unless the wires damage it"));
-            }
-            answer => answer?,
-        };
+        sensirion::receive_known::<9, 3>(&mut chip, "its serial number", "SCD4x")?;
         for (Command(name, code, time), argument) in arguments(self) {
             let message = [&code.to_be_bytes()[..], &sensirion::packed(argument)].concat();
             chip.send(&format!("the command {name}"), &message)?;

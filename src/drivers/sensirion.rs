@@ -42,6 +42,22 @@ pub(super) fn receive<const BYTES: usize, const WORDS: usize>(
     words(chip, &answer)
 }
 
+/// Reads the words by which a chip without an identity is known: nothing but their checksums tells one of these chips
+/// from another one.
+///
+/// # Errors
+/// As of [`receive`]. Wires that damage what they carry cannot be told from another chip; they are the more frequent.
+pub(super) fn receive_known<const BYTES: usize, const WORDS: usize>(
+    chip: &mut Chip,
+    what: &str,
+    expected: &str,
+) -> Result<[u16; WORDS], Fault> {
+    receive::<BYTES, WORDS>(chip, what).map_err(|fault| match fault.code {
+        FaultCode::Crc => Fault::new(fault.code, format!("{}; or is it no {expected}?", fault.detail)),
+        _ => fault,
+    })
+}
+
 /// °C: the formula that all of these chips share (SHT3x 4.13, SHT4x 4.6, SCD4x 3.5.2).
 pub(super) fn celsius(word: u16) -> f64 {
     -45.0 + 175.0 * f64::from(word) / 65_535.0
