@@ -4,6 +4,8 @@
 //! two kinds. A *poller* is asked for samples and may block: it runs on a thread of its own. A *decoder* is given the
 //! bytes or edges that the transport has read, and does no I/O itself.
 //!
+//! What they share lies in [`support`].
+//!
 //! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`].
 //! The tests below then hold it to the rules, and `docs/drivers.md` is made from it.
 
@@ -12,7 +14,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::support::{gpio, i2c, serial, spi};
 use crate::clock::BootTime;
+use crate::command::{Answer, Command, Outgoing};
 use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
@@ -21,37 +25,25 @@ mod ads1115;
 mod aht20;
 mod bh1750;
 mod bme280;
-mod channels;
-mod crc8;
 pub mod docs;
 mod frequency;
-pub(crate) mod gpio;
 mod gpio_input;
 mod host;
 pub(crate) mod hwmon;
-pub mod i2c;
 mod i2c_raw;
 pub(crate) mod iio;
 mod ina219;
-mod inputs;
-pub(crate) mod kernel;
-mod lines;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
-mod measured;
-mod names;
 mod pulse_counter;
 mod pulse_width;
-mod pulses;
-mod raw;
 mod scd4x;
-mod sensirion;
 pub mod serial_json;
 mod sht3x;
 mod sht4x;
-pub mod spi;
 mod spi_raw;
+pub mod support;
 mod tmp102;
 pub(crate) mod w1;
 
@@ -143,6 +135,8 @@ pub enum Connection {
     Spi(spi::Info),
     /// A GPIO line.
     Line,
+    /// A serial port of its own.
+    Serial,
 }
 
 impl Connection {
@@ -154,6 +148,7 @@ impl Connection {
             Self::I2c(info) => info.options(),
             Self::Spi(info) => info.options(),
             Self::Line => gpio::options(),
+            Self::Serial => serial::options(),
         }
     }
 }
@@ -330,6 +325,20 @@ pub const MAX_KEPT: usize = 128;
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
+
+    /// The form in which a command goes to the device.
+    ///
+    /// # Errors
+    /// Why the device cannot be sent this, for whoever sent it.
+    fn command(&mut self, command: &Command) -> Result<Outgoing, String> {
+        let _ = command;
+        Err("this driver takes no commands".to_owned())
+    }
+
+    /// The answers to commands that the bytes fed since the last call held.
+    fn answers(&mut self) -> Vec<Answer> {
+        Vec::new()
+    }
 }
 
 /// Makes samples of a line's edges and level.

@@ -5,7 +5,8 @@
 
 use std::fmt::Write;
 
-use crate::drivers::{hwmon, iio, kernel, w1};
+use crate::drivers::support::kernel;
+use crate::drivers::{hwmon, iio, w1};
 use crate::hardware::header::{self, Function};
 use crate::hardware::{Hardware, Inventory, KernelFiles, LineInfo};
 

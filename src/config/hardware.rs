@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::read::{SHORTEST, YEAR};
-use crate::drivers::{gpio, i2c};
+use crate::drivers::support::{gpio, i2c};
 use crate::hardware::sim::fault::{Device, Kind, MAX_FAULTS, ScriptedFault};
 use crate::hardware::{Backend, ExpanderChip, ExpanderSettings, LineId, PowerSettings, Settings, expander};
 use crate::options::{FromToml, Options, Problem};

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::i2c::{self, Chip, Register};
-use super::inputs::{self, Input};
-use super::measured::Scale;
+use super::support::i2c::{self, Chip, Register};
+use super::support::inputs::{self, Input};
+use super::support::measured::Scale;
 use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::Hardware;
 use crate::options::Options;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::crc8::Crc8;
-use super::i2c::{self, Chip};
-use super::measured::Scale;
+use super::support::crc8::Crc8;
+use super::support::i2c::{self, Chip};
+use super::support::measured::Scale;
 use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::Hardware;
 use crate::options::Options;

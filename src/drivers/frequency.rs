@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::gpio::{self, Sequence, number};
-use super::pulses::Rate;
+use super::support::gpio::{self, Sequence, number};
+use super::support::pulses::Rate;
 use super::{Connection, Decoded, Driver, LineDecoder, LineSource, Parsed, QuantityInfo, Source};
 use crate::clock::BootTime;
 use crate::hardware::{Edge, Edges, LineSettings};

@@ -1,6 +1,6 @@
 //! A GPIO line as an input: a switch's level, or its edges as events.
 
-use super::gpio::{self, Sequence};
+use super::support::gpio::{self, Sequence};
 use super::{Connection, Decoded, Driver, LineDecoder, LineSource, OptionInfo, Parsed, QuantityInfo, Source};
 use crate::clock::BootTime;
 use crate::hardware::Edge;

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::channels::{self, Channel};
-use super::kernel::{self, Class};
+use super::support::channels::{self, Channel};
+use super::support::kernel::{self, Class};
 use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
 use crate::hardware::{Hardware, KernelFiles};
 use crate::options::Options;
@@ -212,8 +212,8 @@ fn input_file(name: &str) -> Option<(usize, u32, &str)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::kernel::scripted::Files;
     use super::*;
+    use crate::drivers::support::kernel::scripted::Files;
 
     const FOLDER: &str = "/sys/class/hwmon/hwmon0";
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use embedded_hal::i2c::I2c;
 
-use super::i2c::{self, Chip};
-use super::raw::{self, Bus, Description, Question};
+use super::support::i2c::{self, Chip};
+use super::support::raw::{self, Bus, Description, Question};
 use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
 use crate::hardware::Hardware;
 use crate::options::Options;

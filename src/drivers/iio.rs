@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::channels::{self, Channel};
-use super::kernel::{self, Class};
+use super::support::channels::{self, Channel};
+use super::support::kernel::{self, Class};
 use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
 use crate::hardware::{Hardware, KernelFiles};
 use crate::options::Options;
@@ -308,8 +308,8 @@ impl<'a> Parts<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::kernel::scripted::Files;
     use super::*;
+    use crate::drivers::support::kernel::scripted::Files;
 
     const FOLDER: &str = "/sys/bus/iio/devices/iio:device0";
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use embedded_hal::spi::MODE_0;
 
-use super::inputs::{self, Input};
-use super::measured::Scale;
-use super::spi::{self, Chip};
+use super::support::inputs::{self, Input};
+use super::support::measured::Scale;
+use super::support::spi::{self, Chip};
 use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::{Hardware, SpiSettings};
 use crate::options::Options;

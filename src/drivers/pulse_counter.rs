@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::gpio::{self, Sequence, number, tidy, whole};
-use super::pulses::Rate;
+use super::support::gpio::{self, Sequence, number, tidy, whole};
+use super::support::pulses::Rate;
 use super::{Connection, Decoded, Driver, LineDecoder, LineSource, OptionInfo, Parsed, QuantityInfo, Source};
 use crate::clock::BootTime;
 use crate::hardware::{Edge, LineSettings};

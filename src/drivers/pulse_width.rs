@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gpio::{self, Sequence, number};
+use super::support::gpio::{self, Sequence, number};
 use super::{Connection, Decoded, Driver, LineDecoder, LineSource, Parsed, QuantityInfo, Source};
 use crate::clock::BootTime;
 use crate::hardware::Edge;

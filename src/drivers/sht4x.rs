@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::i2c::{self, Chip, Identity};
-use super::measured::Scale;
-use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source, sensirion};
+use super::support::i2c::{self, Chip, Identity};
+use super::support::measured::Scale;
+use super::support::sensirion;
+use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::Hardware;
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample};

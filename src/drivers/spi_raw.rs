@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use embedded_hal::spi::{MODE_0, MODE_1, MODE_2, MODE_3};
 
-use super::raw::{self, Bus, Description, Question};
-use super::spi::{self, Chip};
+use super::support::raw::{self, Bus, Description, Question};
+use super::support::spi::{self, Chip};
 use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
 use crate::hardware::{Hardware, SpiSettings};
 use crate::options::Options;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::i2c::{self, Chip, Register};
-use super::measured::Scale;
+use super::support::i2c::{self, Chip, Register};
+use super::support::measured::Scale;
 use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::Hardware;
 use crate::options::Options;

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Claim, Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source, kernel};
+use super::support::kernel;
+use super::{Claim, Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::{Hardware, KernelFiles};
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample, Value};
@@ -293,8 +294,8 @@ fn in_range(degrees: f64, min: f64, max: f64) -> Result<f64, Fault> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::kernel::scripted::Files;
     use super::*;
+    use crate::drivers::support::kernel::scripted::Files;
 
     fn measured(family: Family, hexadecimal: &str) -> Result<f64, FaultCode> {
         let text = format!("{hexadecimal} : crc=00 YES\n{hexadecimal} t=0\n");

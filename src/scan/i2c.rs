@@ -18,7 +18,7 @@ use std::path::Path;
 use embedded_hal::i2c::I2c;
 
 use super::{Found, Options, Sensor, Thing};
-use crate::drivers::i2c::{Identify, Identity, Place};
+use crate::drivers::support::i2c::{Identify, Identity, Place};
 use crate::drivers::{Connection, DRIVERS, Driver};
 use crate::hardware::i2c::{MUX_ADDRESSES, MUX_CHANNELS};
 use crate::hardware::{ExpanderChip, Hardware, I2cBus, I2cError, I2cPath, KernelFiles, MuxChannel, NumberedBus};

@@ -2,7 +2,7 @@
 
 use embedded_hal::spi::Mode;
 
-use super::{Claim, OptionRow};
+use crate::drivers::{Claim, OptionRow};
 use crate::hardware::{Hardware, SpiDevice, SpiPlace, SpiSettings};
 use crate::options::Options;
 use crate::reading::Fault;
@@ -21,7 +21,7 @@ const DEFAULT_HZ: u32 = 1_000_000;
 
 impl Info {
     /// The keys `bus`, `chip_select` and `speed`, for people.
-    pub(super) fn options(&self) -> Vec<OptionRow> {
+    pub(crate) fn options(&self) -> Vec<OptionRow> {
         vec![
             OptionRow {
                 name: "bus",

@@ -60,7 +60,7 @@ impl Class {
     ///
     /// # Errors
     /// There is none, or more than one: those that there are, and what to do.
-    pub(super) fn find(&self, files: &dyn KernelFiles, wanted: &str) -> Result<Device, Fault> {
+    pub(crate) fn find(&self, files: &dyn KernelFiles, wanted: &str) -> Result<Device, Fault> {
         let devices = self.devices(files);
         let of_parent = wanted.split_once('/').map(|(bus, device)| self.nodes_of(files, bus, device));
         let mut fitting = devices.iter().filter(|device| match &of_parent {
@@ -129,7 +129,7 @@ pub(crate) fn is_device_name(text: &str) -> bool {
 ///
 /// # Errors
 /// What the kernel's error number means.
-pub(super) fn read(files: &dyn KernelFiles, path: &Path) -> Result<String, Fault> {
+pub(crate) fn read(files: &dyn KernelFiles, path: &Path) -> Result<String, Fault> {
     match files.read(path) {
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) => Err(fault(path, &error)),
@@ -140,7 +140,7 @@ pub(super) fn read(files: &dyn KernelFiles, path: &Path) -> Result<String, Fault
 ///
 /// # Errors
 /// As of [`read`], and what is no number.
-pub(super) fn number(files: &dyn KernelFiles, path: &Path) -> Result<f64, Fault> {
+pub(crate) fn number(files: &dyn KernelFiles, path: &Path) -> Result<f64, Fault> {
     let text = read(files, path)?;
     parse_number(&text).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
@@ -149,7 +149,7 @@ pub(super) fn number(files: &dyn KernelFiles, path: &Path) -> Result<f64, Fault>
 }
 
 /// A finite decimal number; some of the kernel's files have its unit behind it (`-12.5 dB`).
-pub(super) fn parse_number(text: &str) -> Option<f64> {
+pub(crate) fn parse_number(text: &str) -> Option<f64> {
     text.split_whitespace().next()?.parse::<f64>().ok().filter(|number| number.is_finite())
 }
 

@@ -5,7 +5,7 @@ use super::i2c::Chip;
 use crate::reading::{Fault, FaultCode};
 
 /// A word as it is sent: high byte, low byte, checksum.
-pub(super) fn packed(word: u16) -> [u8; 3] {
+pub(crate) fn packed(word: u16) -> [u8; 3] {
     let [high, low] = word.to_be_bytes();
     [high, low, Crc8::SENSIRION.of(&[high, low])]
 }
@@ -14,7 +14,7 @@ pub(super) fn packed(word: u16) -> [u8; 3] {
 ///
 /// # Errors
 /// A checksum is wrong.
-pub(super) fn words<const WORDS: usize>(chip: &Chip, answer: &[[u8; 3]; WORDS]) -> Result<[u16; WORDS], Fault> {
+pub(crate) fn words<const WORDS: usize>(chip: &Chip, answer: &[[u8; 3]; WORDS]) -> Result<[u16; WORDS], Fault> {
     let wrong = answer.iter().find(|[high, low, crc]| Crc8::SENSIRION.of(&[*high, *low]) != *crc);
     if let Some([high, low, crc]) = wrong {
         let detail = format_args!(
@@ -31,7 +31,7 @@ pub(super) fn words<const WORDS: usize>(chip: &Chip, answer: &[[u8; 3]; WORDS]) 
 ///
 /// # Errors
 /// What the bus reports, or a wrong checksum.
-pub(super) fn receive<const BYTES: usize, const WORDS: usize>(
+pub(crate) fn receive<const BYTES: usize, const WORDS: usize>(
     chip: &mut Chip,
     what: &str,
 ) -> Result<[u16; WORDS], Fault> {
@@ -59,14 +59,14 @@ pub(super) fn receive_known<const BYTES: usize, const WORDS: usize>(
 }
 
 /// °C: the formula that all of these chips share (SHT3x 4.13, SHT4x 4.6, SCD4x 3.5.2).
-pub(super) fn celsius(word: u16) -> f64 {
+pub(crate) fn celsius(word: u16) -> f64 {
     -45.0 + 175.0 * f64::from(word) / 65_535.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drivers::i2c::scripted;
+    use crate::drivers::support::i2c::scripted;
 
     /// SCD4x data sheet, 3.9.2: the serial number 273 325 796 834 238.
     #[test]

@@ -20,7 +20,7 @@ const MARKS: usize = 2;
 /// It is a number of pulses divided by the time between the first and the last of them, never by the time between two
 /// looks: that varies, and pulses that are told late would seem to come in a crowd.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     /// After so long without a pulse it is zero.
     standstill: Duration,
     last: Option<Pulse>,
@@ -34,7 +34,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) fn new(standstill: Duration) -> Self {
+    pub(crate) fn new(standstill: Duration) -> Self {
         Self {
             standstill,
             last: None,
@@ -47,14 +47,14 @@ impl Rate {
     }
 
     /// Pulses: one at that time, and those that were lost before it.
-    pub(super) fn add(&mut self, at: BootTime, pulses: u64) {
+    pub(crate) fn add(&mut self, at: BootTime, pulses: u64) {
         self.number += pulses;
         self.last = Some(Pulse { at, number: self.number });
         self.first_since.get_or_insert(at);
     }
 
     /// In hertz; `None` as long as it cannot be known.
-    pub(super) fn look(&mut self, now: BootTime) -> Option<f64> {
+    pub(crate) fn look(&mut self, now: BootTime) -> Option<f64> {
         let looked = self.looked.replace(now)?;
         let window = now.since(looked);
         let Some(last) = self.last else { return Some(0.0) };

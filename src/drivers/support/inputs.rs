@@ -3,10 +3,10 @@
 use crate::options::{Options, did_you_mean};
 
 /// An input, or a pair of which the difference is measured: the name of its quantity, and the chip's code for it.
-pub(super) type Input = (&'static str, u8);
+pub(crate) type Input = (&'static str, u8);
 
 /// Reads `inputs`; problems are noted there. Each input once, in the order in which they are given.
-pub(super) fn parse(options: &Options<'_>, known: &[Input], default: &[&str]) -> Option<Vec<Input>> {
+pub(crate) fn parse(options: &Options<'_>, known: &[Input], default: &[&str]) -> Option<Vec<Input>> {
     let given = options.optional::<Vec<String>>("inputs");
     let names: Vec<&str> = given.as_ref().map_or(default.to_vec(), |given| given.iter().map(String::as_str).collect());
     let list = || known.iter().map(|(name, _)| *name).collect::<Vec<_>>();

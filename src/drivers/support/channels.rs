@@ -6,24 +6,24 @@ use crate::options::Options;
 use crate::reading::{Fault, FaultCode};
 
 /// Channels that are taken from one device, at most.
-pub(super) const MAX_CHANNELS: usize = 64;
+pub(crate) const MAX_CHANNELS: usize = 64;
 
 /// The key that says which channels are wanted.
-pub(super) const KEY: &str = "channels";
+pub(crate) const KEY: &str = "channels";
 
 /// A channel that a device has.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Channel<T> {
+pub(crate) struct Channel<T> {
     /// As messages call it, by the kernel's name: `in_temp`, `temp1`.
-    pub(super) kernel_name: String,
+    pub(crate) kernel_name: String,
     /// The name of its quantity.
-    pub(super) quantity: String,
+    pub(crate) quantity: String,
     /// How to read it.
-    pub(super) how: T,
+    pub(crate) how: T,
 }
 
 /// Reads the key `channels`: `Err` if it is wrong, which is noted; `None` where it is left out.
-pub(super) fn parse(options: &Options<'_>) -> Result<Option<Vec<String>>, ()> {
+pub(crate) fn parse(options: &Options<'_>) -> Result<Option<Vec<String>>, ()> {
     let given = options.raw(KEY).is_some();
     match options.optional::<Vec<String>>(KEY) {
         Some(list) if list.is_empty() => {
@@ -37,7 +37,7 @@ pub(super) fn parse(options: &Options<'_>) -> Result<Option<Vec<String>>, ()> {
 }
 
 /// Gives each channel its label as its name, unless another one has the same. The rest keep their names.
-pub(super) fn name_by_labels<T>(channels: &mut [Channel<T>], labels: &[Option<String>]) {
+pub(crate) fn name_by_labels<T>(channels: &mut [Channel<T>], labels: &[Option<String>]) {
     let names: Vec<Option<String>> = labels
         .iter()
         .map(|label| {
@@ -62,7 +62,7 @@ pub(super) fn name_by_labels<T>(channels: &mut [Channel<T>], labels: &[Option<St
 ///
 /// # Errors
 /// The device does not have one of them, or none at all.
-pub(super) fn choose<T: Clone>(
+pub(crate) fn choose<T: Clone>(
     channels: Vec<Channel<T>>,
     wanted: Option<&[String]>,
     device: &str,
@@ -86,13 +86,13 @@ pub(super) fn choose<T: Clone>(
 }
 
 /// A fault with the channel before its words, and a way to go on without that channel.
-pub(super) fn fault_of(kernel_name: &str, several: bool, fault: &Fault) -> Fault {
+pub(crate) fn fault_of(kernel_name: &str, several: bool, fault: &Fault) -> Fault {
     let way_out = if several { "; `channels` can list the others alone" } else { "" };
     Fault::new(fault.code, format!("channel {kernel_name}: {}{way_out}", fault.detail))
 }
 
 /// The text of a file that need not be there.
-pub(super) fn text(files: &dyn KernelFiles, path: &std::path::Path) -> Option<String> {
+pub(crate) fn text(files: &dyn KernelFiles, path: &std::path::Path) -> Option<String> {
     files.read(path).ok().map(|text| text.trim().to_owned())
 }
 

@@ -3,13 +3,13 @@
 use crate::reading::{Fault, FaultCode, Sample, Value};
 
 /// What a chip can measure of a quantity.
-pub(super) struct Scale {
-    pub(super) quantity: &'static str,
-    pub(super) unit: &'static str,
-    pub(super) min: f64,
-    pub(super) max: f64,
+pub(crate) struct Scale {
+    pub(crate) quantity: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
     /// Digits behind the point.
-    pub(super) decimals: i32,
+    pub(crate) decimals: i32,
 }
 
 impl Scale {
@@ -17,7 +17,7 @@ impl Scale {
     ///
     /// # Errors
     /// It is no number, or lies outside of the range.
-    pub(super) fn sample(&self, value: f64) -> Result<Sample, Fault> {
+    pub(crate) fn sample(&self, value: f64) -> Result<Sample, Fault> {
         let Self { quantity, unit, min, max, decimals } = *self;
         let power = 10_f64.powi(decimals);
         // Adding zero makes -0 a plain 0.

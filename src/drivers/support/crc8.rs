@@ -2,19 +2,19 @@
 
 /// A CRC of eight bits without reflection and without a final XOR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Crc8 {
+pub(crate) struct Crc8 {
     /// The polynomial, without its highest term: 0x31 is x⁸ + x⁵ + x⁴ + 1.
-    pub(super) polynomial: u8,
+    pub(crate) polynomial: u8,
     /// What the checksum of no bytes is.
-    pub(super) init: u8,
+    pub(crate) init: u8,
 }
 
 impl Crc8 {
     /// Sensirion's (SHT3x data sheet, 4.12, table 20), and Aosong's, too.
-    pub(super) const SENSIRION: Self = Self { polynomial: 0x31, init: 0xff };
+    pub(crate) const SENSIRION: Self = Self { polynomial: 0x31, init: 0xff };
 
     /// The checksum of some bytes.
-    pub(super) fn of(self, bytes: &[u8]) -> u8 {
+    pub(crate) fn of(self, bytes: &[u8]) -> u8 {
         let shift = |crc: u8| if crc & 0x80 == 0 { crc << 1 } else { crc << 1 ^ self.polynomial };
         bytes.iter().fold(self.init, |crc, byte| (0..8).fold(crc ^ byte, |crc, _| shift(crc)))
     }

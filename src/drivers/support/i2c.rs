@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use embedded_hal::i2c::I2c;
 
-use super::{Claim, OptionRow};
+use crate::drivers::{Claim, OptionRow};
 use crate::hardware::i2c::{MUX_ADDRESSES, MUX_CHANNELS};
 use crate::hardware::{Hardware, I2cBus, I2cError, I2cPath, MuxChannel};
 use crate::options::Options;
@@ -42,7 +42,7 @@ pub enum Identity {
 
 impl Info {
     /// The keys `bus`, `mux`, `channel` and `address`, for people.
-    pub(super) fn options(&self) -> Vec<OptionRow> {
+    pub(crate) fn options(&self) -> Vec<OptionRow> {
         let list: Vec<String> = self.addresses.iter().map(|address| format!("{address:#04x}")).collect();
         let values = match list.as_slice() {
             [] => format!("{:#04x} to {:#04x}", ANY_ADDRESS.start(), ANY_ADDRESS.end()),

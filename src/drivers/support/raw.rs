@@ -22,11 +22,11 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// What is sent to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
+pub(crate) struct Question {
     /// The bytes sent, a register's number or a command; none for a plain read.
-    pub(super) send: Vec<u8>,
+    pub(crate) send: Vec<u8>,
     /// How many bytes come back.
-    pub(super) length: usize,
+    pub(crate) length: usize,
 }
 
 /// A whole number somewhere in an answer.
@@ -69,15 +69,15 @@ struct RawValue {
 
 /// The check that the right chip answers.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
-    pub(super) question: Question,
+pub(crate) struct Identity {
+    pub(crate) question: Question,
     field: Field,
     value: i64,
 }
 
 impl Identity {
     /// What is wrong with an answer, if it is another chip's.
-    pub(super) fn mismatch(&self, answer: &[u8]) -> Option<String> {
+    pub(crate) fn mismatch(&self, answer: &[u8]) -> Option<String> {
         let found = self.field.number(answer);
         (found != self.value).then(|| format!("its identity is {found:#x}, not {:#x}", self.value))
     }
@@ -93,22 +93,22 @@ struct Checked {
 
 /// A chip's description.
 #[derive(Clone, Debug)]
-pub(super) struct Description {
+pub(crate) struct Description {
     /// Messages at the start, in this order.
-    pub(super) init: Vec<Vec<u8>>,
-    pub(super) identity: Option<Identity>,
+    pub(crate) init: Vec<Vec<u8>>,
+    pub(crate) identity: Option<Identity>,
     /// Sent before each sample; empty for none.
-    pub(super) measure: Vec<u8>,
+    pub(crate) measure: Vec<u8>,
     /// After `measure`.
-    pub(super) wait: Duration,
-    pub(super) questions: Vec<Question>,
+    pub(crate) wait: Duration,
+    pub(crate) questions: Vec<Question>,
     checked: Option<Checked>,
     values: Vec<RawValue>,
 }
 
 /// On which kind of bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bus {
+pub(crate) enum Bus {
     /// `register` is a byte that is written before the read.
     I2c,
     /// The answer comes while the question goes out, so it has the question's length.
@@ -116,7 +116,7 @@ pub(super) enum Bus {
 }
 
 /// Reads the description; problems are noted there.
-pub(super) fn parse(options: &Options<'_>, bus: Bus) -> Option<Description> {
+pub(crate) fn parse(options: &Options<'_>, bus: Bus) -> Option<Description> {
     let before = options.problems().len();
     let init = messages(options);
     let measure = bytes(options, "measure").unwrap_or_default();
@@ -344,7 +344,7 @@ fn range(options: &Options<'_>) -> Option<(f64, f64)> {
 
 impl Description {
     /// Units by quantity.
-    pub(super) fn units(&self) -> Vec<(String, String)> {
+    pub(crate) fn units(&self) -> Vec<(String, String)> {
         self.values.iter().filter_map(|value| Some((value.quantity.clone(), value.unit.clone()?))).collect()
     }
 
@@ -352,7 +352,7 @@ impl Description {
     ///
     /// # Errors
     /// What is wrong, for people.
-    pub(super) fn check(&self, answer: &[u8]) -> Result<(), String> {
+    pub(crate) fn check(&self, answer: &[u8]) -> Result<(), String> {
         let Some(Checked { crc, every }) = self.checked else { return Ok(()) };
         let block = every.map_or(answer.len(), |every| every + 1).max(1);
         for (number, bytes) in answer.chunks(block).enumerate() {
@@ -372,7 +372,7 @@ impl Description {
     ///
     /// # Errors
     /// A value is outside of its range.
-    pub(super) fn samples(&self, answers: &[Vec<u8>]) -> Result<Vec<Sample>, Fault> {
+    pub(crate) fn samples(&self, answers: &[Vec<u8>]) -> Result<Vec<Sample>, Fault> {
         let answer = |question: usize| answers.get(question).map_or(&[][..], Vec::as_slice);
         self.values.iter().map(|value| value.sample(answer(value.question))).collect()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Claim, OptionInfo, OptionRow, QuantityInfo};
+use crate::drivers::{Claim, OptionInfo, OptionRow, QuantityInfo};
 use crate::hardware::expander;
 use crate::hardware::header::{self, Position};
 use crate::hardware::{Bias, Edge, Edges, LineId, LineSettings};
@@ -15,7 +15,7 @@ use crate::reading::{Kind, Sample, Value};
 const MAX_DEBOUNCE: Duration = Duration::from_secs(60);
 
 /// What all of them emit besides.
-pub(super) const EDGES_LOST: QuantityInfo = QuantityInfo {
+pub(crate) const EDGES_LOST: QuantityInfo = QuantityInfo {
     name: "edges_lost",
     unit: None,
     kind: Kind::Number,
@@ -23,7 +23,7 @@ pub(super) const EDGES_LOST: QuantityInfo = QuantityInfo {
 };
 
 /// The keys that say which line, and how it is taken, for people.
-pub(super) fn options() -> Vec<OptionRow> {
+pub(crate) fn options() -> Vec<OptionRow> {
     let row = |name, values: &str, default: &str, help| OptionRow {
         name,
         values: values.to_owned(),
@@ -204,7 +204,7 @@ impl FromToml for ChipLine {
 
 /// Follows the kernel's numbers of a line's edges and notices which are missing.
 #[derive(Debug, Default)]
-pub(super) struct Sequence {
+pub(crate) struct Sequence {
     /// `None` before the first edge.
     last: Option<u32>,
     /// Since the line was taken.
@@ -214,7 +214,7 @@ pub(super) struct Sequence {
 impl Sequence {
     /// How many edges are missing before this one. The kernel counts them from 1, and back from 0 after 2^32 - 1; a
     /// back end that does not count says 0 each time.
-    pub(super) fn missing_before(&mut self, edge: &Edge) -> u32 {
+    pub(crate) fn missing_before(&mut self, edge: &Edge) -> u32 {
         let expected = self.last.unwrap_or(0).wrapping_add(1);
         let never_counted = edge.sequence == 0 && expected <= 1;
         self.last = Some(edge.sequence);
@@ -224,13 +224,13 @@ impl Sequence {
     }
 
     /// How many are missing since the line was taken.
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.lost
     }
 }
 
 /// The key of drivers that go by one edge of a pulse.
-pub(super) const EDGE: OptionInfo = OptionInfo {
+pub(crate) const EDGE: OptionInfo = OptionInfo {
     name: "edge",
     values: "`\"rising\"`, `\"falling\"` or `\"both\"`",
     default: Some("\"rising\""),
@@ -238,13 +238,13 @@ pub(super) const EDGE: OptionInfo = OptionInfo {
 };
 
 /// Reads [`EDGE`].
-pub(super) fn edge(options: &Options<'_>) -> Edges {
+pub(crate) fn edge(options: &Options<'_>) -> Edges {
     let words = [("rising", Edges::Rising), ("falling", Edges::Falling), ("both", Edges::Both)];
     options.optional_word(EDGE.name, &words).unwrap_or(Edges::Rising)
 }
 
 /// The key of drivers that measure how often pulses come.
-pub(super) const fn standstill_option(default: &'static str) -> OptionInfo {
+pub(crate) const fn standstill_option(default: &'static str) -> OptionInfo {
     OptionInfo {
         name: STANDSTILL,
         values: "duration, 100 ms to a day",
@@ -256,29 +256,29 @@ pub(super) const fn standstill_option(default: &'static str) -> OptionInfo {
 const STANDSTILL: &str = "standstill";
 
 /// Reads the key of [`standstill_option`].
-pub(super) fn standstill(options: &Options<'_>, default: Duration) -> Duration {
+pub(crate) fn standstill(options: &Options<'_>, default: Duration) -> Duration {
     let range = Duration::from_millis(100)..=Duration::from_secs(86_400);
     options.optional_in(STANDSTILL, range).unwrap_or(default)
 }
 
 /// The sample of [`EDGES_LOST`], if any were.
-pub(super) fn edges_lost(sequence: &Sequence) -> Option<Sample> {
+pub(crate) fn edges_lost(sequence: &Sequence) -> Option<Sample> {
     (sequence.lost() > 0).then(|| number(EDGES_LOST.name, whole(sequence.lost()))).flatten()
 }
 
 /// A number that was reckoned, as a sample; none where it came to infinity.
-pub(super) fn number(quantity: &'static str, number: f64) -> Option<Sample> {
+pub(crate) fn number(quantity: &'static str, number: f64) -> Option<Sample> {
     Some(Sample::new(quantity, Value::number(tidy(number))?))
 }
 
 /// A number without the noise in its last digits: three times 0.1 is 0.3.
-pub(super) fn tidy(number: f64) -> f64 {
+pub(crate) fn tidy(number: f64) -> f64 {
     format!("{number:.13e}").parse().unwrap_or(number)
 }
 
 /// A count as a number.
 #[expect(clippy::cast_precision_loss, reason = "more than 2^53 edges do not come in a lifetime")]
-pub(super) fn whole(count: u64) -> f64 {
+pub(crate) fn whole(count: u64) -> f64 {
     count as f64
 }
 

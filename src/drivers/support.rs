@@ -1,0 +1,38 @@
+//! What drivers share: no driver lies here, and nothing here knows of one.
+//!
+//! For chips on a bus:
+//! - `i2c`: the keys of a chip on I2C, opening it, its registers, and errors that name it;
+//! - `spi`: the same for a chip on SPI;
+//! - `measured`: a converted number as a sample, rounded, and refused where the chip cannot measure it;
+//! - `sensirion`: words with a checksum each, as Sensirion's chips send them;
+//! - `crc8`: checksums of eight bits;
+//! - `inputs`: the key `inputs` of analog-to-digital converters;
+//! - `raw`: a chip that is described in the configuration, for `i2c-raw` and `spi-raw`.
+//!
+//! For GPIO lines:
+//! - `gpio`: the keys of a line, and how lost edges are noticed;
+//! - `pulses`: how often pulses come, from their own times.
+//!
+//! For what the kernel's own drivers read:
+//! - `kernel`: finding a device among the kernel's files, and what its error numbers mean;
+//! - `channels`: a device's channels as quantities, and which of them are wanted.
+//!
+//! For serial links:
+//! - `serial`: the keys of a port;
+//! - `lines`: cuts bytes into lines;
+//! - `names`: names of quantities from what a device calls them.
+
+pub(crate) mod channels;
+pub(crate) mod crc8;
+pub(crate) mod gpio;
+pub mod i2c;
+pub(crate) mod inputs;
+pub(crate) mod kernel;
+pub(crate) mod lines;
+pub(crate) mod measured;
+pub(crate) mod names;
+pub(crate) mod pulses;
+pub(crate) mod raw;
+pub(crate) mod sensirion;
+pub(crate) mod serial;
+pub mod spi;
