@@ -10,14 +10,13 @@
 //! The tests below then hold it to the rules, and `docs/drivers.md` is made from it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::support::{gpio, i2c, serial, spi};
 use crate::clock::BootTime;
 use crate::command::{Answer, Command, Outgoing};
-use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
+use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, PortName, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
@@ -228,7 +227,7 @@ pub enum Claim {
     /// A chip select on an SPI bus.
     Spi(SpiPlace),
     /// A serial port.
-    Port(PathBuf),
+    Port(PortName),
     /// A chip on 1-Wire, by its id.
     OneWire(String),
 }
@@ -239,7 +238,7 @@ impl fmt::Display for Claim {
             Self::Line(line) => write!(f, "GPIO line {line}"),
             Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
             Self::Spi(place) => place.fmt(f),
-            Self::Port(port) => write!(f, "serial port {}", port.display()),
+            Self::Port(port) => write!(f, "serial port {port}"),
             Self::OneWire(id) => write!(f, "1-Wire chip {id}"),
         }
     }

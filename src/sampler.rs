@@ -20,6 +20,7 @@ use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
 mod link;
 mod poller;
+mod port;
 mod power;
 pub mod remote;
 

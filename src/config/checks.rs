@@ -7,8 +7,8 @@ use std::path::Path;
 use super::sensor::Placed;
 use super::{Gateway, PayloadShape, SensorConfig};
 use crate::drivers::Claim;
-use crate::hardware::LineId;
 use crate::hardware::header::{self, Function};
+use crate::hardware::{LineId, PortName};
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind, Quantity};
 use crate::topic;
@@ -87,7 +87,9 @@ pub(super) fn functions(claim: &Claim) -> Vec<Function> {
     match claim {
         Claim::I2c { path, .. } => vec![Function::I2c(path.bus)],
         Claim::Spi(place) => vec![Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)],
-        Claim::Port(port) if HEADER_PORTS.iter().any(|name| port == Path::new(name)) => vec![Function::Uart],
+        Claim::Port(PortName::Path(port)) if HEADER_PORTS.iter().any(|name| port == Path::new(name)) => {
+            vec![Function::Uart]
+        }
         // The 1-Wire bus may be on any line; the kernel holds the one that it is on.
         Claim::Port(_) | Claim::Line(_) | Claim::OneWire(_) => Vec::new(),
     }

@@ -16,7 +16,7 @@ use crate::hardware::sim::Sim;
 use crate::hardware::sim::bus::Wires;
 use crate::hardware::sim::chips::{self, MODELS, Nak};
 use crate::hardware::{
-    I2cBus, I2cError, InputLine, KernelFiles, OutputLine, OutputSettings, SerialPort, SpiDevice, SpiSettings,
+    I2cBus, I2cError, InputLine, KernelFiles, OutputLine, OutputSettings, PortName, SerialPort, SpiDevice, SpiSettings,
 };
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
@@ -97,6 +97,10 @@ impl Hardware for Bench {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.rest.serial(settings)
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.rest.has_port(name)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What every driver is held to, by walking the registry; see the module's documentation.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn first_samples(parsed: &Parsed) -> Vec<Sample> {
             out.push((BootTime(0), poller.sample()));
         }
         Source::Serial { settings, decoder } => {
-            let settings = SerialSettings { port: PathBuf::from(ARDUINO_PORT), ..settings.clone() };
+            let settings = SerialSettings { port: ARDUINO_PORT.into(), ..settings.clone() };
             let mut port = hardware.serial(&settings).expect("opens");
             let mut decoder = decoder();
             let mut buffer = [0; 256];

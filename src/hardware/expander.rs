@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     Bias, BoxFuture, Edge, Edges, Hardware, I2cBus, I2cPath, InputLine, Inventory, KernelFiles, LineId, LineSettings,
-    OutputLine, OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiSettings,
+    OutputLine, OutputSettings, PortName, SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::clock::{BootTime, Clock};
 use crate::reading::{Fault, FaultCode};
@@ -162,6 +162,10 @@ impl Hardware for Expanders {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.inner.serial(settings)
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.inner.has_port(name)
     }
 }
 

@@ -10,24 +10,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::files::MachineFiles;
 use super::i2c::RawI2c;
 use super::{
-    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiSettings,
+    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, PortName, SerialPort,
+    SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
 
 pub(super) mod gpio;
 pub(super) mod i2c;
 mod inventory;
+mod ports;
 mod serial;
 pub(super) mod spi;
+mod tty;
 
 pub(super) use inventory::inventory;
-pub(super) use serial::open as open_serial;
+pub(super) use serial::Ports;
 
 /// The devices of a Linux machine.
 #[derive(Debug, Default)]
 pub struct Linux {
     buses: Buses,
+    ports: Ports,
 }
 
 impl Linux {
@@ -60,7 +63,11 @@ impl Hardware for Linux {
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        open_serial(settings)
+        self.ports.open(settings)
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.ports.has(name)
     }
 }
 

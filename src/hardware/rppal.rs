@@ -10,10 +10,10 @@ use std::sync::Arc;
 use ::rppal::system::DeviceInfo;
 
 use super::files::MachineFiles;
-use super::linux::{Buses, open_serial};
+use super::linux::{Buses, Ports};
 use super::{
-    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiSettings,
+    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, PortName, SerialPort,
+    SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
 
@@ -25,6 +25,7 @@ mod spi;
 #[derive(Debug, Default)]
 pub struct Rppal {
     buses: Buses,
+    ports: Ports,
 }
 
 impl Rppal {
@@ -61,7 +62,11 @@ impl Hardware for Rppal {
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        open_serial(settings)
+        self.ports.open(settings)
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.ports.has(name)
     }
 }
 

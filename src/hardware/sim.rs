@@ -3,18 +3,19 @@
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
 //! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
 //!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
-//! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. Any other port
-//!   is opened as on Linux, so that tests can bring ptys of their own.
+//! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. It is also
+//!   `usb:2341:0043`, and the only one on USB (`auto`). Any other port is opened as on Linux, so that tests can bring ptys of their own.
 //!
 //! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
 //! give the same levels and registers.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     Hardware, I2cBus, InputLine, Inventory, KernelFiles, LineInfo, LineSettings, NumberedBus, OutputLine,
-    OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
+    OutputSettings, PortName, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
 };
 use crate::clock::Clock;
 use crate::reading::{Fault, FaultCode};
@@ -38,6 +39,12 @@ const SPI_BUS: u8 = 0;
 /// The name of the port on which the built-in Arduino prints.
 pub const ARDUINO_PORT: &str = "sim:arduino";
 
+/// What ports that only the simulated machine has begin with.
+pub const PORT_PREFIX: &str = "sim:";
+
+/// Vendor and product of the built-in Arduino, an Uno's; it is the only device on USB.
+const ARDUINO_USB: (u16, u16) = (0x2341, 0x0043);
+
 /// The seed that `[hardware] backend = "sim"` takes.
 pub const DEFAULT_SEED: u64 = 1;
 
@@ -50,6 +57,7 @@ pub struct Sim {
     script: Arc<fault::Script>,
     /// Offsets of the lines that are taken: a line has one holder, as on Linux.
     taken: Arc<Mutex<BTreeSet<u32>>>,
+    ports: linux::Ports,
 }
 
 impl Sim {
@@ -69,7 +77,15 @@ impl Sim {
         };
         let adapter = bus::SimI2c::new(I2C_BUS, seed, Box::new(power_on), Arc::clone(&script));
         let wires = adapter.wires();
-        Self { clock, seed, bus: I2cBus::new(Box::new(adapter)), wires, script, taken: Arc::default() }
+        Self {
+            clock,
+            seed,
+            bus: I2cBus::new(Box::new(adapter)),
+            wires,
+            script,
+            taken: Arc::default(),
+            ports: linux::Ports::default(),
+        }
     }
 }
 
@@ -146,13 +162,30 @@ impl Hardware for Sim {
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        self.script.port(settings.port.clone(), || {
-            if settings.port.as_os_str() != ARDUINO_PORT {
-                return linux::open_serial(settings);
+        self.script.port(path_of(&settings.port), || {
+            if !is_arduino(&settings.port) {
+                return self.ports.open(settings);
             }
-            arduino::open(settings.baud, Arc::clone(&self.clock), self.seed)
+            arduino::open(&self.ports, settings.baud, Arc::clone(&self.clock), self.seed)
         })
     }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.script.has_port(path_of(name)) && (is_arduino(name) || self.ports.has(name))
+    }
+}
+
+fn is_arduino(name: &PortName) -> bool {
+    match name {
+        PortName::Path(path) => path.as_os_str() == ARDUINO_PORT,
+        PortName::Usb(id) => (id.vendor, id.product) == ARDUINO_USB && id.serial.is_none(),
+        PortName::Auto => true,
+    }
+}
+
+/// The name under which faults happen to a port.
+fn path_of(name: &PortName) -> PathBuf {
+    if is_arduino(name) { PathBuf::from(ARDUINO_PORT) } else { PathBuf::from(name.to_string()) }
 }
 
 /// Marks a line as taken until it is dropped.

@@ -7,8 +7,8 @@ use super::*;
 use crate::clock::{SystemClock, Trust};
 use crate::hardware::sim::Sim;
 use crate::hardware::{
-    I2cBus, I2cError, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiSettings,
+    I2cBus, I2cError, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings, PortName, SerialPort,
+    SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
 
@@ -99,6 +99,10 @@ impl Hardware for OneBus {
     }
     fn serial(&self, _settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         absent()
+    }
+
+    fn has_port(&self, _name: &PortName) -> bool {
+        false
     }
 }
 

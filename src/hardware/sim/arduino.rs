@@ -23,12 +23,17 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOKS_A_LINE: u32 = 10;
 
 /// Starts a peer and opens the port to it.
-pub(super) fn open(baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
+pub(super) fn open(
+    ports: &linux::Ports,
+    baud: u32,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+) -> Result<Box<dyn SerialPort>, Fault> {
     let failed =
         |error: std::io::Error| Fault::new(FaultCode::Io, format!("the simulated Arduino has no pty: {error}"));
     let (peer, port) = pty().map_err(failed)?;
     // The port is opened before the peer runs, which takes a pty without an open port for one that was closed.
-    let port = linux::open_serial(&SerialSettings { port, baud })?;
+    let port = ports.open(&SerialSettings::new(port, baud))?;
     thread::Builder::new().name("sim-arduino".to_owned()).spawn(move || play(peer, &*clock, seed)).map_err(failed)?;
     Ok(port)
 }
