@@ -13,11 +13,12 @@ use toml::de::{DeTable, DeValue};
 use super::support::testing;
 use super::*;
 use crate::clock::{Clock, SystemClock, Trust};
+use crate::hardware::serial_bus::SerialBus;
 use crate::hardware::sim::Sim;
 use crate::hardware::sim::bus::Wires;
 use crate::hardware::sim::chips::{self, MODELS, Nak};
 use crate::hardware::{
-    I2cBus, I2cError, InputLine, KernelFiles, OutputLine, OutputSettings, SerialPort, SpiDevice, SpiSettings,
+    I2cBus, I2cError, InputLine, KernelFiles, OutputLine, OutputSettings, PortName, SerialPort, SpiDevice, SpiSettings,
 };
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
@@ -98,6 +99,14 @@ impl Hardware for Bench {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.rest.serial(settings)
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.rest.serial_bus(settings)
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.rest.has_port(name)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What every driver is held to, by walking the registry; see the module's documentation.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock, Trust};
-use crate::hardware::sim::{ARDUINO_PORT, GPS_PORT, Sim};
+use crate::hardware::sim::{ARDUINO_PORT, GPS_PORT, METER_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
 use crate::topic;
@@ -45,19 +45,32 @@ fn sim() -> Sim {
     Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1)
 }
 
+/// A driver's sample, on the port where the simulated machine has such a device.
+fn sample_on_sim(driver: &Driver) -> String {
+    let port = match driver.name {
+        "nmea" => GPS_PORT,
+        "modbus-rtu" => METER_PORT,
+        _ => ARDUINO_PORT,
+    };
+    let line =
+        |line: &str| if line.starts_with("port = ") { format!("port = \"{port}\"\n") } else { format!("{line}\n") };
+    driver.sample.lines().map(line).collect()
+}
+
 /// The first samples of a sensor on simulated hardware.
-async fn first_samples(driver: &Driver, parsed: &Parsed) -> Vec<Sample> {
+async fn first_samples(parsed: &Parsed) -> Vec<Sample> {
     let hardware = sim();
     let mut out = Vec::new();
     match &parsed.source {
         Source::Poller(device) => {
-            let mut poller = device.open(&hardware).expect("opens");
-            out.push((BootTime(0), poller.sample()));
+            // A poller may block, and has no reactor around it.
+            let (device, hardware) = (Arc::clone(device), Arc::new(hardware));
+            let sample = move || device.open(&*hardware).expect("opens").sample();
+            let outcome = std::thread::spawn(sample).join().expect("no panic");
+            out.push((BootTime(0), outcome));
         }
         Source::Serial { settings, decoder } => {
-            let port = if driver.name == "nmea" { GPS_PORT } else { ARDUINO_PORT };
-            let settings = SerialSettings { port: PathBuf::from(port), ..settings.clone() };
-            let mut port = hardware.serial(&settings).expect("opens");
+            let mut port = hardware.serial(settings).expect("opens");
             let mut decoder = decoder();
             let mut buffer = [0; 256];
             while out.is_empty() {
@@ -146,8 +159,8 @@ fn options_that_must_be_given_are_missed() {
 #[tokio::test]
 async fn samples_open_on_simulated_hardware_and_give_the_declared_quantities() {
     for driver in DRIVERS {
-        let parsed = parse_fine(driver, driver.sample);
-        let samples = first_samples(driver, &parsed).await;
+        let parsed = parse_fine(driver, &sample_on_sim(driver));
+        let samples = first_samples(&parsed).await;
         assert!(!samples.is_empty(), "{}", driver.name);
         for sample in samples {
             assert_eq!(topic::check_name(&sample.quantity), Ok(()), "{}", driver.name);

@@ -1,6 +1,5 @@
 //! What a broken sensor must not do: harm others, lie, or end the agent.
 
-use std::path::Path;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -63,6 +62,7 @@ struct Running {
     observations: mpsc::Receiver<Batch>,
     gate: Arc<Gate>,
     counts: Arc<Counts>,
+    remote: remote::Remote,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -85,6 +85,7 @@ impl Running {
         let hardware = Backend::Sim.start(clock.clone());
         let context =
             Context { hardware, clock, out, stop: stopped, counts: counts.clone(), supplies: Supplies::default() };
+        let (remote, reins) = remote::remote();
         let sampler = Sampler {
             index: SensorIndex(0),
             name: "test".to_owned(),
@@ -93,9 +94,10 @@ impl Running {
             deadline,
             power: None,
             kept: RefCell::new(kept),
+            reins,
         };
         let task = tokio::task::spawn_local(run(sampler, context));
-        Self { observations, gate, counts, stop, task }
+        Self { observations, gate, counts, remote, stop, task }
     }
 
     /// A poller whose calls come to an end, however busy the machine is.
@@ -247,7 +249,7 @@ fn what_a_driver_keeps_comes_with_an_observation_and_is_given_back() {
 fn a_missing_port_is_a_fault_and_is_looked_for_again() {
     local(async {
         let source = |_| Source::Serial {
-            settings: SerialSettings { port: Path::new("/dev/not-there").to_owned(), baud: 9600 },
+            settings: SerialSettings::new("/dev/not-there", 9600),
             decoder: Box::new(|| Box::new(Bytes)),
         };
         let mut running = Running::start(source, 8, DEADLINE);
