@@ -9,11 +9,14 @@ use embedded_hal::i2c::Operation;
 
 use super::bus::Wires;
 use crate::clock::Clock;
+#[cfg(test)]
+use crate::clock::ManualClock;
 
 mod ads1115;
 mod aht20;
 mod bh1750;
 pub(super) mod bme280;
+mod commanded;
 mod expander;
 mod ina219;
 mod lm75;
@@ -110,11 +113,11 @@ pub fn i2c_bus_1(clock: &Arc<dyn Clock>, seed: u64) -> Wires {
         Box::new(pcf8574::chip(0x21, clock(), seed)),
         Box::new(tca9548a::Chip::new(0x70, channels)),
         Box::new(tmp102::chip(0x49, clock(), seed)),
-        Box::new(bh1750::Chip::new(0x23, clock(), seed)),
-        Box::new(aht20::Chip::new(0x38, clock(), seed)),
-        Box::new(sht4x::Chip::new(0x44, clock(), seed)),
-        Box::new(sht3x::Chip::new(0x45, clock(), seed)),
-        Box::new(scd4x::Chip::new(0x62, clock(), seed)),
+        Box::new(bh1750::chip(0x23, clock(), seed)),
+        Box::new(aht20::chip(0x38, clock(), seed)),
+        Box::new(sht4x::chip(0x44, clock(), seed)),
+        Box::new(sht3x::chip(0x45, clock(), seed)),
+        Box::new(scd4x::chip(0x62, clock(), seed)),
     ])
 }
 
@@ -127,20 +130,20 @@ pub(crate) struct Model {
     pub(crate) make: fn(u8, Arc<dyn Clock>, u64) -> Box<dyn I2cChip>,
 }
 
+/// A chip as it is after power-on, and the clock that it lives by.
+#[cfg(test)]
+fn powered_on<C>(address: u8, make: impl FnOnce(u8, Arc<dyn Clock>, u64) -> C) -> (Arc<ManualClock>, C) {
+    let clock = Arc::new(ManualClock::new());
+    let chip = make(address, Arc::clone(&clock) as Arc<dyn Clock>, 1);
+    (clock, chip)
+}
+
 /// All chips that there are models of.
 #[cfg(test)]
 pub(crate) const MODELS: &[Model] = &[
     Model { name: "ads1115", addresses: 0x48..=0x4b, make: |at, clock, seed| Box::new(ads1115::chip(at, clock, seed)) },
-    Model {
-        name: "aht20",
-        addresses: 0x38..=0x38,
-        make: |at, clock, seed| Box::new(aht20::Chip::new(at, clock, seed)),
-    },
-    Model {
-        name: "bh1750",
-        addresses: 0x23..=0x23,
-        make: |at, clock, seed| Box::new(bh1750::Chip::new(at, clock, seed)),
-    },
+    Model { name: "aht20", addresses: 0x38..=0x38, make: |at, clock, seed| Box::new(aht20::chip(at, clock, seed)) },
+    Model { name: "bh1750", addresses: 0x23..=0x23, make: |at, clock, seed| Box::new(bh1750::chip(at, clock, seed)) },
     Model {
         name: "bme280",
         addresses: 0x76..=0x77,
@@ -160,21 +163,9 @@ pub(crate) const MODELS: &[Model] = &[
         addresses: 0x38..=0x3f,
         make: |at, clock, seed| Box::new(pcf8574::chip(at, clock, seed)),
     },
-    Model {
-        name: "scd4x",
-        addresses: 0x62..=0x62,
-        make: |at, clock, seed| Box::new(scd4x::Chip::new(at, clock, seed)),
-    },
-    Model {
-        name: "sht3x",
-        addresses: 0x44..=0x45,
-        make: |at, clock, seed| Box::new(sht3x::Chip::new(at, clock, seed)),
-    },
-    Model {
-        name: "sht4x",
-        addresses: 0x44..=0x46,
-        make: |at, clock, seed| Box::new(sht4x::Chip::new(at, clock, seed)),
-    },
+    Model { name: "scd4x", addresses: 0x62..=0x62, make: |at, clock, seed| Box::new(scd4x::chip(at, clock, seed)) },
+    Model { name: "sht3x", addresses: 0x44..=0x45, make: |at, clock, seed| Box::new(sht3x::chip(at, clock, seed)) },
+    Model { name: "sht4x", addresses: 0x44..=0x46, make: |at, clock, seed| Box::new(sht4x::chip(at, clock, seed)) },
     Model {
         name: "tca9548a",
         addresses: 0x70..=0x77,
