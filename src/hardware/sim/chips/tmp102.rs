@@ -1,4 +1,4 @@
-//! TMP102, a temperature sensor, from Texas Instruments' data sheet SBOS397.
+//! TMP102, a temperature sensor, from Texas Instruments' data sheet SBOS397 (tables below are revision C's).
 //!
 //! Converts at the rate of CR1 and CR0 and sleeps in between; in shutdown, a write with OS makes one conversion.
 //! Conversions take the longest time that the data sheet allows. Not modelled: the fault queue and the interrupt mode
