@@ -15,8 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::support::{gpio, i2c, spi};
+use self::support::{gpio, i2c, serial, spi};
 use crate::clock::BootTime;
+use crate::command::{Answer, Command, Outgoing};
 use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
@@ -36,6 +37,7 @@ mod ina219;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
+pub mod nmea;
 mod pulse_counter;
 mod pulse_width;
 mod scd4x;
@@ -63,6 +65,7 @@ pub static DRIVERS: &[&Driver] = &[
     &lm75::DRIVER,
     &mcp3008::DRIVER,
     &mcp9808::DRIVER,
+    &nmea::DRIVER,
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &scd4x::DRIVER,
@@ -135,6 +138,8 @@ pub enum Connection {
     Spi(spi::Info),
     /// A GPIO line.
     Line,
+    /// A serial port of its own.
+    Serial,
 }
 
 impl Connection {
@@ -146,6 +151,7 @@ impl Connection {
             Self::I2c(info) => info.options(),
             Self::Spi(info) => info.options(),
             Self::Line => gpio::options(),
+            Self::Serial => serial::options(),
         }
     }
 }
@@ -322,6 +328,20 @@ pub const MAX_KEPT: usize = 128;
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
+
+    /// The form in which a command goes to the device.
+    ///
+    /// # Errors
+    /// Why the device cannot be sent this, for whoever sent it.
+    fn command(&mut self, command: &Command) -> Result<Outgoing, String> {
+        let _ = command;
+        Err("this driver takes no commands".to_owned())
+    }
+
+    /// The answers to commands that the bytes fed since the last call held.
+    fn answers(&mut self) -> Vec<Answer> {
+        Vec::new()
+    }
 }
 
 /// Makes samples of a line's edges and level.

@@ -13,6 +13,7 @@ pub mod archive;
 pub mod broker;
 pub mod cli;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod drivers;

@@ -21,6 +21,7 @@ use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 mod link;
 mod poller;
 mod power;
+pub mod remote;
 
 pub use power::Supplies;
 

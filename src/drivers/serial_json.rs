@@ -4,15 +4,13 @@
 //! rules. Limits hold for each line: [`MAX_LINE_BYTES`], [`MAX_DEPTH`], [`MAX_QUANTITIES`], [`MAX_NAME_BYTES`].
 
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::support::lines::{Lines, TooLong};
-use super::support::names;
-use super::{ByteDecoder, Claim, Connection, Decoded, Driver, OptionInfo, Parsed, Source};
+use super::support::{names, serial};
+use super::{ByteDecoder, Connection, Decoded, Driver, Parsed, Source};
 use crate::clock::BootTime;
-use crate::hardware::SerialSettings;
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Sample, Value};
 
@@ -62,41 +60,16 @@ baud = 115200
 as = "temperature"
 unit = "°C"
 "#,
-    connection: Connection::Own,
-    options: &[
-        OptionInfo {
-            name: "port",
-            values: "path of a serial port",
-            default: None,
-            help: "Best one below `/dev/serial/by-id`, which stays the same whichever socket the cable is in.",
-        },
-        OptionInfo {
-            name: "baud",
-            values: "300 to 4000000",
-            default: Some("115200"),
-            help: "Bits per second, as in the sketch's `Serial.begin`; 8 data bits, no parity, 1 stop bit.",
-        },
-    ],
+    connection: Connection::Serial,
+    options: &[],
     quantities: &[],
     parse,
 };
 
-const DEFAULT_BAUD: u32 = 115_200;
-
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let port = options.required::<String>("port");
-    let baud = options.optional_in("baud", 300..=4_000_000).unwrap_or(DEFAULT_BAUD);
-    let port = port?;
-    if port.is_empty() {
-        options.problem("port", "`port` is empty", Some("expected a path such as \"/dev/ttyUSB0\"".to_owned()));
-        return None;
-    }
-    let port = PathBuf::from(port);
+    let settings = serial::parse(options)?;
     let decoder = Box::new(|| Box::new(SerialJson::new()) as Box<dyn ByteDecoder>);
-    Some(Parsed {
-        claims: vec![Claim::Port(port.clone())],
-        source: Source::Serial { settings: SerialSettings { port, baud }, decoder },
-    })
+    Some(Parsed { claims: serial::claims(&settings), source: Source::Serial { settings, decoder } })
 }
 
 /// The decoder: bytes in, samples out.

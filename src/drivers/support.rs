@@ -18,6 +18,7 @@
 //! - `channels`: a device's channels as quantities, and which of them are wanted.
 //!
 //! For serial links:
+//! - `serial`: the keys of a port;
 //! - `lines`: cuts bytes into lines;
 //! - `names`: names of quantities from what a device calls them.
 
@@ -33,6 +34,7 @@ pub(crate) mod names;
 pub(crate) mod pulses;
 pub(crate) mod raw;
 pub(crate) mod sensirion;
+pub(crate) mod serial;
 pub mod spi;
 #[cfg(test)]
 pub(crate) mod testing;

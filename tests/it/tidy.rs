@@ -10,8 +10,8 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "archive", "broker", "clock", "config", "control", "drivers", "hardware", "outbox", "pipeline", "reading",
-            "sampler", "service", "state", "topic", "uplink",
+            "archive", "broker", "clock", "command", "config", "control", "drivers", "hardware", "outbox", "pipeline",
+            "reading", "sampler", "service", "state", "topic", "uplink",
         ],
     ),
     ("archive", &["clock", "outbox", "reading"]),
@@ -40,9 +40,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     // Asking the kernel about its clock is the one system call of ours.
     ("clock", &["hardware::adjtimex"]),
+    ("command", &[]),
     ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "topic"]),
-    ("control", &["archive", "clock", "config", "export", "outbox", "uplink"]),
-    ("drivers", &["clock", "hardware", "options", "reading", "topic"]),
+    ("control", &["archive", "clock", "config", "export", "outbox", "sampler::remote", "uplink"]),
+    ("drivers", &["clock", "command", "hardware", "options", "reading", "topic"]),
     ("export", &["clock", "outbox", "reading", "uplink::dating"]),
     ("hardware", &["clock", "reading"]),
     ("logging", &[]),
@@ -51,12 +52,12 @@ const KNOWS: &[(&str, &[&str])] = &[
     // Time is an argument: the type of a boot time, not a clock.
     ("pipeline", &["clock::BootTime", "reading"]),
     ("reading", &["clock::BootTime"]),
-    ("sampler", &["clock", "drivers", "hardware", "reading"]),
+    ("sampler", &["clock", "command", "drivers", "hardware", "reading"]),
     ("scan", &["drivers", "hardware", "reading"]),
     ("service", &[]),
     ("state", &[]),
     ("topic", &["reading"]),
-    ("uplink", &["clock", "config", "outbox", "reading", "topic"]),
+    ("uplink", &["clock", "command", "config", "outbox", "reading", "topic"]),
 ];
 
 /// Words that only the named modules may use: crates and facts that the others must know nothing of.
