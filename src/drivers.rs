@@ -6,8 +6,9 @@
 //!
 //! What they share lies in [`support`].
 //!
-//! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`].
-//! The tests below then hold it to the rules, and `docs/drivers.md` is made from it.
+//! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`];
+//! `docs/adding-a-driver.md` goes through one. The tests below then hold it to the rules, and `docs/drivers.md` is made
+//! from it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -192,6 +192,37 @@ fn the_page_is_current() {
     assert!(found == page, "docs/drivers.md is not current: run `UPDATE_DOCS=1 cargo test --lib drivers`");
 }
 
+/// The file that the guide shows is the shipped one, so what it says compiles and is tested.
+#[test]
+fn the_guides_example_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/adding-a-driver.md");
+    let found = std::fs::read_to_string(&path).expect("docs/adding-a-driver.md is there");
+    let (before, rest) = found.split_once("```rust\n").expect("a block of Rust");
+    let (example, after) = rest.split_once("```\n").expect("its end");
+    let source = include_str!("sht4x.rs");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let page = [before, "```rust\n", source, "```\n", after].concat();
+        std::fs::write(&path, page).expect("docs/adding-a-driver.md can be written");
+        return;
+    }
+    assert!(example == source, "docs/adding-a-driver.md is not current: run `UPDATE_DOCS=1 cargo test --lib drivers`");
+}
+
+/// A driver whose `mod` line is missing is not compiled, so the compiler does not miss it.
+#[test]
+fn every_file_is_a_driver_in_the_registry() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/drivers");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .expect("the drivers' folder")
+        .map(|entry| entry.expect("a file").file_name().into_string().expect("UTF-8"))
+        .filter_map(|name| name.strip_suffix(".rs").map(|stem| stem.replace('_', "-")))
+        .filter(|stem| !["chip-tests", "docs", "support", "tests"].contains(&stem.as_str()))
+        .collect();
+    files.sort();
+    let names: Vec<&str> = DRIVERS.iter().map(|driver| driver.name).collect();
+    assert_eq!(files, names, "each file of src/drivers needs its `mod` line and its line in `DRIVERS`");
+}
+
 #[test]
 fn two_ways_to_name_a_line_claim_the_same() {
     let driver = find("gpio-input").expect("a driver");
