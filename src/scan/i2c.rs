@@ -183,13 +183,16 @@ impl Scan<'_> {
     }
 
     fn push(&mut self, channel: Option<MuxChannel>, address: u8, what: String, sensor: Option<Sensor>) {
-        let place = match channel {
-            None => format!("bus {}, {address:#04x}", self.number),
-            Some(MuxChannel { mux, channel }) => {
-                format!("bus {}, mux {mux:#04x} channel {channel}, {address:#04x}", self.number)
-            }
-        };
+        let place = place(I2cPath { bus: self.number, channel }, address);
         self.found.things.push(Thing { interface: "I2C", place, what, sensor });
+    }
+}
+
+/// Where a chip is, as it is shown.
+pub(super) fn place(I2cPath { bus, channel }: I2cPath, address: u8) -> String {
+    match channel {
+        None => format!("bus {bus}, {address:#04x}"),
+        Some(MuxChannel { mux, channel }) => format!("bus {bus}, mux {mux:#04x} channel {channel}, {address:#04x}"),
     }
 }
 

@@ -7,8 +7,8 @@ use super::*;
 use crate::clock::{SystemClock, Trust};
 use crate::hardware::sim::Sim;
 use crate::hardware::{
-    I2cBus, I2cError, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiSettings,
+    ExpanderChip, I2cBus, I2cError, I2cPath, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings,
+    SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
 
@@ -182,13 +182,37 @@ fn a_chip_before_a_multiplexer_of_the_kernel_s_is_shown_once_and_each_bus_after_
 
 #[test]
 fn buses_can_be_chosen_and_an_absent_one_is_told() {
-    let options = Options { buses: vec![7], no_mux: false };
+    let options = Options { buses: vec![7], no_mux: false, ..Options::default() };
     let found = scan(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1), &options);
     assert!(found.things.iter().all(|thing| thing.interface != "I2C"), "{:?}", found.things);
     assert!(found.troubles[0].contains("i2c-7"), "{:?}", found.troubles);
-    let options = Options { buses: vec![1], no_mux: true };
+    let options = Options { buses: vec![1], no_mux: true, ..Options::default() };
     let found = scan(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1), &options);
     assert!(!thing(&found, "bus 1, 0x70").what.contains("multiplexer"));
+}
+
+#[test]
+fn expanders_of_a_configuration_are_told_with_who_uses_their_lines() {
+    let expander = |name: &str, address| ExpanderSettings {
+        name: name.to_owned(),
+        chip: ExpanderChip::Mcp23017,
+        path: I2cPath { bus: 1, channel: None },
+        address,
+        interrupt: None,
+        every: std::time::Duration::from_millis(100),
+    };
+    let line = |chip: &str, offset| LineId::Offset { chip: chip.to_owned(), offset };
+    let options = Options {
+        expanders: vec![expander("cabinet", 0x20), expander("roof", 0x27)],
+        used: vec![(line("cabinet", 10), "sensor `gate`".to_owned()), (line("cabinet", 5), "sensor `door`".to_owned())],
+        ..Options::default()
+    };
+    let found = scan(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1), &options);
+    assert_eq!(thing(&found, "bus 1, 0x20").what, "expander `cabinet` (MCP23017) of the configuration");
+    let lines = &thing(&found, "cabinet:0 to cabinet:15").what;
+    assert_eq!(lines, "5 is for sensor `door`, 10 is for sensor `gate`, the others are free");
+    assert_eq!(thing(&found, "roof:0 to roof:15").what, "all are free in the configuration");
+    assert!(matches!(&found.troubles[..], [trouble] if trouble.contains("`roof`") && trouble.contains("0x27")));
 }
 
 #[test]
