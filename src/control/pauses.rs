@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Pause;
 use crate::clock::Clock;
-use crate::sampler::remote::{Remote, Remotes};
+use crate::sampler::remote;
 
 /// How long a sensor may take to let go of its device before the answer says that it has not.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -13,13 +13,13 @@ const RELEASE: Duration = Duration::from_secs(5);
 pub const MAX_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// All pauses there are.
-pub(super) fn all(remotes: &Remotes, clock: &dyn Clock) -> Vec<Pause> {
+pub(super) fn all(remotes: &remote::Remotes, clock: &dyn Clock) -> Vec<Pause> {
     remotes.iter().filter_map(|(name, remote)| now(name, remote, clock)).collect()
 }
 
 /// Begins a pause, or gives it another end, and waits until the device is free.
 pub(super) async fn begin(
-    remotes: &Remotes,
+    remotes: &remote::Remotes,
     name: &str,
     time: Duration,
     clock: &dyn Clock,
@@ -36,7 +36,7 @@ pub(super) async fn begin(
 }
 
 /// Ends a pause.
-pub(super) fn end(remotes: &Remotes, name: &str, clock: &dyn Clock) -> Result<Vec<Pause>, String> {
+pub(super) fn end(remotes: &remote::Remotes, name: &str, clock: &dyn Clock) -> Result<Vec<Pause>, String> {
     let remote = find(remotes, name)?;
     if now(name, remote, clock).is_none() {
         return Err(format!("`{name}` is not paused"));
@@ -45,14 +45,14 @@ pub(super) fn end(remotes: &Remotes, name: &str, clock: &dyn Clock) -> Result<Ve
     Ok(Vec::new())
 }
 
-fn find<'a>(remotes: &'a Remotes, name: &str) -> Result<&'a Remote, String> {
+fn find<'a>(remotes: &'a remote::Remotes, name: &str) -> Result<&'a remote::Remote, String> {
     remotes.get(name).ok_or_else(|| {
         let names: Vec<&str> = remotes.keys().map(String::as_str).collect();
         format!("there is no sensor `{name}`; there are: {}", names.join(", "))
     })
 }
 
-fn now(name: &str, remote: &Remote, clock: &dyn Clock) -> Option<Pause> {
+fn now(name: &str, remote: &remote::Remote, clock: &dyn Clock) -> Option<Pause> {
     let until = (*remote.paused.borrow())?;
     let left = until.since(clock.boot());
     (!left.is_zero()).then(|| Pause {
@@ -66,7 +66,7 @@ fn now(name: &str, remote: &Remote, clock: &dyn Clock) -> Option<Pause> {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
-    use crate::sampler::remote::remote;
+    use crate::sampler::remote::{Remotes, remote};
 
     #[tokio::test]
     async fn a_pause_is_listed_until_its_end_and_says_whether_the_device_is_free() {
