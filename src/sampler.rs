@@ -23,6 +23,8 @@ mod poller;
 mod power;
 pub mod remote;
 
+use remote::Reins;
+
 pub use power::Supplies;
 
 /// Batches of observations that may wait for the pipeline. When they are full, a polled sensor skips a sample, and a
@@ -62,6 +64,8 @@ pub struct Sampler {
     pub power: Option<PowerSettings>,
     /// What the driver last gave to keep; at first, what it gave in an earlier run.
     pub kept: RefCell<Option<Box<[u8]>>>,
+    /// What others ask of it while it runs.
+    pub reins: Reins,
 }
 
 /// What samplers share.
