@@ -7,6 +7,9 @@ use crate::clock::BootTime;
 /// The longest payload of a command, in bytes.
 pub const MAX_BYTES: usize = 1024;
 
+/// The longest text that a sender may give a command to know its result by, in bytes.
+pub const MAX_REFERENCE: usize = 128;
+
 /// What was published on a sensor's `…/set`, on its way from an uplink to the sensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -16,7 +19,8 @@ pub struct Request {
     pub sensor: String,
     /// As it was published; empty if that is longer than [`MAX_BYTES`].
     pub payload: Box<[u8]>,
-    /// What the sender knows it by, as far as its packet says that (MQTT 5: correlation data that is a text).
+    /// What the sender knows it by, as far as its packet says that (MQTT 5: correlation data that is a text of at most
+    /// [`MAX_REFERENCE`] bytes).
     pub reference: Option<String>,
     /// When it was sent, as far as its packet says that (MQTT 5: the user property `time`, RFC 3339).
     pub time: Option<String>,

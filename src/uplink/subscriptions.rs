@@ -14,9 +14,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::command::{MAX_BYTES, Request};
+use crate::command::{MAX_BYTES, MAX_REFERENCE, Request};
 use crate::config::{Commands, Qos};
 
+use super::Failure;
 use super::packet::{Message, Reason};
 
 /// Topics in a SUBSCRIBE. AWS IoT takes no more than this.
@@ -41,7 +42,8 @@ enum Standing {
     /// Not asked for, or not answered.
     Open,
     Accepted,
-    Refused,
+    /// With this reason code; `None`: the answer had none for it.
+    Refused(Option<u8>),
 }
 
 #[derive(Debug)]
@@ -153,50 +155,51 @@ impl Subscriptions {
         !self.asked.is_empty()
     }
 
+    /// Is there more to ask for?
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.next < self.topics.len()
+    }
+
     /// The topics of the next SUBSCRIBE, which is sent now under this packet id.
-    pub fn ask(&mut self, id: u16, now: BootTime) -> Option<Vec<&str>> {
+    pub fn ask(&mut self, id: u16, now: BootTime) -> Vec<&str> {
         let topics = self.next..self.topics.len().min(self.next + MAX_TOPICS);
-        if topics.is_empty() {
-            return None;
-        }
         self.next = topics.end;
         self.asked.push_back(Asked { id, topics: topics.clone(), at: now });
-        Some(self.topics[topics].iter().map(|topic| topic.topic.as_str()).collect())
+        self.topics[topics].iter().map(|topic| topic.topic.as_str()).collect()
     }
 
     /// SUBACK came.
     ///
     /// # Errors
     /// Nobody had asked for it.
-    pub fn answered(&mut self, id: u16, codes: &[u8]) -> Result<Option<News>, ()> {
-        let index = self.asked.iter().position(|asked| asked.id == id).ok_or(())?;
-        let asked = self.asked.remove(index).ok_or(())?;
+    pub fn answered(&mut self, id: u16, codes: &[u8]) -> Result<Option<News>, Failure> {
+        let index = self.asked.iter().position(|asked| asked.id == id).ok_or(Failure::OutOfPlace)?;
+        let asked = self.asked.remove(index).ok_or(Failure::OutOfPlace)?;
         for (place, topic) in self.topics[asked.topics].iter_mut().enumerate() {
-            let accepted = codes.get(place).is_some_and(|code| *code < 0x80);
-            topic.standing = if accepted { Standing::Accepted } else { Standing::Refused };
+            topic.standing = match codes.get(place).copied() {
+                Some(..0x80) => Standing::Accepted,
+                code => Standing::Refused(code),
+            };
         }
         self.strikes = 0;
         self.sent_after = self.sent_after.max(Some(asked.at));
         if !self.asked.is_empty() || self.next < self.topics.len() {
             return Ok(None);
         }
-        let refused: Vec<&str> = self
-            .topics
-            .iter()
-            .filter(|topic| topic.standing == Standing::Refused)
-            .map(|topic| topic.topic.as_str())
-            .collect();
-        let Some(first) = refused.first() else { return Ok(Some(News::Accepted)) };
-        // The code of one of them: they hardly ever differ, and MQTT 3.1.1 has but one.
-        let reason = codes.iter().find(|code| **code > 0x80).map(|code| format!(": {}", Reason::new(*code)));
-        let more = match refused.len() {
-            1 => String::new(),
-            count => format!(" and {} more", count - 1),
+        let mut refused = self.topics.iter().filter_map(|topic| match topic.standing {
+            Standing::Refused(code) => Some((&topic.topic, code)),
+            Standing::Open | Standing::Accepted => None,
+        });
+        let Some((first, code)) = refused.next() else { return Ok(Some(News::Accepted)) };
+        let more = match refused.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
         };
-        Ok(Some(News::Refused(format!(
-            "the broker refuses the subscription to {first}{more}{}",
-            reason.unwrap_or_default()
-        ))))
+        // 0x80 is all that MQTT 3.1.1 can say.
+        let reason = code.filter(|code| *code > 0x80).map(|code| format!(": {}", Reason::new(code)));
+        let reason = reason.unwrap_or_default();
+        Ok(Some(News::Refused(format!("the broker refuses the subscription to {first}{more}{reason}"))))
     }
 
     /// Is the broker to be asked for a sign of life now? Then [`pinged`](Self::pinged) is to be called.
@@ -255,7 +258,7 @@ impl Subscriptions {
             uplink: uplink.to_owned(),
             sensor: topic.sensor.clone(),
             payload: if fits { message.payload.as_ref().into() } else { Box::default() },
-            reference: message.correlation.as_ref().and_then(|data| String::from_utf8(data.to_vec()).ok()),
+            reference: message.correlation.as_deref().and_then(reference),
             time: message.time.clone(),
             at: now,
             max_age: self.max_age,
@@ -281,6 +284,11 @@ impl Subscriptions {
             None
         }
     }
+}
+
+/// Correlation data that is a short text.
+fn reference(data: &[u8]) -> Option<String> {
+    std::str::from_utf8(data).ok().filter(|text| text.len() <= MAX_REFERENCE).map(str::to_owned)
 }
 
 #[cfg(test)]
