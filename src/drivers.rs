@@ -267,6 +267,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// Can its device be sent commands?
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        match self {
+            Self::Serial { decoder, .. } => decoder().takes_commands(),
+            Self::Poller(_) | Self::Line(_) => false,
+        }
+    }
+
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     #[must_use]
     pub fn units(&self) -> Vec<(String, String)> {
@@ -332,6 +341,11 @@ pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
 
+    /// Can the device be sent commands?
+    fn takes_commands(&self) -> bool {
+        false
+    }
+
     /// The form in which a command goes to the device.
     ///
     /// # Errors
@@ -340,6 +354,9 @@ pub trait ByteDecoder: Send {
         let _ = command;
         Err("this driver takes no commands".to_owned())
     }
+
+    /// What [`command`](Self::command) gave last was written only in part: the device holds a fragment.
+    fn cut(&mut self) {}
 
     /// The answers to commands that the bytes fed since the last call held.
     fn answers(&mut self) -> Vec<Answer> {
