@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock, Trust};
-use crate::hardware::sim::{ARDUINO_PORT, GPS_PORT, Sim};
+use crate::hardware::sim::{ARDUINO_PORT, DHT22_PORT, GPS_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
 use crate::topic;
@@ -55,7 +55,11 @@ async fn first_samples(driver: &Driver, parsed: &Parsed) -> Vec<Sample> {
             out.push((BootTime(0), poller.sample()));
         }
         Source::Serial { settings, decoder } => {
-            let port = if driver.name == "nmea" { GPS_PORT } else { ARDUINO_PORT };
+            let port = match driver.name {
+                "nmea" => GPS_PORT,
+                "serial-lines" => DHT22_PORT,
+                _ => ARDUINO_PORT,
+            };
             let settings = SerialSettings { port: PathBuf::from(port), ..settings.clone() };
             let mut port = hardware.serial(&settings).expect("opens");
             let mut decoder = decoder();
