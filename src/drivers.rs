@@ -42,6 +42,7 @@ mod pulse_counter;
 mod pulse_width;
 mod scd4x;
 pub mod serial_json;
+pub mod serial_lines;
 mod sht3x;
 mod sht4x;
 mod spi_raw;
@@ -71,6 +72,7 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_width::DRIVER,
     &scd4x::DRIVER,
     &serial_json::DRIVER,
+    &serial_lines::DRIVER,
     &sht3x::DRIVER,
     &sht4x::DRIVER,
     &spi_raw::DRIVER,

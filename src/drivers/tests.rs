@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock, Trust};
-use crate::hardware::sim::{ARDUINO_PORT, GPS_PORT, METER_PORT, Sim};
+use crate::hardware::sim::{ARDUINO_PORT, DHT22_PORT, GPS_PORT, METER_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
 use crate::topic;
@@ -50,6 +50,7 @@ fn sample_on_sim(driver: &Driver) -> String {
     let port = match driver.name {
         "nmea" => GPS_PORT,
         "modbus-rtu" => METER_PORT,
+        "serial-lines" => DHT22_PORT,
         _ => ARDUINO_PORT,
     };
     let line =
