@@ -75,10 +75,7 @@ struct Settings {
 impl Open for Settings {
     fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
         let mut chip = self.place.chip(hardware)?;
-        let with_humidity = match identify(&mut chip)? {
-            Identity::Known(name) => name == BME280,
-            Identity::Other(found) => return Err(chip.wrong("BME280 (0x60) or BMP280 (0x58)", &found)),
-        };
+        let with_humidity = chip.known(identify, "BME280 (0x60) or BMP280 (0x58)")? == BME280;
         chip.write(RESET, &[RESET_WORD])?;
         wait_until_clear(&mut chip, IM_UPDATE, START_UP)?;
         let calibration = read_calibration(&mut chip, with_humidity)?;

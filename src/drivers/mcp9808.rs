@@ -74,28 +74,23 @@ const CONVERSION_TIME: Duration = Duration::from_millis(375);
 const ABOVE: u16 = 1 << 14;
 const BELOW: u16 = 1 << 13;
 
+const MCP9808: &str = "MCP9808";
+
 /// Which chip answers (5.1.4, 5.1.5).
 fn identify(chip: &mut Chip) -> Result<Identity, Fault> {
     let manufacturer = u16::from_be_bytes(chip.read(MANUFACTURER)?);
     let [device, _revision] = chip.read(DEVICE)?;
     Ok(match (manufacturer, device) {
-        (0x0054, 0x04) => Identity::Known("MCP9808"),
+        (0x0054, 0x04) => Identity::Known(MCP9808),
         (0x0054, _) => Identity::Other(format!("its device ID {device:#04x} is of another chip of Microchip's")),
         _ => Identity::Other(format!("its manufacturer ID is {manufacturer:#06x}, not Microchip's 0x0054")),
     })
 }
 
-fn check_identity(chip: &mut Chip) -> Result<(), Fault> {
-    match identify(chip)? {
-        Identity::Known(_) => Ok(()),
-        Identity::Other(found) => Err(chip.wrong("MCP9808", &found)),
-    }
-}
-
 impl Open for Settings {
     fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
         let mut chip = self.place.chip(hardware)?;
-        check_identity(&mut chip)?;
+        chip.known(identify, MCP9808)?;
         chip.write(RESOLUTION, &[FINEST])?;
         let config = u16::from_be_bytes(chip.read(CONFIG)?);
         if config & SHUTDOWN != 0 {
@@ -116,7 +111,7 @@ impl Poller for Mcp9808 {
         // 0 °C; or no conversion since power-on, or a data line that hangs.
         if raw & 0x1fff == 0 {
             thread::sleep(CONVERSION_TIME);
-            check_identity(&mut self.chip)?;
+            self.chip.known(identify, MCP9808)?;
             raw = u16::from_be_bytes(self.chip.read(AMBIENT)?);
         }
         Ok(vec![convert(raw)?])
@@ -180,7 +175,8 @@ mod tests {
             let samples = Mcp9808 { chip }.sample().expect("a sample");
             assert_eq!(samples, [Sample::new("temperature", Value::number(expected).expect("finite"))]);
         }
-        let stuck = [(&[0x05][..], &[0x00, 0x00][..]), (&[0x06], &[0x00, 0x00]), (&[0x07], &[0x00, 0x00])];
+        let registers: [&[u8]; 5] = [&[0x05], &[0x06], &[0x07], &[0x06], &[0x07]];
+        let stuck = registers.map(|register| (register, &[0x00, 0x00][..]));
         let fault = Mcp9808 { chip: i2c::scripted::chip(0x18, stuck) }.sample().expect_err("a fault");
         assert_eq!(fault.code, FaultCode::WrongChip);
     }
@@ -191,8 +187,9 @@ mod tests {
             (&[0x00, 0x54][..], &[0x02, 0x01][..], "device ID 0x02"),
             (&[0xff, 0xff], &[0xff, 0xff], "manufacturer ID is 0xffff"),
         ] {
-            let mut chip = i2c::scripted::chip(0x18, [(&[0x06][..], manufacturer), (&[0x07], device)]);
-            let fault = check_identity(&mut chip).expect_err("another chip");
+            let once = [(&[0x06][..], manufacturer), (&[0x07], device)];
+            let mut chip = i2c::scripted::chip(0x18, [once, once].concat());
+            let fault = chip.known(identify, MCP9808).expect_err("another chip");
             assert!(fault.code == FaultCode::WrongChip && fault.detail.contains(part), "{fault}");
         }
     }

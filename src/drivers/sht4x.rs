@@ -13,7 +13,7 @@ use super::support::sensirion;
 use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
 use crate::hardware::Hardware;
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample};
+use crate::reading::{Fault, Kind, Sample};
 
 const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -40.0, max: 125.0, decimals: 2 };
 const HUMIDITY: Scale = Scale { quantity: "humidity", unit: "%", min: 0.0, max: 100.0, decimals: 2 };
@@ -121,7 +121,7 @@ mod tests {
     use crate::clock::{SystemClock, Trust};
     use crate::hardware::I2cPath;
     use crate::hardware::sim::Sim;
-    use crate::reading::Value;
+    use crate::reading::{FaultCode, Value};
 
     fn numbers(samples: &[Sample]) -> Vec<(&str, f64)> {
         let number = |value: &Value| if let Value::Number(number) = value { number.get() } else { f64::NAN };

@@ -264,6 +264,26 @@ impl Chip {
         Fault::new(error.code, format!("the chip at {place}: {what}: {error}"))
     }
 
+    /// The chip's name, by what it says of itself; `expected` is what it is to be.
+    ///
+    /// # Errors
+    /// What asking reports; that it is another chip, if it says the same twice; that it cannot be understood, if not: noise
+    /// makes no other chip of one whose identity has no checksum.
+    pub fn known(&mut self, identify: Identify, expected: &str) -> Result<&'static str, Fault> {
+        let first = match identify(self)? {
+            Identity::Known(name) => return Ok(name),
+            Identity::Other(first) => first,
+        };
+        match identify(self)? {
+            Identity::Known(name) => Ok(name),
+            Identity::Other(second) if second == first => Err(self.wrong(expected, &first)),
+            Identity::Other(second) => {
+                let detail = format_args!("it never says the same of itself: {first}; then {second}: check the wiring");
+                Err(self.says(FaultCode::BadData, detail))
+            }
+        }
+    }
+
     /// The fault of another chip at the address.
     #[must_use]
     pub fn wrong(&self, expected: &str, found: &str) -> Fault {

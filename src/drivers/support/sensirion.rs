@@ -47,7 +47,7 @@ pub(crate) fn receive<const BYTES: usize, const WORDS: usize>(
 ///
 /// # Errors
 /// As of [`receive`]. Wires that damage what they carry cannot be told from another chip; they are the more frequent.
-pub(super) fn receive_known<const BYTES: usize, const WORDS: usize>(
+pub(crate) fn receive_known<const BYTES: usize, const WORDS: usize>(
     chip: &mut Chip,
     what: &str,
     expected: &str,
