@@ -52,7 +52,7 @@ impl Node {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
