@@ -34,6 +34,7 @@ fn entry() -> Entry {
         unit: Some(unit.into()),
         kind: Kind::Number,
         topic: None,
+        content_type: None,
     };
     let descriptor = Descriptor {
         gateway: "atelier".into(),

@@ -468,6 +468,7 @@ impl fmt::Debug for Source {
             Self::Poller(_) => "Poller",
             Self::Serial { .. } => "Serial",
             Self::Line { .. } => "Line",
+            Self::Process { .. } => "Process",
         })
     }
 }

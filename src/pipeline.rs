@@ -244,10 +244,11 @@ impl Sensor {
                 .unit
                 .as_deref()
                 .or(declared.and_then(|declared| declared.unit))
-                .or(sample.unit)
+                .or(sample.unit.as_deref())
                 .map(Into::into),
             kind,
             topic: config.topic.as_deref().map(Into::into),
+            content_type: sample.content_type.clone(),
             name: published,
         };
         let change = self.config.change.get(&*quantity.name).copied();

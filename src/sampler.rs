@@ -21,6 +21,7 @@ use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 mod link;
 mod poller;
 mod power;
+mod process;
 pub mod remote;
 
 use remote::Reins;
@@ -121,6 +122,7 @@ pub async fn run(sampler: Sampler, mut context: Context) {
                             link::serial(&sampler, settings, decoder, context).await;
                         }
                         Source::Line(source) => link::line(&sampler, source, context).await,
+                        Source::Process(source) => process::run(&sampler, source, context).await,
                     }
                 }
                 .in_current_span()

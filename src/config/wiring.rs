@@ -117,7 +117,7 @@ pub(super) fn lines(sensors: &[Placed], expanders: &[PlacedExpander], problems: 
         let what = format!("sensor `{}`", placed.sensor.name);
         let input = match &placed.sensor.source {
             Source::Line(source) => Some((&source.settings.line, source.settings.bias)),
-            Source::Poller(_) | Source::Serial { .. } => None,
+            Source::Poller(_) | Source::Serial { .. } | Source::Process(_) => None,
         };
         let supply = placed.sensor.power.iter().map(|power| (&power.line, Bias::AsIs));
         for (line, bias) in input.into_iter().chain(supply) {

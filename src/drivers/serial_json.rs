@@ -1,33 +1,18 @@
 //! Lines of JSON on a serial port, as an Arduino prints them: one object a line.
 //!
-//! An object's keys become quantities as they are met, without a tree in between; see [`DRIVER`]'s notes for the
-//! rules. Limits hold for each line: [`MAX_LINE_BYTES`], [`MAX_DEPTH`], [`MAX_QUANTITIES`], [`MAX_NAME_BYTES`].
+//! See [`DRIVER`]'s notes for the rules. Limits hold for each line: [`MAX_LINE_BYTES`] here, the others in
+//! `support/json.rs`.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-
+use super::support::json::{self, Objects};
 use super::support::lines::{Lines, TooLong};
-use super::support::{names, serial};
+use super::support::serial;
 use super::{ByteDecoder, Connection, Decoded, Driver, Parsed, Source};
 use crate::clock::BootTime;
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Sample, Value};
+use crate::reading::{Fault, FaultCode, Sample};
 
 /// Bytes of a line without its newline; a longer one is skipped with a fault.
 pub const MAX_LINE_BYTES: usize = 4096;
-
-/// Objects and arrays within one another, the line's own object included.
-pub const MAX_DEPTH: usize = 8;
-
-/// Values in one line, null excluded.
-pub const MAX_QUANTITIES: usize = 128;
-
-/// Bytes of a quantity's name, made of all keys that lead to it.
-pub const MAX_NAME_BYTES: usize = 128;
-
-/// Characters of a bad line that its fault shows.
-const EXCERPT: usize = 60;
 
 pub(crate) static DRIVER: Driver = Driver {
     name: "serial-json",
@@ -85,6 +70,12 @@ impl SerialJson {
     pub fn new() -> Self {
         Self { lines: Lines::new(MAX_LINE_BYTES), lines_to_samples: LineReader::default() }
     }
+
+    /// A decoder for a program that was just started: its first line is whole, and may be longer.
+    pub(super) fn of_program(max_line_bytes: usize) -> Self {
+        let reader = LineReader { in_step: true, program: Some(max_line_bytes), ..LineReader::default() };
+        Self { lines: Lines::new(max_line_bytes), lines_to_samples: reader }
+    }
 }
 
 impl Default for SerialJson {
@@ -108,10 +99,9 @@ impl ByteDecoder for SerialJson {
 struct LineReader {
     /// A line has ended since the port was opened, so that the next one begins at its beginning.
     in_step: bool,
-    /// The name that the keys met so far make; kept for its memory.
-    name: String,
-    /// How many samples the last line gave: a good guess for the next one.
-    expected: usize,
+    /// The longest line of a program; `None` for a device.
+    program: Option<usize>,
+    objects: Objects,
 }
 
 impl LineReader {
@@ -120,185 +110,28 @@ impl LineReader {
         let in_step = std::mem::replace(&mut self.in_step, true);
         let outcome = match line {
             Ok(line) if line.iter().all(u8::is_ascii_whitespace) => return None,
-            Ok(line) => self.samples(line).map_err(|error| bad_line(line, &error)),
+            Ok(line) => self.objects.read(line).map_err(|error| json::fault("a line", line, &error)),
             Err(TooLong) => Err(Fault::new(
                 FaultCode::BadData,
-                format!("a line is longer than {MAX_LINE_BYTES} bytes (is the baud rate right?); it was skipped"),
+                match self.program {
+                    Some(most) => format!("a line is longer than `max_bytes` ({most}); it was skipped"),
+                    None => {
+                        format!("a line is longer than {MAX_LINE_BYTES} bytes (is the baud rate right?); it was skipped")
+                    }
+                },
             )),
         };
         if outcome.is_err() && !in_step { None } else { Some(outcome) }
     }
-
-    fn samples(&mut self, line: &[u8]) -> Result<Vec<Sample>, serde_json::Error> {
-        let mut samples = Vec::with_capacity(self.expected);
-        self.name.clear();
-        let mut json = serde_json::Deserializer::from_slice(line);
-        json.deserialize_map(Flatten { name: &mut self.name, samples: &mut samples, depth: 1 })?;
-        json.end()?;
-        self.expected = samples.len();
-        Ok(samples)
-    }
-}
-
-fn bad_line(line: &[u8], error: &serde_json::Error) -> Fault {
-    // A line is one line: its number says nothing, and the column is in bytes.
-    let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or_default();
-    let text = String::from_utf8_lossy(line);
-    let excerpt: String = text.trim().chars().take(EXCERPT).flat_map(char::escape_default).collect();
-    let lower = text.to_ascii_lowercase();
-    let hint = if lower.contains("nan") || lower.contains("inf") {
-        "; `nan` and `inf` are not JSON: have the sketch print null"
-    } else {
-        ""
-    };
-    Fault::new(
-        FaultCode::BadData,
-        format!("a line is not one JSON object: {message} (byte {} of `{excerpt}`){hint}", error.column()),
-    )
-}
-
-/// Turns what a JSON value holds into samples.
-struct Flatten<'a> {
-    name: &'a mut String,
-    samples: &'a mut Vec<Sample>,
-    /// Objects and arrays around the value, itself included where it is one.
-    depth: usize,
-}
-
-impl Flatten<'_> {
-    fn push<E: Error>(self, value: Value) -> Result<(), E> {
-        if self.samples.len() == MAX_QUANTITIES {
-            return Err(E::custom(format_args!("more than {MAX_QUANTITIES} values")));
-        }
-        let name = names::quantity(self.name);
-        // Lines are short: to look through what is there is quicker than to keep a table.
-        if self.samples.iter().any(|sample| *sample.quantity == *name) {
-            return Err(E::custom(format_args!("two keys both become the quantity `{name}`")));
-        }
-        self.samples.push(Sample::new(name, value));
-        Ok(())
-    }
-
-    /// Goes into a part of the value, whose name is `longer` than this one's.
-    fn part(&mut self) -> Flatten<'_> {
-        Flatten { name: self.name, samples: self.samples, depth: self.depth + 1 }
-    }
-
-    fn check_depth<E: Error>(&self) -> Result<(), E> {
-        if self.depth > MAX_DEPTH {
-            return Err(E::custom(format_args!("nested more than {MAX_DEPTH} levels deep")));
-        }
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Flatten<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Flatten<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, switch: bool) -> Result<(), E> {
-        self.push(Value::Switch(switch))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a number is a double; beyond 2^53 the nearest one")]
-    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.visit_f64(number as f64)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a number is a double; beyond 2^53 the nearest one")]
-    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        self.visit_f64(number as f64)
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        let value = Value::number(number).ok_or_else(|| E::custom("number out of range"))?;
-        self.push(value)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.push(Value::Text(text.into()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        self.check_depth()?;
-        let base = self.name.len();
-        while map.next_key_seed(Key(self.name))?.is_some() {
-            map.next_value_seed(self.part())?;
-            self.name.truncate(base);
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        self.check_depth()?;
-        let base = self.name.len();
-        for index in 0_usize.. {
-            append(self.name, &index.to_string())?;
-            let more = items.next_element_seed(self.part())?.is_some();
-            self.name.truncate(base);
-            if !more {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Appends a key to the name of the value that it leads to.
-struct Key<'a>(&'a mut String);
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
-        append(self.0, key)
-    }
-}
-
-fn append<E: Error>(name: &mut String, key: &str) -> Result<(), E> {
-    if !name.is_empty() {
-        name.push('_');
-    }
-    if name.len() + key.len() > MAX_NAME_BYTES {
-        return Err(E::custom(format_args!("a name of more than {MAX_NAME_BYTES} bytes")));
-    }
-    names::push_safe(name, key);
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::support::json::{MAX_DEPTH, MAX_NAME_BYTES, MAX_QUANTITIES};
     use super::*;
+    use crate::reading::Value;
 
     /// A decoder that has seen the end of a line already.
     fn in_step() -> SerialJson {

@@ -20,13 +20,17 @@
 //! For serial links:
 //! - `serial`: the keys of a port;
 //! - `lines`: cuts bytes into lines;
+//! - `json`: an object of JSON as samples;
+//! - `announced`: what programs say in JSON besides values;
 //! - `names`: names of quantities from what a device calls them.
 
+pub(crate) mod announced;
 pub(crate) mod channels;
 pub(crate) mod crc8;
 pub(crate) mod gpio;
 pub mod i2c;
 pub(crate) mod inputs;
+pub(crate) mod json;
 pub(crate) mod kernel;
 pub(crate) mod lines;
 pub(crate) mod measured;

@@ -1,7 +1,9 @@
 //! What every driver is held to, by walking the registry; see the module's documentation.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +65,18 @@ async fn first_samples(parsed: &Parsed) -> Vec<Sample> {
                 let read = tokio::time::timeout(DEADLINE, port.read(&mut buffer)).await.expect("the peer prints");
                 decoder.feed(&buffer[..read.expect("an open port")], BootTime(0), &mut out);
             }
+        }
+        Source::Process(ProcessSource { settings, decoder }) => {
+            let mut program = std::process::Command::new(&settings.command[0]);
+            program.args(&settings.command[1..]).current_dir(&settings.directory).stdout(Stdio::piped());
+            let mut program = program.spawn().expect("the program of a sample is on every machine");
+            let (mut decoder, mut buffer) = (decoder(), [0; 256]);
+            while out.is_empty() {
+                let length = program.stdout.as_mut().expect("a pipe").read(&mut buffer).expect("a pipe");
+                assert!(length > 0, "it ended");
+                decoder.feed(&buffer[..length], BootTime(0), &mut out);
+            }
+            program.kill().and_then(|()| program.wait()).expect("our child");
         }
         Source::Line(LineSource { settings, decoder, .. }) => {
             let mut line = hardware.input_line(settings).expect("opens");

@@ -10,7 +10,7 @@ fn finite(number: f64) -> Finite {
 }
 
 fn quantity(name: &str, unit: Option<&str>, kind: Kind) -> Quantity {
-    Quantity { name: name.into(), unit: unit.map(Into::into), kind, topic: None }
+    Quantity { name: name.into(), unit: unit.map(Into::into), kind, topic: None, content_type: None }
 }
 
 fn descriptor() -> Descriptor {
