@@ -55,7 +55,7 @@ fn entry() -> Entry {
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Encoder::new(Settings { template, shape, retain: true, backlog_topic: None })
+    Encoder::new(Settings { template, shape, retain: true, base64: false, backlog_topic: None })
 }
 
 fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {

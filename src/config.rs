@@ -347,6 +347,8 @@ pub struct UplinkConfig {
     pub clock_wait: Duration,
     /// How messages are cut.
     pub payload: PayloadShape,
+    /// Do bytes go out as base64 inside JSON, rather than as they are?
+    pub base64: bool,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
     /// Which readings it sends.

@@ -27,6 +27,7 @@ mod bh1750;
 mod bme280;
 pub mod docs;
 mod exec;
+mod file;
 mod frequency;
 mod gpio_input;
 mod host;
@@ -55,6 +56,7 @@ pub static DRIVERS: &[&Driver] = &[
     &bh1750::DRIVER,
     &bme280::DRIVER,
     &exec::DRIVER,
+    &file::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
     &host::DRIVER,

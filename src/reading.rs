@@ -2,7 +2,6 @@
 //!
 //! Everything else in the crate speaks in these types; this module imports nothing of ours.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -112,8 +111,8 @@ pub struct Quantity {
 /// largest packet that brokers take as they come (1 MiB).
 pub const MAX_BYTES: usize = 512_000;
 
-/// Characters of a content type.
-pub const MAX_CONTENT_TYPE: usize = 100;
+/// Bytes of a content type: so many, with the other properties of a PUBLISH, have a length of one byte.
+pub const MAX_CONTENT_TYPE: usize = 78;
 
 /// Is that a content type, such as `image/jpeg` or `text/plain; charset=utf-8`? (RFC 9110, 8.3: type and subtype are
 /// tokens; parameters are not looked into.)
@@ -174,11 +173,11 @@ pub struct SensorIndex(pub u32);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The driver's name for the quantity; the configuration may rename it.
-    pub quantity: Cow<'static, str>,
+    pub quantity: std::borrow::Cow<'static, str>,
     /// Its value.
     pub value: Value,
     /// Its unit, where the driver learns it from the device and could not declare it.
-    pub unit: Option<Cow<'static, str>>,
+    pub unit: Option<std::borrow::Cow<'static, str>>,
     /// What bytes are, where that is known: see [`is_content_type`].
     pub content_type: Option<Box<str>>,
     /// The driver's own knowledge of the kind, where the value alone does not tell (events).
@@ -187,19 +186,19 @@ pub struct Sample {
 
 impl Sample {
     /// A value of a quantity that persists until it changes.
-    pub fn new(quantity: impl Into<Cow<'static, str>>, value: Value) -> Self {
+    pub fn new(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
         Self { quantity: quantity.into(), value, unit: None, content_type: None, event: false }
     }
 
     /// Something that happened.
-    pub fn event(quantity: impl Into<Cow<'static, str>>, value: Value) -> Self {
+    pub fn event(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
         Self { quantity: quantity.into(), value, unit: None, content_type: None, event: true }
     }
 
     /// The same, with a unit of the device's own.
     #[must_use]
     pub fn with_unit(self, unit: Option<&'static str>) -> Self {
-        Self { unit: unit.map(Cow::Borrowed), ..self }
+        Self { unit: unit.map(Into::into), ..self }
     }
 }
 

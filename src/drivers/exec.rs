@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::serial_json::SerialJson;
 use super::support::announced;
-use super::{
-    ByteDecoder, Connection, Decoded, Driver, OptionInfo, Parsed, ProcessSettings, ProcessSource, Source,
-};
+use super::support::content::{self, CONTENT_TYPE};
+use super::{ByteDecoder, Connection, Decoded, Driver, OptionInfo, Parsed, ProcessSettings, ProcessSource, Source};
 use crate::clock::BootTime;
 use crate::command::{Answer, Command, Outgoing};
 use crate::options::{FromToml, Options, Problem};
+use crate::reading::MAX_BYTES;
 
 /// `max_bytes` where it is not given: a line, or in `mode = "once"` all that is printed.
 const DEFAULT_MAX_BYTES: u32 = 64 * 1024;
@@ -72,9 +72,10 @@ command = ["/bin/sh", "-c", "while :; do echo \"{\\\"minute\\\":$(date +%M | sed
         OptionInfo {
             name: "max_bytes",
             values: "1024 to 700000",
-            default: Some("65536"),
+            default: Some("65536, or 512000 with `content_type`"),
             help: "The longest line; with `mode = \"once\"`, the most that one run prints.",
         },
+        CONTENT_TYPE,
     ],
     quantities: &[],
     parse,
@@ -85,15 +86,41 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let once = options.optional_word("mode", &[("stream", false), ("once", true)]).unwrap_or(false);
     let directory = directory(options);
     let env = env(options);
-    let max_bytes = options.optional_in("max_bytes", 1024..=MOST_BYTES).unwrap_or(DEFAULT_MAX_BYTES) as usize;
-    let settings = ProcessSettings { command: command?, directory: directory?, env: env?, once: once.then_some(max_bytes) };
-    let decoder = Box::new(move || Box::new(ProgramJson(SerialJson::of_program(max_bytes))) as Box<dyn ByteDecoder>);
+    let content_type = content_type(options, once);
+    let max_bytes = options.optional_in("max_bytes", 1024..=MOST_BYTES);
+    let content_type = content_type?;
+    let max_bytes = match &content_type {
+        Some(_) => max_bytes.map_or(MAX_BYTES, |bytes| bytes as usize).min(MAX_BYTES),
+        None => max_bytes.unwrap_or(DEFAULT_MAX_BYTES) as usize,
+    };
+    let settings =
+        ProcessSettings { command: command?, directory: directory?, env: env?, once: once.then_some(max_bytes) };
+    let decoder = Box::new(move || match &content_type {
+        Some(content_type) => Box::new(Output::new(content_type.clone())) as Box<dyn ByteDecoder>,
+        None => Box::new(ProgramJson(SerialJson::of_program(max_bytes))),
+    });
     Some(Parsed { claims: vec![], source: Source::Process(ProcessSource { settings, decoder }) })
 }
 
 /// `None`: a problem was noted.
+fn content_type(options: &Options<'_>, once: bool) -> Option<Option<Box<str>>> {
+    let Some(content_type) = content::content_type(options)? else { return Some(None) };
+    if once {
+        return Some(Some(content_type));
+    }
+    options.problem_with_help(
+        "content_type",
+        format!("`content_type` of {} makes sense only where the program ends", options.what()),
+        Some("all that it prints is one value".to_owned()),
+        Some("add mode = \"once\", or print {\"picture\":{\"base64\":\"…\",\"content_type\":\"…\"}}".to_owned()),
+    );
+    None
+}
+
+/// `None`: a problem was noted.
 fn command(options: &Options<'_>) -> Option<Vec<String>> {
-    const EXPECTED: &str = "expected the program and its arguments, such as [\"/usr/bin/python3\", \"/etc/vigie/x.py\"]";
+    const EXPECTED: &str =
+        "expected the program and its arguments, such as [\"/usr/bin/python3\", \"/etc/vigie/x.py\"]";
     if options.raw("command").is_some_and(|value| value.get_ref().as_str().is_some()) {
         let message = format!("`command` of {} is one text, but no shell takes it apart", options.what());
         options.problem("command", message, Some(EXPECTED.to_owned()));
@@ -177,5 +204,34 @@ impl ByteDecoder for ProgramJson {
 
     fn answers(&mut self) -> Vec<Answer> {
         self.0.answers()
+    }
+}
+
+/// All that a program prints in one run, as bytes.
+struct Output {
+    content_type: Box<str>,
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    fn new(content_type: Box<str>) -> Self {
+        Self { content_type, bytes: Vec::new() }
+    }
+}
+
+impl ByteDecoder for Output {
+    fn feed(&mut self, bytes: &[u8], _at: BootTime, _out: &mut Vec<Decoded>) {
+        // The sampler ends a program that prints more than `max_bytes`.
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn end(&mut self, at: BootTime, out: &mut Vec<Decoded>) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if !bytes.is_empty() {
+            out.push((
+                at,
+                announced::bytes(content::WHOLE, bytes, Some(&self.content_type)).map(|sample| vec![sample]),
+            ));
+        }
     }
 }

@@ -333,11 +333,7 @@ mod tests {
             .into_iter()
             .map(|sample| {
                 let Value::Number(number) = sample.value else { panic!("a number") };
-                let unit = sample.unit.map(|unit| match unit {
-                    std::borrow::Cow::Borrowed(unit) => unit,
-                    std::borrow::Cow::Owned(unit) => panic!("{unit} is no unit of ours"),
-                });
-                (sample.quantity.into_owned(), number.get(), unit)
+                (sample.quantity.into_owned(), number.get(), sample.unit)
             })
             .collect()
     }

@@ -116,7 +116,9 @@ impl LineReader {
                 match self.program {
                     Some(most) => format!("a line is longer than `max_bytes` ({most}); it was skipped"),
                     None => {
-                        format!("a line is longer than {MAX_LINE_BYTES} bytes (is the baud rate right?); it was skipped")
+                        format!(
+                            "a line is longer than {MAX_LINE_BYTES} bytes (is the baud rate right?); it was skipped"
+                        )
                     }
                 },
             )),

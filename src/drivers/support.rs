@@ -21,11 +21,13 @@
 //! - `serial`: the keys of a port;
 //! - `lines`: cuts bytes into lines;
 //! - `json`: an object of JSON as samples;
+//! - `content`: what a whole file or output means;
 //! - `announced`: what programs say in JSON besides values;
 //! - `names`: names of quantities from what a device calls them.
 
 pub(crate) mod announced;
 pub(crate) mod channels;
+pub(crate) mod content;
 pub(crate) mod crc8;
 pub(crate) mod gpio;
 pub mod i2c;

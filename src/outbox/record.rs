@@ -11,7 +11,7 @@ use crate::clock::{BootId, BootTime, WallTime};
 use crate::reading::{Descriptor, Finite, Value};
 
 /// The largest record in its stored form, in bytes. A larger one is refused and counted.
-pub const MAX_RECORD: usize = 256 * 1024;
+pub const MAX_RECORD: usize = 508 * 1024;
 
 /// The largest descriptor in its stored form, in bytes.
 pub(super) const MAX_DESCRIPTOR: usize = 64 * 1024;
@@ -101,6 +101,33 @@ pub(super) struct StoredRun {
     pub(super) run: u32,
     /// The boot in which it ran.
     pub(super) boot: BootId,
+}
+
+/// Appends a descriptor. Content types stand behind it, where there are any: a list of them, each with the index of its
+/// quantity. What knows nothing of them reads the descriptor all the same.
+pub(super) fn write_descriptor(buffer: &mut Vec<u8>, descriptor: &Descriptor) {
+    write(buffer, descriptor);
+    let types: Vec<(usize, &str)> = descriptor
+        .quantities
+        .iter()
+        .enumerate()
+        .filter_map(|(index, quantity)| Some((index, quantity.content_type.as_deref()?)))
+        .collect();
+    if !types.is_empty() {
+        write(buffer, &types);
+    }
+}
+
+/// Reads what [`write_descriptor`] wrote; `None`: damaged.
+pub(super) fn read_descriptor(form: &[u8]) -> Option<Descriptor> {
+    let (mut descriptor, rest) = postcard::take_from_bytes::<Descriptor>(form).ok()?;
+    if !rest.is_empty() {
+        let types: Vec<(usize, Box<str>)> = postcard::from_bytes(rest).ok()?;
+        for (index, content_type) in types {
+            descriptor.quantities.get_mut(index)?.content_type = Some(content_type);
+        }
+    }
+    Some(descriptor)
 }
 
 /// Lets postcard write to the end of a vector.

@@ -154,7 +154,12 @@ async fn waiting(line: &mut dyn InputLine) -> Result<Vec<Edge>, Fault> {
 }
 
 /// Hands on what was decoded, waiting for room; false when nobody listens any more.
-pub(super) async fn send(sensor: SensorIndex, decoded: Vec<Decoded>, keep: Option<Box<[u8]>>, context: &Context) -> bool {
+pub(super) async fn send(
+    sensor: SensorIndex,
+    decoded: Vec<Decoded>,
+    keep: Option<Box<[u8]>>,
+    context: &Context,
+) -> bool {
     let mut batch: Batch =
         decoded.into_iter().map(|(at, outcome)| Observation { sensor, at, outcome, keep: None }).collect();
     if keep.is_some() && batch.is_empty() {

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 
 use crate::clock::BootTime;
 use crate::options::MAX_UNIT_CHARS;
-use crate::reading::{Fault, FaultCode, Finite, MAX_BYTES, Sample, Value, is_content_type};
+use crate::reading::{Fault, FaultCode, MAX_BYTES, Sample, Value, is_content_type};
 
 /// The key that says when it was measured: seconds of `CLOCK_BOOTTIME`, as in /proc/uptime.
 const BOOTTIME: &str = "boottime";
@@ -116,10 +116,4 @@ pub(crate) fn bytes(quantity: &str, bytes: Vec<u8>, content_type: Option<&str>) 
     }
     let sample = Sample::new(quantity.to_owned(), Value::Bytes(bytes.into()));
     Ok(Sample { content_type: content_type.map(Into::into), ..sample })
-}
-
-/// The switch of 0 and 1, the number, or else the text that a whole content is.
-pub(crate) fn plain(text: &str) -> Value {
-    let text = text.trim();
-    text.parse().ok().and_then(Finite::new).map_or_else(|| Value::Text(text.into()), Value::Number)
 }

@@ -22,7 +22,7 @@ const MAX_GROUPS: usize = 64;
 const EXCERPT: usize = 60;
 
 /// The quantity that the whole content is.
-const WHOLE: &str = "value";
+pub(crate) const WHOLE: &str = "value";
 
 /// How contents are read, and how long they may be.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub(crate) const CONTENT_TYPE: OptionInfo = OptionInfo {
 /// Reads the keys; `None` if a problem was noted.
 pub(crate) fn parse(options: &Options<'_>) -> Option<Settings> {
     let form = options.optional_word("form", &[("plain", false), ("json", true)]);
-    let (pattern, content_type) = (options.optional::<String>("pattern"), options.optional::<String>("content_type"));
+    let (pattern, content_type) = (options.optional::<String>("pattern"), content_type(options));
     let max_bytes = max_bytes(options);
     let given = ["form", "pattern", "content_type"].into_iter().filter(|key| options.raw(key).is_some());
     if let [first, second, ..] = given.collect::<Vec<_>>()[..] {
@@ -83,13 +83,7 @@ pub(crate) fn parse(options: &Options<'_>) -> Option<Settings> {
     let meaning = if options.raw("pattern").is_some() {
         Meaning::Pattern(compile(options, &pattern?)?)
     } else if options.raw("content_type").is_some() {
-        let content_type = content_type?;
-        if !is_content_type(&content_type) {
-            let message = format!("`content_type` of {} is no content type", options.what());
-            options.problem("content_type", message, Some("expected one such as \"image/jpeg\"".to_owned()));
-            return None;
-        }
-        Meaning::Bytes(content_type.into())
+        Meaning::Bytes(content_type??)
     } else if form.unwrap_or(false) {
         Meaning::Json
     } else {
@@ -97,6 +91,21 @@ pub(crate) fn parse(options: &Options<'_>) -> Option<Settings> {
     };
     let default = if matches!(meaning, Meaning::Bytes(_)) { MAX_BYTES } else { DEFAULT_MAX_BYTES as usize };
     Some(Settings { meaning, max_bytes: max_bytes.unwrap_or(default) })
+}
+
+/// The key `content_type`; `None` if a problem was noted.
+#[expect(clippy::option_option, reason = "wrong, and not there")]
+pub(crate) fn content_type(options: &Options<'_>) -> Option<Option<Box<str>>> {
+    if options.raw("content_type").is_none() {
+        return Some(None);
+    }
+    let content_type = options.optional::<String>("content_type")?;
+    if is_content_type(&content_type) {
+        return Some(Some(content_type.into()));
+    }
+    let message = format!("`content_type` of {} is no content type", options.what());
+    options.problem("content_type", message, Some("expected one such as \"image/jpeg\"".to_owned()));
+    None
 }
 
 /// The key `max_bytes`.
@@ -130,6 +139,11 @@ fn compile(options: &Options<'_>, pattern: &str) -> Option<Regex> {
 }
 
 impl Settings {
+    /// Is the content handed on byte for byte?
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self.meaning, Meaning::Bytes(_))
+    }
+
     /// The samples of a content. `what` names it in faults: "/run/x", "what `x` printed".
     ///
     /// # Errors
@@ -145,11 +159,7 @@ impl Settings {
         match &self.meaning {
             Meaning::Bytes(content_type) => Ok(vec![announced::bytes(WHOLE, content, Some(content_type))?]),
             Meaning::Json => Objects::default().read(&content).map_err(|error| json::fault(what, &content, &error)),
-            Meaning::Plain => {
-                let text = text_of(&content);
-                let number = text.trim().parse().ok().and_then(Finite::new);
-                Ok(vec![Sample::new(WHOLE, number.map_or_else(|| Value::Text(text.trim().into()), Value::Number))])
-            }
+            Meaning::Plain => Ok(vec![Sample::new(WHOLE, plain(&text_of(&content)))]),
             Meaning::Pattern(regex) => {
                 let text = text_of(&content);
                 let found = regex.captures(&text).ok_or_else(|| {
@@ -159,14 +169,19 @@ impl Settings {
                 let group = |name: &&'_ str| Some((names::quantity(name), found.name(name)?.as_str()));
                 let named: Vec<&str> = regex.capture_names().flatten().collect();
                 let groups = named.iter().filter_map(group);
-                Ok(groups.map(|(name, text)| Sample::new(name, announced::plain(text))).collect())
+                Ok(groups.map(|(name, text)| Sample::new(name, plain(text))).collect())
             }
         }
     }
 }
 
+/// The number that a text is, or else the text.
+fn plain(text: &str) -> Value {
+    let text = text.trim();
+    text.parse().ok().and_then(Finite::new).map_or_else(|| Value::Text(text.into()), Value::Number)
+}
+
 /// What is not UTF-8 is read as Latin-1, in which every byte is a letter.
 fn text_of(content: &[u8]) -> String {
-    std::str::from_utf8(content)
-        .map_or_else(|_| content.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
+    std::str::from_utf8(content).map_or_else(|_| content.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
 }

@@ -179,12 +179,14 @@ fn find(name: &str, directory: &Path, path: &str) -> Result<PathBuf, Fault> {
     } else {
         path.split(':').filter(|folder| !folder.is_empty()).map(|folder| Path::new(folder).join(name)).collect()
     };
-    let executable = |file: &&PathBuf| file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let executable =
+        |file: &&PathBuf| file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if let Some(found) = candidates.iter().find(executable) {
         return Ok(found.clone());
     }
     if let Some(found) = candidates.iter().find(|file| file.exists()) {
-        let detail = format!("{} cannot be run: it is no file with the right to be executed (chmod +x)", found.display());
+        let detail =
+            format!("{} cannot be run: it is no file with the right to be executed (chmod +x)", found.display());
         return Err(Fault::new(FaultCode::Permission, detail));
     }
     let looked = if name.contains('/') { String::new() } else { format!(" in {path}") };
