@@ -38,6 +38,7 @@ mod ina219;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
+pub mod nmea;
 mod pulse_counter;
 mod pulse_width;
 mod scd4x;
@@ -67,6 +68,7 @@ pub static DRIVERS: &[&Driver] = &[
     &lm75::DRIVER,
     &mcp3008::DRIVER,
     &mcp9808::DRIVER,
+    &nmea::DRIVER,
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &scd4x::DRIVER,
@@ -267,6 +269,16 @@ pub enum Source {
 }
 
 impl Source {
+    /// Can its device be sent commands?
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        match self {
+            Self::Serial { decoder, .. } => decoder().takes_commands(),
+            Self::Process(source) => source.settings.once.is_none(),
+            Self::Poller(_) | Self::Line(_) => false,
+        }
+    }
+
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     #[must_use]
     pub fn units(&self) -> Vec<(String, String)> {
@@ -359,6 +371,11 @@ pub trait ByteDecoder: Send {
         let _ = (at, out);
     }
 
+    /// Can the device be sent commands?
+    fn takes_commands(&self) -> bool {
+        false
+    }
+
     /// The form in which a command goes to the device.
     ///
     /// # Errors
@@ -367,6 +384,9 @@ pub trait ByteDecoder: Send {
         let _ = command;
         Err("this driver takes no commands".to_owned())
     }
+
+    /// What [`command`](Self::command) gave last was written only in part: the device holds a fragment.
+    fn cut(&mut self) {}
 
     /// The answers to commands that the bytes fed since the last call held.
     fn answers(&mut self) -> Vec<Answer> {

@@ -392,7 +392,8 @@ mod tests {
             content_type: content_type.map(Into::into),
             ..Sample::new("picture", Value::Bytes([1].into()))
         };
-        for (said, known) in [(None, None), (Some("a/b"), Some("a/b")), (None, Some("a/b")), (Some("c/d"), Some("c/d"))] {
+        for (said, known) in [(None, None), (Some("a/b"), Some("a/b")), (None, Some("a/b")), (Some("c/d"), Some("c/d"))]
+        {
             let outcome = observe(&mut pipeline, 1, vec![picture(said)]);
             let (descriptor, values) = outcome.reading.expect("bytes");
             assert_eq!(values.len(), 1);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::serial_json::SerialJson;
+use super::support::acknowledge;
 use super::support::announced;
 use super::support::content::{self, CONTENT_TYPE};
 use super::{ByteDecoder, Connection, Decoded, Driver, OptionInfo, Parsed, ProcessSettings, ProcessSource, Source};
@@ -76,6 +77,7 @@ command = ["/bin/sh", "-c", "while :; do echo \"{\\\"minute\\\":$(date +%M | sed
             help: "The longest line; with `mode = \"once\"`, the most that one run prints.",
         },
         CONTENT_TYPE,
+        acknowledge::OPTION,
     ],
     quantities: &[],
     parse,
@@ -86,6 +88,7 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let once = options.optional_word("mode", &[("stream", false), ("once", true)]).unwrap_or(false);
     let directory = directory(options);
     let env = env(options);
+    let acknowledge = acknowledge::parse(options);
     let content_type = content_type(options, once);
     let max_bytes = options.optional_in("max_bytes", 1024..=MOST_BYTES);
     let content_type = content_type?;
@@ -97,7 +100,7 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
         ProcessSettings { command: command?, directory: directory?, env: env?, once: once.then_some(max_bytes) };
     let decoder = Box::new(move || match &content_type {
         Some(content_type) => Box::new(Output::new(content_type.clone())) as Box<dyn ByteDecoder>,
-        None => Box::new(ProgramJson(SerialJson::of_program(max_bytes))),
+        None => Box::new(ProgramJson(SerialJson::of_program(max_bytes, acknowledge))),
     });
     Some(Parsed { claims: vec![], source: Source::Process(ProcessSource { settings, decoder }) })
 }
@@ -196,6 +199,14 @@ impl ByteDecoder for ProgramJson {
     fn end(&mut self, at: BootTime, out: &mut Vec<Decoded>) {
         // The last line may lack its newline.
         self.feed(b"\n", at, out);
+    }
+
+    fn takes_commands(&self) -> bool {
+        true
+    }
+
+    fn cut(&mut self) {
+        self.0.cut();
     }
 
     fn command(&mut self, command: &Command) -> Result<Outgoing, String> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::serial_json;
 use super::support::content::{self, CONTENT_TYPE, FORM, PATTERN};
 use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
 use crate::clock::{BootTime, Clock, SystemClock, Trust};
@@ -179,7 +180,7 @@ impl Poller for Followed {
             );
             return Err(Fault::new(FaultCode::BadData, detail));
         }
-        self.content.samples(content, &path.display().to_string())
+        self.content.samples(content, &path.display().to_string(), serial_json::object)
     }
 }
 
@@ -282,7 +283,7 @@ mod tests {
     fn contents_mean_what_the_keys_say() {
         let dir = tempfile::tempdir().expect("a folder");
         let (path, clock) = (dir.path().join("x"), Arc::new(ManualClock::new()));
-        let mut read = |keys: &str, content: &[u8]| {
+        let read = |keys: &str, content: &[u8]| {
             std::fs::write(&path, content).expect("written");
             shown(follow(&path, keys, &clock).sample())
         };
@@ -355,7 +356,7 @@ mod tests {
                 let table = DeTable::parse(keys).expect("TOML");
                 let problems = Problems::new();
                 let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
-                for sample in content::parse(&options).expect("fine").samples(content.clone(), "x").into_iter().flatten() {
+                for sample in content::parse(&options).expect("fine").samples(content.clone(), "x", serial_json::object).into_iter().flatten() {
                     prop_assert!(!matches!(sample.value, Value::Number(number) if !number.get().is_finite()));
                 }
             }

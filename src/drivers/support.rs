@@ -20,19 +20,21 @@
 //! For serial links:
 //! - `serial`: the keys of a port;
 //! - `lines`: cuts bytes into lines;
-//! - `json`: an object of JSON as samples;
 //! - `content`: what a whole file or output means;
 //! - `announced`: what programs say in JSON besides values;
+//! - `acknowledge`: the key of that name, and answers to commands;
+//! - `device_clock`: the time of measurement from a device's own milliseconds;
 //! - `names`: names of quantities from what a device calls them.
 
+pub(crate) mod acknowledge;
 pub(crate) mod announced;
 pub(crate) mod channels;
 pub(crate) mod content;
 pub(crate) mod crc8;
+pub(crate) mod device_clock;
 pub(crate) mod gpio;
 pub mod i2c;
 pub(crate) mod inputs;
-pub(crate) mod json;
 pub(crate) mod kernel;
 pub(crate) mod lines;
 pub(crate) mod measured;
@@ -42,3 +44,5 @@ pub(crate) mod raw;
 pub(crate) mod sensirion;
 pub(crate) mod serial;
 pub mod spi;
+#[cfg(test)]
+pub(crate) mod testing;

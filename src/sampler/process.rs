@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::process::ChildStdout;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::link::send;
+use super::link::{refusing, send};
+use super::orders::Orders;
 use super::poller::next_due;
 use super::power::Power;
 use super::{BACK_OFF_MOST, BackOff, Batch, Context, Sampler, count, stopped};
@@ -39,7 +40,8 @@ enum End {
 
 pub(super) async fn run(sampler: &Sampler, source: &ProcessSource, context: Context) {
     let power = Power::of(sampler, &context);
-    let mut keeper = Keeper { sampler, source, power, back_off: BackOff::default(), context };
+    let mut keeper =
+        Keeper { sampler, source, power, back_off: BackOff::default(), orders: Orders::default(), context };
     match source.settings.once {
         Some(most) => keeper.again_and_again(most).await,
         None => keeper.keep_running().await,
@@ -51,6 +53,7 @@ struct Keeper<'a> {
     source: &'a ProcessSource,
     power: Power,
     back_off: BackOff,
+    orders: Orders,
     context: Context,
 }
 
@@ -59,9 +62,10 @@ impl Keeper<'_> {
     async fn keep_running(&mut self) {
         loop {
             let (fault, well) = match self.follow().await {
-                End::Stop => return,
+                End::Stop => return self.orders.lost("vigie ends, or the sensor is paused"),
                 End::Fault(fault, well) => (fault, well),
             };
+            self.orders.lost(&fault.detail);
             debug!(fault = fault.code.as_str(), "{fault}");
             if well {
                 self.back_off.success();
@@ -69,22 +73,33 @@ impl Keeper<'_> {
             if self.context.out.send(self.context.observe_fault(self.sampler.index, fault.clone())).await.is_err() {
                 return;
             }
-            match self.power.failed(&fault, self.sampler, &mut self.context).await {
-                Some(true) => self.back_off.success(),
-                Some(false) => {
-                    let pause = self.back_off.failure(BACK_OFF_MOST);
-                    if !self.context.pause(pause).await {
-                        return;
-                    }
-                }
-                None => return,
+            let why = format!("the sensor has a fault: {fault}");
+            let sampler = self.sampler;
+            if !refusing(sampler, &why, self.rest(&fault)).await {
+                return;
             }
+        }
+    }
+
+    /// Waits before the next attempt; false when it is time to end.
+    async fn rest(&mut self, fault: &Fault) -> bool {
+        match self.power.failed(fault, self.sampler, &mut self.context).await {
+            Some(true) => {
+                self.back_off.success();
+                true
+            }
+            Some(false) => {
+                let pause = self.back_off.failure(BACK_OFF_MOST);
+                self.context.pause(pause).await
+            }
+            None => false,
         }
     }
 
     /// Runs the program until it ends.
     async fn follow(&mut self) -> End {
-        match self.power.ready(self.sampler, &mut self.context).await {
+        let ready = self.power.ready(self.sampler, &mut self.context);
+        match refusing(self.sampler, "the sensor is being started", ready).await {
             Some(Ok(_)) => {}
             Some(Err(fault)) => return End::Fault(fault, false),
             None => return End::Stop,
@@ -101,20 +116,39 @@ impl Keeper<'_> {
         let mut budget = Budget::new(start);
         let mut gave = false;
         loop {
+            let now = self.context.clock.boot();
+            self.orders.expire(&mut *decoder, now);
+            if program.input.is_none() {
+                self.orders.lost("the program has closed its standard input");
+            }
+            let patience = self.orders.due().map(|due| due.since(now));
             let read = tokio::select! {
                 read = read_from(&mut program.output, &mut buffer, budget.not_before()) => read,
+                written = write_to(&mut program.input, self.orders.bytes()), if !self.orders.bytes().is_empty() => {
+                    match written {
+                        Ok(count) => self.orders.wrote(count, self.context.clock.boot()),
+                        Err(_) => program.input = None,
+                    }
+                    continue;
+                }
+                order = self.sampler.reins.order(), if self.orders.has_room() => {
+                    self.orders.begin(order, &mut *decoder, self.context.clock.boot());
+                    continue;
+                }
+                () = sleep(patience.unwrap_or_default()), if patience.is_some() => continue,
                 fault = self.power.lost() => {
                     program.end().await;
                     return End::Fault(fault, false);
                 }
                 () = stopped(&mut self.context.stop) => {
-                    program.end_soon().await;
+                    program.end().await;
                     return End::Stop;
                 }
             };
             let Ok(length @ 1..) = read else { break };
             let mut decoded = Vec::new();
             decoder.feed(&buffer[..length], self.context.clock.boot(), &mut decoded);
+            self.orders.answered(decoder.answers());
             if budget.spend(length, decoded.len(), Instant::now()) {
                 warn!(
                     "the program prints more than {} lines or {} bytes a second: it is made to wait",
@@ -127,7 +161,7 @@ impl Keeper<'_> {
                 self.power.success();
             }
             if !send(self.sampler.index, decoded, None, &self.context).await {
-                program.end_soon().await;
+                program.end().await;
                 return End::Stop;
             }
         }
@@ -201,7 +235,7 @@ impl Keeper<'_> {
         let outcome = tokio::select! {
             outcome = timeout_at(deadline, self.one_run(&mut program, most)) => outcome,
             () = stopped(&mut stop) => {
-                program.end_soon().await;
+                program.end().await;
                 return None;
             }
         };
@@ -238,6 +272,14 @@ impl Keeper<'_> {
             return Err(Fault::new(FaultCode::BadData, format!("{} printed nothing", program.name())));
         }
         Ok(decoded)
+    }
+}
+
+/// Writes to the program, as far as it takes it.
+async fn write_to(input: &mut Option<ChildStdin>, bytes: &[u8]) -> std::io::Result<usize> {
+    match input {
+        Some(input) => input.write(bytes).await,
+        None => Err(std::io::ErrorKind::BrokenPipe.into()),
     }
 }
 

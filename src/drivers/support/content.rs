@@ -3,7 +3,6 @@
 use regex_lite::{Regex, RegexBuilder};
 
 use super::announced;
-use super::json::{self, Objects};
 use super::names;
 use crate::drivers::OptionInfo;
 use crate::options::{Options, Problem};
@@ -43,6 +42,9 @@ enum Meaning {
     /// Bytes, with their content type.
     Bytes(Box<str>),
 }
+
+/// Reads an object: the text, and how faults call it.
+pub(crate) type ReadJson = fn(&[u8], &str) -> Result<Vec<Sample>, Fault>;
 
 /// The keys of a driver that reads contents.
 pub(crate) const FORM: OptionInfo = OptionInfo {
@@ -144,11 +146,11 @@ impl Settings {
         matches!(self.meaning, Meaning::Bytes(_))
     }
 
-    /// The samples of a content. `what` names it in faults: "/run/x", "what `x` printed".
+    /// The samples of a content. `what` names it in faults; `json` reads an object.
     ///
     /// # Errors
     /// What cannot be understood, and what was expected.
-    pub(crate) fn samples(&self, content: Vec<u8>, what: &str) -> Result<Vec<Sample>, Fault> {
+    pub(crate) fn samples(&self, content: Vec<u8>, what: &str, json: ReadJson) -> Result<Vec<Sample>, Fault> {
         let bad = |detail: String| Fault::new(FaultCode::BadData, detail);
         if content.len() > self.max_bytes {
             return Err(bad(format!("{what} has more than `max_bytes` ({})", self.max_bytes)));
@@ -158,7 +160,7 @@ impl Settings {
         }
         match &self.meaning {
             Meaning::Bytes(content_type) => Ok(vec![announced::bytes(WHOLE, content, Some(content_type))?]),
-            Meaning::Json => Objects::default().read(&content).map_err(|error| json::fault(what, &content, &error)),
+            Meaning::Json => json(&content, what),
             Meaning::Plain => Ok(vec![Sample::new(WHOLE, plain(&text_of(&content)))]),
             Meaning::Pattern(regex) => {
                 let text = text_of(&content);

@@ -28,10 +28,7 @@ const INHERITED: [&str; 2] = ["HOME", "TZ"];
 /// A program that has closed its output has so long to end by itself.
 const TO_END: Duration = Duration::from_secs(1);
 
-/// When the agent ends, it waits for a program for so long; the guard goes on without it.
-const AT_THE_END: Duration = Duration::from_millis(500);
-
-/// Ends when dropped, without being waited for.
+/// Ends when dropped, without being waited for: the guard goes on without us.
 pub(super) struct Program {
     guard: Child,
     /// For messages: the program as configured.
@@ -83,12 +80,6 @@ impl Program {
         if timeout(guard::GRACE + guard::KILLING + TO_END, self.guard.wait()).await.is_err() {
             warn!("{} does not end", self.name());
         }
-    }
-
-    /// The same where there is no time to wait for long.
-    pub(super) async fn end_soon(mut self) {
-        self.terminate();
-        let _ = timeout(AT_THE_END, self.guard.wait()).await;
     }
 
     /// It has closed its output: how did it end?

@@ -1,72 +1,20 @@
-//! One JSON object as samples: its keys become quantities as they are met, without a tree in between.
+//! A line's JSON as samples, without a tree in between.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::names;
-use crate::reading::{Fault, FaultCode, Sample, Value};
-
-/// Objects and arrays within one another, the outermost included.
-pub(crate) const MAX_DEPTH: usize = 8;
-
-/// Values in one object, null excluded.
-pub(crate) const MAX_QUANTITIES: usize = 128;
-
-/// Bytes of a quantity's name, made of all keys that lead to it.
-pub(crate) const MAX_NAME_BYTES: usize = 128;
-
-/// Characters of a bad line that its fault shows.
-const EXCERPT: usize = 60;
-
-/// Reads objects; keeps its memory from one to the next.
-#[derive(Debug, Default)]
-pub(crate) struct Objects {
-    /// The name that the keys met so far make.
-    name: String,
-    /// How many samples the last object gave: a good guess for the next one.
-    expected: usize,
-}
-
-impl Objects {
-    /// The samples of a text that is one object.
-    pub(crate) fn read(&mut self, text: &[u8]) -> Result<Vec<Sample>, serde_json::Error> {
-        let mut samples = Vec::with_capacity(self.expected);
-        self.name.clear();
-        let mut json = serde_json::Deserializer::from_slice(text);
-        json.deserialize_map(Flatten { name: &mut self.name, samples: &mut samples, depth: 1 })?;
-        json.end()?;
-        self.expected = samples.len();
-        Ok(samples)
-    }
-}
-
-/// What is wrong with `what`, "a line" or the like, that should have been an object.
-pub(crate) fn fault(what: &str, text: &[u8], error: &serde_json::Error) -> Fault {
-    let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or_default();
-    // The column is in bytes, and that of one line.
-    let line = text.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or(text);
-    let text = String::from_utf8_lossy(line);
-    let excerpt: String = text.trim().chars().take(EXCERPT).flat_map(char::escape_default).collect();
-    let lower = text.to_ascii_lowercase();
-    let hint = if lower.contains("nan") || lower.contains("inf") {
-        "; `nan` and `inf` are not JSON: have the sketch print null"
-    } else {
-        ""
-    };
-    Fault::new(
-        FaultCode::BadData,
-        format!("{what} is not one JSON object: {message} (byte {} of `{excerpt}`){hint}", error.column()),
-    )
-}
+use super::{MAX_DEPTH, MAX_NAME_BYTES, MAX_QUANTITIES};
+use crate::drivers::support::names;
+use crate::reading::{Sample, Value};
 
 /// Turns what a JSON value holds into samples.
-struct Flatten<'a> {
-    name: &'a mut String,
-    samples: &'a mut Vec<Sample>,
+pub(super) struct Flatten<'a> {
+    /// What the keys met so far make.
+    pub(super) name: &'a mut String,
+    pub(super) samples: &'a mut Vec<Sample>,
     /// Objects and arrays around the value, itself included where it is one.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 impl Flatten<'_> {
