@@ -74,6 +74,7 @@ fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
             id: 7,
             reading: Some(message.id),
             expiry: None,
+            content_type: None,
         };
         packet::put_publish(&mut out, &head, form, 10_000, |out| message.write(out)).expect("small enough");
         black_box(out.len())
