@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt;
 use toml::de::{DeTable, DeValue};
 
@@ -69,7 +71,8 @@ async fn first_samples(driver: &Driver, parsed: &Parsed) -> Vec<Sample> {
         }
         Source::Process(ProcessSource { settings, decoder }) => {
             let mut program = std::process::Command::new(&settings.command[0]);
-            program.args(&settings.command[1..]).current_dir(&settings.directory).stdout(Stdio::piped());
+            program.args(&settings.command[1..]).current_dir(&settings.directory);
+            program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
             let mut program = program.spawn().expect("the program of a sample is on every machine");
             let (mut decoder, mut buffer) = (decoder(), [0; 256]);
             while out.is_empty() {
@@ -77,7 +80,8 @@ async fn first_samples(driver: &Driver, parsed: &Parsed) -> Vec<Sample> {
                 assert!(length > 0, "it ended");
                 decoder.feed(&buffer[..length], BootTime(0), &mut out);
             }
-            program.kill().and_then(|()| program.wait()).expect("our child");
+            rustix::process::kill_process_group(Pid::from_child(&program), Signal::KILL).expect("our children");
+            program.wait().expect("our child");
         }
         Source::Line(LineSource { settings, decoder, .. }) => {
             let mut line = hardware.input_line(settings).expect("opens");

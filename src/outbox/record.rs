@@ -240,3 +240,42 @@ pub(super) fn raw(head: &Head, rest: &[u8], lookup: &impl Lookup) -> Option<Entr
 fn entry(head: &Head, body: Body, lookup: &impl Lookup) -> Option<Entry> {
     Some(Entry { seq: head.seq, run: head.run, boot: lookup.boot(head.run)?, at: head.at, time: head.time, body })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{Kind, Quantity};
+
+    #[test]
+    fn content_types_stand_behind_a_descriptor_and_need_not_be_known() {
+        let quantity = |name: &str, content_type: Option<&str>| Quantity {
+            name: name.into(),
+            unit: None,
+            kind: Kind::Bytes,
+            topic: None,
+            content_type: content_type.map(Into::into),
+        };
+        let plain =
+            Descriptor { quantities: vec![quantity("a", None)], ..(*super::super::tests::descriptor("x")).clone() };
+        let mut form = Vec::new();
+        write_descriptor(&mut form, &plain);
+        let mut before = Vec::new();
+        write(&mut before, &plain);
+        assert_eq!(form, before, "what has none is stored as ever");
+        assert_eq!(read_descriptor(&form), Some(plain.clone()));
+
+        let quantities = vec![quantity("a", None), quantity("b", Some("image/png"))];
+        let with = Descriptor { quantities, ..plain };
+        let mut form = Vec::new();
+        write_descriptor(&mut form, &with);
+        assert_eq!(read_descriptor(&form), Some(with.clone()));
+        let older: Descriptor = postcard::from_bytes(&form).expect("an older reader stops at the descriptor's end");
+        assert_eq!(older.quantities.len(), 2);
+        assert_eq!(read_descriptor(&form[..form.len() - 1]), None);
+        let other: &[(usize, &str)] = &[(7, "a/b")];
+        let mut wrong = Vec::new();
+        write(&mut wrong, &older);
+        write(&mut wrong, &other);
+        assert_eq!(read_descriptor(&wrong), None, "there is no such quantity");
+    }
+}

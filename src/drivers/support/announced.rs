@@ -117,3 +117,90 @@ pub(crate) fn bytes(quantity: &str, bytes: Vec<u8>, content_type: Option<&str>) 
     let sample = Sample::new(quantity.to_owned(), Value::Bytes(bytes.into()));
     Ok(Sample { content_type: content_type.map(Into::into), ..sample })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: BootTime = BootTime(100_000_000_000);
+
+    fn text(name: &'static str, text: &str) -> Sample {
+        Sample::new(name, Value::Text(text.into()))
+    }
+
+    fn number(name: &'static str, number: f64) -> Sample {
+        Sample::new(name, Value::number(number).expect("finite"))
+    }
+
+    fn fine(samples: Vec<Sample>) -> (BootTime, Vec<Sample>) {
+        let (at, outcome) = understand(samples, NOW);
+        (at, outcome.expect("samples"))
+    }
+
+    fn why(samples: Vec<Sample>) -> Fault {
+        understand(samples, NOW).1.expect_err("a fault")
+    }
+
+    #[test]
+    fn plain_values_pass_as_they_are() {
+        let plain = vec![number("a", 1.0), text("b", "x"), text("b_unit", "no object"), number("c_value", 2.0)];
+        assert_eq!(fine(plain.clone()), (NOW, plain));
+    }
+
+    #[test]
+    fn objects_of_one_quantity_are_put_together_in_any_order() {
+        let (_, samples) = fine(vec![text("t_unit", "°C"), number("t_value", 21.5), number("u", 1.0)]);
+        assert_eq!(samples, [Sample { unit: Some("°C".into()), ..number("t", 21.5) }, number("u", 1.0)]);
+        let (_, samples) =
+            fine(vec![text("p_content_type", "image/png"), text("p_base64", "AP8="), text("q_base64", "")]);
+        assert_eq!(samples[0].value, Value::Bytes([0, 255].into()));
+        assert_eq!((&*samples[0].quantity, samples[0].content_type.as_deref()), ("p", Some("image/png")));
+        assert_eq!((&*samples[1].quantity, samples[1].content_type.as_deref()), ("q", None));
+    }
+
+    #[test]
+    fn a_time_is_taken_if_it_has_been() {
+        let (at, samples) = fine(vec![number("boottime", 99.5), number("a", 1.0)]);
+        assert_eq!((at, samples), (BootTime(99_500_000_000), vec![number("a", 1.0)]));
+        assert_eq!(fine(vec![number("boottime", 100.5)]).0, NOW, "rounded");
+        for odd in [number("boottime", 1.7e9), number("boottime", -1.0), text("boottime", "now")] {
+            assert!(why(vec![odd]).detail.contains("`boottime`"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        let fault = why(vec![number("a", 1.0), text("fault", "cold\n")]);
+        assert_eq!((fault.code, fault.detail.as_str()), (FaultCode::Reported, "cold"));
+        assert!(why(vec![text("p_base64", "AP8")]).detail.contains("`base64` of `p`"));
+        let odd = vec![text("p_base64", "AP8="), text("p_content_type", "image")];
+        assert!(why(odd).detail.contains("`image` is no content type"));
+        let unit = "x".repeat(MAX_UNIT_CHARS + 1);
+        assert!(why(vec![number("t_value", 1.0), text("t_unit", &unit)]).detail.contains("unit of `t`"));
+        let large = BASE64.encode(&vec![0; MAX_BYTES + 1]);
+        assert!(why(vec![text("p_base64", &large)]).detail.contains("512001 bytes"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_gives_samples_or_a_fault_and_never_a_later_time(
+            parts in prop::collection::vec(
+                ("(a|b|)(_value|_unit|_base64|_content_type|boottime|fault|)", "[ -~é]{0,8}", any::<Option<f64>>()), 0..8,
+            ),
+        ) {
+            let samples: Vec<Sample> = parts
+                .into_iter()
+                .map(|(name, text, number)| {
+                    let value = number.and_then(Value::number).unwrap_or_else(|| Value::Text(text.into()));
+                    Sample::new(name, value)
+                })
+                .collect();
+            let count = samples.len();
+            let (at, outcome) = understand(samples, NOW);
+            prop_assert!(at <= NOW);
+            prop_assert!(outcome.is_ok_and(|samples| samples.len() <= count) || at <= NOW);
+        }
+    }
+}
