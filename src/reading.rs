@@ -229,6 +229,8 @@ pub enum FaultCode {
     Stuck,
     /// Its supply is being switched off and on.
     PowerCycle,
+    /// Somebody has paused it, to use its device otherwise.
+    Paused,
     /// The link was closed (a USB cable was pulled).
     Unplugged,
     /// The sensor's program ended or could not be started.
@@ -258,6 +260,7 @@ impl FaultCode {
             Self::Frozen => "frozen",
             Self::Stuck => "stuck",
             Self::PowerCycle => "power-cycle",
+            Self::Paused => "paused",
             Self::Unplugged => "unplugged",
             Self::Ended => "ended",
             Self::Reported => "reported",

@@ -16,7 +16,7 @@ use super::*;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn config(listen: SocketAddr) -> BrokerConfig {
-    BrokerConfig { listen, commands: None }
+    BrokerConfig { listen }
 }
 
 async fn broker() -> Broker {

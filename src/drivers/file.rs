@@ -28,7 +28,8 @@ Each `every` the file is read from its beginning. Its content is the quantity `v
 without the spaces around it. `[sensor.quantity.value]` gives it its name and unit. Instead:
 
 - `form = \"json\"`: the content is one JSON object, whose keys become quantities as with `serial-json`;
-- `pattern`: a regular expression, whose named groups become quantities; `^` and `$` match at lines;
+- `pattern`: a regular expression, whose named groups become quantities, as with `serial-lines`;
+  with `(?m)` at its beginning, `^` and `$` match at lines;
 - `content_type = \"image/jpeg\"`: the content is bytes, such as a picture, and goes out byte for byte on its own topic
   (with `bytes = \"base64\"` of the uplink, as base64 inside JSON). A file that has not changed is not sent again.
 
@@ -291,8 +292,8 @@ mod tests {
         assert_eq!(read("", b"nan\n").expect("a text"), ["value=Text(\"nan\")"]);
         assert_eq!(read("", b"pr\xeat\n").expect("Latin-1"), ["value=Text(\"pr\u{ea}t\")"]);
         assert_eq!(read("form = \"json\"", b"{\n \"a\": 1}").expect("an object"), ["a=Number(Finite(1.0))"]);
-        let keys = "pattern = '^T=(?<t>\\S+)(?: H=(?<h>\\d+))?$'";
-        assert_eq!(read(keys, b"x\nT=ON\n").expect("a line"), ["t=Text(\"ON\")"]);
+        let keys = "pattern = '(?m)^T=(?<t>\\S+)(?: H=(?<h>\\d+))?$'";
+        assert_eq!(read(keys, b"x\nT=idle\n").expect("a line"), ["t=Text(\"idle\")"]);
         let (code, detail) = read(keys, b"T").expect_err("no match");
         assert!(code == FaultCode::BadData && detail.contains("begins with `T`"), "{detail}");
         let keys = "content_type = \"image/png\"";

@@ -192,7 +192,7 @@ impl Encoder {
                 let quantity = prepared.quantity(*index)?;
                 let topic = quantity.topic.of(backlog)?;
                 let retain = retain && !quantity.event;
-                if let (Value::Bytes(bytes), false) = (value, base64) {
+                if let (Value::Bytes(bytes), false) = (value, base64 && !quantity.event) {
                     let content_type = quantity.content_type.as_deref();
                     return Some(Message { topic, retain, id, content_type, content: Content::Plain(bytes) });
                 }

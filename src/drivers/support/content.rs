@@ -1,24 +1,15 @@
 //! What a whole content means: that of a file, or all that a program printed.
 
-use regex_lite::{Regex, RegexBuilder};
-
 use super::announced;
-use super::names;
+use super::lines::excerpt;
+use super::pattern::Pattern;
+use super::printed::{Decimal, Printed};
 use crate::drivers::OptionInfo;
-use crate::options::{Options, Problem};
+use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Finite, MAX_BYTES, Sample, Value, is_content_type};
 
 /// `max_bytes` where it is not given and the content is text.
 const DEFAULT_MAX_BYTES: u32 = 64 * 1024;
-
-/// Bytes of a compiled `pattern`.
-const MAX_PATTERN: usize = 256 * 1024;
-
-/// Groups of a `pattern`.
-const MAX_GROUPS: usize = 64;
-
-/// Characters of a content that a fault shows.
-const EXCERPT: usize = 60;
 
 /// The quantity that the whole content is.
 pub(crate) const WHOLE: &str = "value";
@@ -38,7 +29,7 @@ enum Meaning {
     /// An object.
     Json,
     /// Named groups.
-    Pattern(Regex),
+    Pattern(Pattern),
     /// Bytes, with their content type.
     Bytes(Box<str>),
 }
@@ -116,28 +107,11 @@ fn max_bytes(options: &Options<'_>) -> Option<usize> {
     options.optional_in("max_bytes", 1..=most).map(|bytes| bytes as usize)
 }
 
-fn compile(options: &Options<'_>, pattern: &str) -> Option<Regex> {
-    const EXPECTED: &str = "expected a regular expression with named groups, such as 'load (?<load>[0-9.]+)'";
-    let (why, help) = match RegexBuilder::new(pattern).multi_line(true).size_limit(MAX_PATTERN).build() {
-        Err(error) => (format!("cannot be used: {error}"), None),
-        Ok(regex) => {
-            let named: Vec<&str> = regex.capture_names().flatten().collect();
-            let reserved = named.iter().find(|name| crate::topic::RESERVED.contains(name));
-            match (named.len(), reserved) {
-                (0, _) => ("has no named group".to_owned(), Some("a group without a name gives no quantity")),
-                (1..=MAX_GROUPS, None) => return Some(regex),
-                (1..=MAX_GROUPS, Some(name)) => (format!("has a group `{name}`, which stands for a topic"), None),
-                _ => (format!("has more than {MAX_GROUPS} named groups"), None),
-            }
-        }
-    };
-    let span = options.raw("pattern").map_or_else(|| options.span(), toml::Spanned::span);
-    let problem = Problem::new(span, format!("`pattern` of {} {why}", options.what())).expected(EXPECTED);
-    options.problems().push(match help {
-        Some(help) => problem.help(help),
-        None => problem,
-    });
-    None
+fn compile(options: &Options<'_>, text: &str) -> Option<Pattern> {
+    let expected = "expected a regular expression with named groups, such as 'load (?<load>[0-9.]+)'";
+    let noted =
+        |why| options.problem("pattern", format!("`pattern` of {} {why}", options.what()), Some(expected.to_owned()));
+    Pattern::new(text).map_err(noted).ok()
 }
 
 impl Settings {
@@ -162,19 +136,27 @@ impl Settings {
             Meaning::Bytes(content_type) => Ok(vec![announced::bytes(WHOLE, content, Some(content_type))?]),
             Meaning::Json => json(&content, what),
             Meaning::Plain => Ok(vec![Sample::new(WHOLE, plain(&text_of(&content)))]),
-            Meaning::Pattern(regex) => {
-                let text = text_of(&content);
-                let found = regex.captures(&text).ok_or_else(|| {
-                    let excerpt: String = text.trim().chars().take(EXCERPT).flat_map(char::escape_default).collect();
-                    bad(format!("`pattern` does not match {what}, which begins with `{excerpt}`"))
-                })?;
-                let group = |name: &&'_ str| Some((names::quantity(name), found.name(name)?.as_str()));
-                let named: Vec<&str> = regex.capture_names().flatten().collect();
-                let groups = named.iter().filter_map(group);
-                Ok(groups.map(|(name, text)| Sample::new(name, plain(text))).collect())
-            }
+            Meaning::Pattern(pattern) => groups(&mut pattern.clone(), &text_of(&content), what),
         }
     }
+}
+
+/// What the groups of a pattern hold.
+fn groups(pattern: &mut Pattern, text: &str, what: &str) -> Result<Vec<Sample>, Fault> {
+    let mut samples = Vec::new();
+    let found = pattern.read(text, Decimal::Unsaid, |name, printed| {
+        if printed == Printed::Broken {
+            return Err(format!("`{name}` is no number"));
+        }
+        samples.extend(printed.sample(name.to_owned(), None));
+        Ok(())
+    });
+    let why = match found {
+        Ok(true) => return Ok(samples),
+        Ok(false) => format!("`pattern` does not match {what}, which begins with `{}`", excerpt(text)),
+        Err(why) => format!("{what}: {why}"),
+    };
+    Err(Fault::new(FaultCode::BadData, why))
 }
 
 /// The number that a text is, or else the text.

@@ -62,7 +62,7 @@ impl Agent {
         }
     }
 
-    /// Its process id.
+    /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
