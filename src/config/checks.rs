@@ -176,6 +176,7 @@ fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
                 unit: own.and_then(|own| own.unit.as_deref()).or(unit).map(Into::into),
                 kind: own.and_then(|own| own.kind).unwrap_or(kind),
                 topic: own.and_then(|own| own.topic.as_deref()).map(Into::into),
+                content_type: None,
             }
         })
         .collect();

@@ -117,7 +117,7 @@ pub(super) fn lines(sensors: &[Placed], expanders: &[PlacedExpander], problems: 
         let what = format!("sensor `{}`", placed.sensor.name);
         let input = match &placed.sensor.source {
             Source::Line(source) => Some(&source.settings),
-            Source::Poller(_) | Source::Serial { .. } => None,
+            Source::Poller(_) | Source::Serial { .. } | Source::Process(_) => None,
         };
         let input = input.into_iter().map(|settings| (&settings.line, Some(settings)));
         let supply = placed.sensor.power.iter().map(|power| (&power.line, None));
