@@ -39,6 +39,7 @@ mod mcp9808;
 mod pulse_counter;
 mod pulse_width;
 mod scd4x;
+pub mod serial_frames;
 pub mod serial_json;
 mod sht3x;
 mod sht4x;
@@ -66,6 +67,7 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &scd4x::DRIVER,
+    &serial_frames::DRIVER,
     &serial_json::DRIVER,
     &sht3x::DRIVER,
     &sht4x::DRIVER,
@@ -325,6 +327,12 @@ pub const MAX_KEPT: usize = 128;
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
+
+    /// What the decoder has to ask the device by itself, such as what its quantities are called: the bytes to write
+    /// to the link. Called after each `feed`.
+    fn asks(&mut self) -> Option<Vec<u8>> {
+        None
+    }
 
     /// The form in which a command goes to the device.
     ///

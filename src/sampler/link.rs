@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info};
 
@@ -18,6 +18,9 @@ const REOPEN_MOST: Duration = Duration::from_millis(1500);
 /// After edges have come, further ones are left to gather in the kernel for so long: a train of pulses then costs one
 /// wake-up for many, and one at 40 kHz still fits the kernel's buffer of 1024.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// What a decoder asks is written within this time, or left out: the port's buffer is full of what nobody takes.
+const WRITE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Bytes read at once; a pty gives 4095 at most, a USB serial driver less.
 const READ: usize = 8 * 1024;
@@ -70,6 +73,13 @@ async fn follow_port(
         attempts.power.success();
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
+        if let Some(asks) = decoder.asks() {
+            // A device that does not take it will be asked again.
+            match timeout(WRITE_WITHIN, port.write_all(&asks)).await {
+                Ok(Err(error)) => return Some(settings.read_fault(Some(&error))),
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
         if !send(sampler.index, decoded, None, context).await {
             return None;
         }
