@@ -36,6 +36,7 @@ mod ina219;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
+pub mod nmea;
 mod pulse_counter;
 mod pulse_width;
 mod scd4x;
@@ -64,6 +65,7 @@ pub static DRIVERS: &[&Driver] = &[
     &lm75::DRIVER,
     &mcp3008::DRIVER,
     &mcp9808::DRIVER,
+    &nmea::DRIVER,
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &scd4x::DRIVER,

@@ -10,6 +10,7 @@ use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operatio
 use proptest::prelude::*;
 use toml::de::{DeTable, DeValue};
 
+use super::support::testing;
 use super::*;
 use crate::clock::{Clock, SystemClock, Trust};
 use crate::hardware::sim::Sim;
@@ -161,11 +162,17 @@ fn the_simulated_chips_values_come_out() {
     for (name, quantity, range) in [
         ("ads1115", "a0", 0.0..=3.3),
         ("ads1115", "a2-a3", -3.3..=3.3),
+        ("aht20", "temperature", 15.0..=26.0),
+        ("aht20", "humidity", 35.0..=60.0),
         ("ina219", "voltage", 3.0..=26.0),
         ("ina219", "current", -2.0..=2.0),
         ("lm75", "temperature", 15.0..=26.0),
         ("mcp3008", "ch0", 0.0..=3.3),
         ("mcp9808", "temperature", 15.0..=26.0),
+        ("sht3x", "temperature", 15.0..=26.0),
+        ("sht3x", "humidity", 35.0..=60.0),
+        ("sht4x", "temperature", 15.0..=26.0),
+        ("sht4x", "humidity", 35.0..=60.0),
         ("tmp102", "temperature", 15.0..=26.0),
     ] {
         let driver = find(name).expect("a driver");
@@ -199,13 +206,8 @@ fn wrong_options_are_told() {
         ("tmp102", "address = 0x4c", "0x4c"),
     ] {
         let driver = find(name).expect("a driver");
-        let table = DeTable::parse(text).expect("TOML");
-        let problems = Problems::new();
-        let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
-        let _ = (driver.parse)(&options);
-        drop(options);
-        let problems = problems.into_sorted();
-        assert!(problems.len() == 1 && problems[0].message.contains(part), "{name} given {text:?}: {problems:?}");
+        let (_, problems) = testing::parse(driver, text);
+        assert!(problems.len() == 1 && problems[0].contains(part), "{name} given {text:?}: {problems:?}");
     }
 }
 

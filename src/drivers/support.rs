@@ -36,3 +36,5 @@ pub(crate) mod raw;
 pub(crate) mod sensirion;
 pub(crate) mod serial;
 pub mod spi;
+#[cfg(test)]
+pub(crate) mod testing;

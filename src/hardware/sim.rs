@@ -3,8 +3,8 @@
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
 //! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
 //!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
-//! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. Any other port
-//!   is opened as on Linux, so that tests can bring ptys of their own.
+//! - The serial ports `sim:arduino` and `sim:gps` are ptys on which built-in peers print each second: a line of JSON, and
+//!   sentences of NMEA 0183. Any other port is opened as on Linux, so that tests can bring ptys of their own.
 //!
 //! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
 //! give the same levels and registers.
@@ -26,6 +26,7 @@ pub mod bus;
 pub mod chips;
 pub mod fault;
 mod files;
+mod gps;
 mod interrupt;
 mod line;
 mod world;
@@ -37,6 +38,9 @@ const SPI_BUS: u8 = 0;
 
 /// The name of the port on which the built-in Arduino prints.
 pub const ARDUINO_PORT: &str = "sim:arduino";
+
+/// The name of the port of the built-in receiver and its weather instruments.
+pub const GPS_PORT: &str = "sim:gps";
 
 /// The seed that `[hardware] backend = "sim"` takes.
 pub const DEFAULT_SEED: u64 = 1;
@@ -147,10 +151,12 @@ impl Hardware for Sim {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.script.port(settings.port.clone(), || {
-            if settings.port.as_os_str() != ARDUINO_PORT {
-                return linux::open_serial(settings);
+            let (baud, clock) = (settings.baud, Arc::clone(&self.clock));
+            match settings.port.to_str() {
+                Some(ARDUINO_PORT) => arduino::open(baud, clock, self.seed),
+                Some(GPS_PORT) => gps::open(baud, clock, self.seed),
+                _ => linux::open_serial(settings),
             }
-            arduino::open(settings.baud, Arc::clone(&self.clock), self.seed)
         })
     }
 }

@@ -11,6 +11,10 @@ use crate::options::{Options, unit};
 use crate::reading::{Fault, FaultCode, Sample, Value};
 use crate::topic;
 
+mod described;
+
+pub(crate) use described::{Ask, source};
+
 /// Most values of one chip.
 const MAX_VALUES: usize = 64;
 /// Most messages at the start.
