@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock, Trust};
-use crate::hardware::sim::{ARDUINO_PORT, GPS_PORT, Sim};
+use crate::hardware::sim::{ARDUINO_PORT, FRAMES_PORT, GPS_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
 use crate::topic;
@@ -55,7 +55,11 @@ async fn first_samples(driver: &Driver, parsed: &Parsed) -> Vec<Sample> {
             out.push((BootTime(0), poller.sample()));
         }
         Source::Serial { settings, decoder } => {
-            let port = if driver.name == "nmea" { GPS_PORT } else { ARDUINO_PORT };
+            let port = match driver.name {
+                "nmea" => GPS_PORT,
+                "serial-frames" => FRAMES_PORT,
+                _ => ARDUINO_PORT,
+            };
             let settings = SerialSettings { port: PathBuf::from(port), ..settings.clone() };
             let mut port = hardware.serial(&settings).expect("opens");
             let mut decoder = decoder();
@@ -209,6 +213,10 @@ fn wrong_options_are_told() {
         ("serial-json", "baud = 9600", "`port`"),
         ("serial-json", "port = \"\"", "empty"),
         ("serial-json", "port = \"/dev/ttyUSB0\"\nbaud = 0", "`baud`"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nfields = [\"a\", \"a\"]", "\"a\" is there twice"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nfields = [\"a/b\"]", "contains a `/`"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nfields = [\"lost\"]", "vigie's own"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nacknowledge = \"1h\"", "`acknowledge`"),
         ("host", "interface = 3", "`interface`"),
     ] {
         let driver = find(name).expect("a driver");

@@ -3,8 +3,9 @@
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
 //! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
 //!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
-//! - The serial ports `sim:arduino` and `sim:gps` are ptys on which built-in peers print each second: a line of JSON, and
-//!   sentences of NMEA 0183. Any other port is opened as on Linux, so that tests can bring ptys of their own.
+//! - The serial ports `sim:arduino`, `sim:frames` and `sim:gps` are ptys on which built-in peers print each second: a
+//!   line of JSON, a binary frame, and sentences of NMEA 0183. Any other port is opened as on Linux, so that tests can
+//!   bring ptys of their own.
 //!
 //! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
 //! give the same levels and registers.
@@ -26,6 +27,7 @@ pub mod bus;
 pub mod chips;
 pub mod fault;
 mod files;
+mod frames;
 mod gps;
 mod interrupt;
 mod line;
@@ -38,6 +40,9 @@ const SPI_BUS: u8 = 0;
 
 /// The name of the port on which the built-in Arduino prints.
 pub const ARDUINO_PORT: &str = "sim:arduino";
+
+/// The name of the port on which a built-in device sends frames with a checksum.
+pub const FRAMES_PORT: &str = "sim:frames";
 
 /// The name of the port of the built-in receiver and its weather instruments.
 pub const GPS_PORT: &str = "sim:gps";
@@ -154,6 +159,7 @@ impl Hardware for Sim {
             let (baud, clock) = (settings.baud, Arc::clone(&self.clock));
             match settings.port.to_str() {
                 Some(ARDUINO_PORT) => arduino::open(baud, clock, self.seed),
+                Some(FRAMES_PORT) => frames::open(baud, clock, self.seed),
                 Some(GPS_PORT) => gps::open(baud, clock, self.seed),
                 _ => linux::open_serial(settings),
             }

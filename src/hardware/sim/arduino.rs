@@ -27,11 +27,11 @@ pub(super) fn open(baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dy
     open_peer(baud, clock, move |number, at| line(seed, number, at))
 }
 
-/// Starts a peer that prints such lines, one a second, and opens the port to it.
-pub(super) fn open_peer(
+/// Starts a peer that sends such texts or bytes, one lot a second, and opens the port to it.
+pub(super) fn open_peer<T: AsRef<[u8]>>(
     baud: u32,
     clock: Arc<dyn Clock>,
-    line: impl Fn(u32, BootTime) -> String + Send + 'static,
+    line: impl Fn(u32, BootTime) -> T + Send + 'static,
 ) -> Result<Box<dyn SerialPort>, Fault> {
     let failed = |error: std::io::Error| Fault::new(FaultCode::Io, format!("the simulated device has no pty: {error}"));
     let (peer, port) = pty().map_err(failed)?;
@@ -52,11 +52,11 @@ fn pty() -> std::io::Result<(File, PathBuf)> {
     Ok((File::from(peer), PathBuf::from(name)))
 }
 
-fn play(mut peer: File, clock: &dyn Clock, line: &dyn Fn(u32, BootTime) -> String) {
+fn play<T: AsRef<[u8]>>(mut peer: File, clock: &dyn Clock, line: &dyn Fn(u32, BootTime) -> T) {
     for look in 0_u32.. {
         if look % LOOKS_A_LINE == 0 {
             let line = line(look / LOOKS_A_LINE, clock.boot());
-            if let Err(error) = peer.write_all(line.as_bytes())
+            if let Err(error) = peer.write_all(line.as_ref())
                 && error.kind() != ErrorKind::WouldBlock
             {
                 return;
