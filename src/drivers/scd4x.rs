@@ -188,7 +188,7 @@ impl Open for Settings {
         command(&mut chip, &STOP)?;
         command(&mut chip, &REINIT)?;
         command(&mut chip, &SERIAL_NUMBER)?;
-        sensirion::receive_first::<3>(&mut chip, "SCD4x", "its serial number")?;
+        sensirion::receive_known::<3>(&mut chip, "its serial number", "SCD4x")?;
         for (Command(name, code, time), argument) in arguments(self) {
             let message = [&code.to_be_bytes()[..], &sensirion::packed(argument)].concat();
             chip.command(&format!("the command {name}"), &message, time)?;

@@ -1,7 +1,7 @@
 //! What drivers of Sensirion's chips have in common: words of 16 bits, each with a checksum.
 
 use super::crc8::Crc8;
-use super::i2c::{Chip, Identity};
+use super::i2c::Chip;
 use crate::reading::{Fault, FaultCode};
 
 /// A word as it is sent: high byte, low byte, checksum.
@@ -37,35 +37,20 @@ pub(crate) fn receive<const WORDS: usize>(chip: &mut Chip, what: &str) -> Result
     words(chip, &answer)
 }
 
-/// As [`receive`], for the first answer of a chip that has no name, but checksums that no other chip gives.
+/// Reads the words by which a chip without an identity is known: nothing but their checksums tells one of these chips
+/// from another one.
 ///
 /// # Errors
-/// What the bus reports, or, with a wrong checksum, that it is no `expected`.
-pub(crate) fn receive_first<const WORDS: usize>(
+/// As of [`receive`]. Wires that damage what they carry cannot be told from another chip; they are the more frequent.
+pub(crate) fn receive_known<const WORDS: usize>(
     chip: &mut Chip,
-    expected: &str,
     what: &str,
+    expected: &str,
 ) -> Result<[u16; WORDS], Fault> {
     receive(chip, what).map_err(|fault| match fault.code {
-        FaultCode::Crc => chip.wrong(expected, &no_checksum(what)),
+        FaultCode::Crc => Fault::new(fault.code, format!("{}; or is it no {expected}?", fault.detail)),
         _ => fault,
     })
-}
-
-/// Who answers with the right checksums; `what` is asked for before.
-///
-/// # Errors
-/// What the bus reports.
-pub(crate) fn identify<const WORDS: usize>(chip: &mut Chip, name: &'static str, what: &str) -> Result<Identity, Fault> {
-    match receive::<WORDS>(chip, what) {
-        Ok(_) => Ok(Identity::Known(name)),
-        Err(fault) if fault.code == FaultCode::Crc => Ok(Identity::Other(no_checksum(what))),
-        Err(fault) => Err(fault),
-    }
-}
-
-fn no_checksum(what: &str) -> String {
-    format!("{what} has no right checksum, unless the wires damage it")
 }
 
 /// °C: the formula that all of these chips share (SHT3x 4.13, SHT4x 4.6, SCD4x 3.5.2).
