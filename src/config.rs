@@ -149,7 +149,8 @@ fn read_root(
     let rooms = sensor::rooms(root);
     let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
     if let Some(broker) = &broker {
-        let uplink = uplink::to_broker(broker.listen, uplink::default_client_id(&gateway, around));
+        let commands = broker.commands.clone();
+        let uplink = uplink::to_broker(broker.listen, uplink::default_client_id(&gateway, around), commands);
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
         uplinks.push(uplink::Placed { uplink, at });
     }
@@ -174,6 +175,9 @@ fn read_root(
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
+    for uplink in &mut uplinks {
+        uplink::fill_in_commands(uplink, &gateway, &sensors);
+    }
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     Some(Config {
         gateway,
@@ -355,6 +359,17 @@ pub struct UplinkConfig {
     pub backlog: Backlog,
     /// TLS settings, for `mqtts` and `wss`.
     pub tls: TlsConfig,
+    /// Which commands it takes; `None`: none.
+    pub commands: Option<Commands>,
+}
+
+/// `commands = true`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commands {
+    /// A command that is older is refused.
+    pub max_age: Duration,
+    /// Topics, and the sensor that each is for: those of the uplink's sensors whose devices take commands.
+    pub topics: Vec<(String, String)>,
 }
 
 /// Which readings an uplink sends.
@@ -366,6 +381,16 @@ pub struct Selection {
     pub sensors: Vec<String>,
     /// But none that is older.
     pub max_age: Option<Duration>,
+}
+
+impl Selection {
+    /// Does it hold a sensor, which is perhaps in this room? Where it names none, it holds all.
+    #[must_use]
+    pub fn holds(&self, sensor: &str, room: Option<&str>) -> bool {
+        (self.rooms.is_empty() && self.sensors.is_empty())
+            || self.sensors.iter().any(|name| name == sensor)
+            || self.rooms.iter().any(|name| Some(name.as_str()) == room)
+    }
 }
 
 /// How an uplink catches up after it was away.
@@ -477,4 +502,6 @@ impl fmt::Debug for Source {
 pub struct BrokerConfig {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// What the uplink to it takes; its topics are in the uplink.
+    pub commands: Option<Commands>,
 }

@@ -265,6 +265,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// Can its device be sent commands?
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        match self {
+            Self::Serial { decoder, .. } => decoder().takes_commands(),
+            Self::Poller(_) | Self::Line(_) => false,
+        }
+    }
+
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     #[must_use]
     pub fn units(&self) -> Vec<(String, String)> {
@@ -331,9 +340,14 @@ pub trait ByteDecoder: Send {
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
 
     /// What the decoder has to ask the device by itself, such as what its quantities are called: the bytes to write
-    /// to the link. Called after each `feed`.
+    /// to the link. Looked for after each `feed`.
     fn asks(&mut self) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Can the device be sent commands?
+    fn takes_commands(&self) -> bool {
+        false
     }
 
     /// The form in which a command goes to the device.
@@ -344,6 +358,9 @@ pub trait ByteDecoder: Send {
         let _ = command;
         Err("this driver takes no commands".to_owned())
     }
+
+    /// What [`command`](Self::command) gave last was written only in part: the device holds a fragment.
+    fn cut(&mut self) {}
 
     /// The answers to commands that the bytes fed since the last call held.
     fn answers(&mut self) -> Vec<Answer> {

@@ -19,9 +19,12 @@ use crate::hardware::{Hardware, PowerSettings};
 use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
 mod link;
+mod orders;
 mod poller;
 mod power;
 pub mod remote;
+
+use remote::Reins;
 
 pub use power::Supplies;
 
@@ -62,6 +65,8 @@ pub struct Sampler {
     pub power: Option<PowerSettings>,
     /// What the driver last gave to keep; at first, what it gave in an earlier run.
     pub kept: RefCell<Option<Box<[u8]>>>,
+    /// What others ask of it while it runs.
+    pub reins: Reins,
 }
 
 /// What samplers share.

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::desk::{Drops, Newest, Rows};
 use super::status::{self, About};
 use super::{Answer, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Request, Which};
+use crate::sampler::remote::Remotes;
 use crate::uplink::Hub;
 
 /// Answers are written when there are so many bytes of them.
@@ -35,6 +36,7 @@ pub struct Server {
 struct Desk {
     hub: Rc<Hub>,
     about: About,
+    remotes: Rc<Remotes>,
 }
 
 impl Server {
@@ -42,14 +44,14 @@ impl Server {
     ///
     /// # Errors
     /// It cannot be made there.
-    pub fn bind(path: &Path, hub: Rc<Hub>, about: About) -> io::Result<Self> {
+    pub fn bind(path: &Path, hub: Rc<Hub>, about: About, remotes: Rc<Remotes>) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-        Ok(Self { listener, path: path.to_owned(), desk: Rc::new(Desk { hub, about }) })
+        Ok(Self { listener, path: path.to_owned(), desk: Rc::new(Desk { hub, about, remotes }) })
     }
 
     /// Serves until `stop`; the socket is gone afterwards, and every client.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use self::frame::Frames;
 use self::layout::{Content, Frame, LOST, Names, Quantity, Unread, bad};
+use super::support::acknowledge::{self, Answers};
+use super::support::device_clock::DeviceClock;
 use super::support::serial;
 use super::{ByteDecoder, Connection, Decoded, Driver, OptionInfo, Parsed, Source};
 use crate::clock::BootTime;
@@ -32,9 +34,6 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Quantities that a device can have: they are numbered with a byte.
 const MAX_FIELDS: usize = 256;
-
-/// The longest time that a device may be given to acknowledge a command.
-const MAX_ACKNOWLEDGE: Duration = Duration::from_secs(60);
 
 /// Characters of the text with which a device refuses a command.
 const MAX_REFUSAL: usize = 120;
@@ -74,12 +73,7 @@ acknowledge = "2s"
             default: Some("as the device says"),
             help: "Names of the quantities 0, 1, and so on, for a device that does not describe itself.",
         },
-        OptionInfo {
-            name: "acknowledge",
-            values: "`\"10ms\"` to `\"1m\"`",
-            default: Some("none is awaited"),
-            help: "How long the device has to acknowledge a command; without it a command is done when it was sent.",
-        },
+        acknowledge::OPTION,
     ],
     quantities: &[],
     parse,
@@ -87,7 +81,7 @@ acknowledge = "2s"
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
     let settings = serial::parse(options);
-    let acknowledge = options.optional_in("acknowledge", Duration::from_millis(10)..=MAX_ACKNOWLEDGE);
+    let acknowledge = acknowledge::parse(options);
     let fields = fields(options);
     let settings = settings?;
     let decoder = Box::new(move || Box::new(SerialFrames::new(fields.clone(), acknowledge)) as Box<dyn ByteDecoder>);
@@ -148,6 +142,10 @@ impl ByteDecoder for SerialFrames {
         std::mem::take(&mut self.link.ask).then(|| layout::ask(self.link.next_sequence()))
     }
 
+    fn takes_commands(&self) -> bool {
+        true
+    }
+
     fn command(&mut self, command: &Command) -> Result<Outgoing, String> {
         let link = &mut self.link;
         let (length, most) = (command.payload.len(), link.receives.map_or(MAX_FRAME_BYTES, usize::from));
@@ -164,7 +162,7 @@ impl ByteDecoder for SerialFrames {
     }
 
     fn answers(&mut self) -> Vec<Answer> {
-        std::mem::take(&mut self.link.answers)
+        self.link.answers.take()
     }
 }
 
@@ -184,6 +182,7 @@ struct Link {
     sent: u8,
     /// The device's time in its last readings.
     millis: Option<u32>,
+    clock: DeviceClock,
     /// Frames that are missing since the port was opened.
     lost: u32,
     /// What `lost` the last readings told.
@@ -194,7 +193,7 @@ struct Link {
     ask: bool,
     /// When it was asked last.
     asked: Option<BootTime>,
-    answers: Vec<Answer>,
+    answers: Answers,
 }
 
 impl Link {
@@ -207,7 +206,8 @@ impl Link {
                 let restarted =
                     self.millis.replace(millis).is_some_and(|last| millis.wrapping_sub(last) > u32::MAX / 2);
                 self.count(sequence, restarted);
-                self.readings(values, at, out)
+                let measured_at = self.clock.at(millis, at);
+                self.readings(values, measured_at, at, out)
             }
             Content::Description { started, receives, entries } => {
                 self.count(sequence, started);
@@ -238,20 +238,27 @@ impl Link {
         }
     }
 
-    fn readings(&mut self, values: &[u8], at: BootTime, out: &mut Vec<Decoded>) -> Result<(), Fault> {
+    /// Takes the values of a frame that were measured and read at these times.
+    fn readings(
+        &mut self,
+        values: &[u8],
+        measured_at: BootTime,
+        read_at: BootTime,
+        out: &mut Vec<Decoded>,
+    ) -> Result<(), Fault> {
         match layout::samples(values, &self.names) {
             Ok(mut samples) => {
                 samples.extend(self.tell_lost());
-                out.push((at, Ok(samples)));
+                out.push((measured_at, Ok(samples)));
                 Ok(())
             }
             Err(Unread::Bad(fault)) => Err(fault),
             Err(Unread::Unnamed(id)) => {
-                if self.asked.is_none_or(|asked| at.since(asked) >= ASK_EVERY) {
-                    self.asked = Some(at);
+                if self.asked.is_none_or(|asked| read_at.since(asked) >= ASK_EVERY) {
+                    self.asked = Some(read_at);
                     self.ask = true;
                 }
-                self.held.push_back((at, values.into()));
+                self.held.push_back((measured_at, values.into()));
                 if self.held.len() <= MAX_HELD {
                     return Ok(());
                 }

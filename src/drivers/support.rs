@@ -21,10 +21,14 @@
 //! For serial links:
 //! - `serial`: the keys of a port;
 //! - `lines`: cuts bytes into lines;
+//! - `acknowledge`: the key of that name, and answers to commands;
+//! - `device_clock`: the time of measurement from a device's own milliseconds;
 //! - `names`: names of quantities from what a device calls them.
 
+pub(crate) mod acknowledge;
 pub(crate) mod channels;
 pub(crate) mod crc8;
+pub(crate) mod device_clock;
 pub(crate) mod gpio;
 pub mod i2c;
 pub(crate) mod inputs;

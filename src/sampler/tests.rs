@@ -63,6 +63,7 @@ struct Running {
     observations: mpsc::Receiver<Batch>,
     gate: Arc<Gate>,
     counts: Arc<Counts>,
+    remote: remote::Remote,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -85,6 +86,7 @@ impl Running {
         let hardware = Backend::Sim.start(clock.clone());
         let context =
             Context { hardware, clock, out, stop: stopped, counts: counts.clone(), supplies: Supplies::default() };
+        let (remote, reins) = remote::remote();
         let sampler = Sampler {
             index: SensorIndex(0),
             name: "test".to_owned(),
@@ -93,9 +95,10 @@ impl Running {
             deadline,
             power: None,
             kept: RefCell::new(kept),
+            reins,
         };
         let task = tokio::task::spawn_local(run(sampler, context));
-        Self { observations, gate, counts, stop, task }
+        Self { observations, gate, counts, remote, stop, task }
     }
 
     /// A poller whose calls come to an end, however busy the machine is.
