@@ -35,6 +35,7 @@ static int terminal;
 static int taken;  // somebody has opened the pty
 static int room;   // the UART takes another byte
 static avr_irq_t *uart_input;
+static FILE *said;  // stdout, without what simavr prints there
 
 static void fail(const char *what) {
     perror(what);
@@ -61,8 +62,8 @@ static void stop(struct avr_irq_t *irq, uint32_t value, void *unused) {
 
 static void changed(struct avr_irq_t *irq, uint32_t value, void *pin) {
     (void)irq;
-    printf("pin %d %u\n", (int)(long)pin, value & 1);
-    fflush(stdout);
+    fprintf(said, "pin %d %u\n", (int)(long)pin, value & 1);
+    fflush(said);
 }
 
 static void order(avr_t *avr, char *line) {
@@ -149,11 +150,13 @@ int main(int count, char **arguments) {
         fprintf(stderr, "usage: board FILE.elf LINK\n");
         return 2;
     }
+    said = fdopen(dup(1), "w");
+    if (!said || dup2(2, 1) < 0) fail("stdout");
     avr_t *avr = start(arguments[1]);
     open_terminal(arguments[2]);
     if (fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK) < 0) fail("stdin");
-    puts("ready");
-    fflush(stdout);
+    fputs("ready\n", said);
+    fflush(said);
 
     uint8_t buffer[64];
     ssize_t have = 0, given = 0;

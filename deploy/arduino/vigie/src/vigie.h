@@ -24,6 +24,9 @@ class Every {
  public:
   explicit Every(uint32_t milliseconds) : period(milliseconds), last(0), begun(false) {}
 
+  // From now on with another period.
+  void set(uint32_t milliseconds) { period = milliseconds; }
+
   // Is it time? At once when asked for the first time. What was missed is not made up for.
   bool due() {
     uint32_t now = millis();
@@ -233,7 +236,8 @@ class Lines {
     if (!numbered) return;
     answer();
     port.print(F(",\"error\":\""));
-    port.print(why);
+    PGM_P from = reinterpret_cast<PGM_P>(why);
+    while (char next = pgm_read_byte(from++)) escaped(next);
     port.println(F("\"}"));
   }
 
@@ -248,17 +252,18 @@ class Lines {
 
   void quoted(const char *text) {
     port.print('"');
-    for (; *text; text++) {
-      uint8_t character = *text;
-      if (character < ' ') {
-        port.print(character < 16 ? F("\\u000") : F("\\u00"));
-        port.print(character, HEX);
-        continue;
-      }
-      if (character == '"' || character == '\\') port.print('\\');
-      port.print(char(character));
-    }
+    while (*text) escaped(*text++);
     port.print('"');
+  }
+
+  void escaped(char character) {
+    if (uint8_t(character) < ' ') {
+      port.print(character < 16 ? F("\\u000") : F("\\u00"));
+      port.print(uint8_t(character), HEX);
+      return;
+    }
+    if (character == '"' || character == '\\') port.print('\\');
+    port.print(character);
   }
 
   void answer() {

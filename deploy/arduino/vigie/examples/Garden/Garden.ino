@@ -1,7 +1,8 @@
 // Several sensors, as binary frames with a checksum: for a long cable out to the garden.
 //
 // A0: a TMP36 (10 mV/°C, 500 mV at 0 °C); A1: a probe of the soil's moisture; pin 2: a switch at the gate, to ground.
-// In vigie's configuration: driver = "serial-frames"
+// Commands: {"every":10} to measure every 10 seconds.
+// In vigie's configuration: driver = "serial-frames", acknowledge = "2s"
 
 #include <vigie.h>
 
@@ -16,7 +17,7 @@ void describe(vigie::Framing &gateway) {
 }
 
 vigie::Frames<> gateway(Serial, describe);
-vigie::Every second(1000);
+vigie::Every period(1000);
 bool open = false;
 
 void setup() {
@@ -26,10 +27,18 @@ void setup() {
 }
 
 void loop() {
-  // Answers the gateway when it asks what the quantities are called. This sketch takes no commands.
-  if (gateway.receive()) gateway.failed(F("this device takes no commands"));
+  // This also answers the gateway when it asks what the quantities are called.
+  if (gateway.receive()) {
+    long seconds;
+    if (gateway.command().get(F("every"), seconds) && seconds >= 1 && seconds <= 3600) {
+      period.set(seconds * 1000);
+      gateway.done();
+    } else {
+      gateway.failed(F("expected {\"every\":1} to {\"every\":3600}"));
+    }
+  }
 
-  if (second.due()) {
+  if (period.due()) {
     int probe = analogRead(A1);
     gateway.begin();
     gateway.add(TEMPERATURE, analogRead(A0) * (500.0 / 1024) - 50.0);

@@ -10,7 +10,7 @@ const uint8_t RELAY = 7;
 const long HOLD = 30, HOLD_MOST = 3600;  // seconds
 
 vigie::Lines<> gateway(Serial);
-vigie::Every minute(60000);
+vigie::Every period(10000);
 bool on = false;
 uint32_t since, hold;
 
@@ -38,10 +38,10 @@ void loop() {
     bool wanted;
     long seconds = HOLD;
     if (!gateway.command().get(F("relay"), wanted)) {
-      gateway.failed(F("expected {'relay':true} or {'relay':false}"));
+      gateway.failed(F("expected {\"relay\":true} or {\"relay\":false}"));
     } else if (gateway.command().has(F("for")) &&
                (!gateway.command().get(F("for"), seconds) || seconds < 1 || seconds > HOLD_MOST)) {
-      gateway.failed(F("'for' is not 1 to 3600 seconds"));
+      gateway.failed(F("for: 1 to 3600 seconds"));
     } else {
       since = millis();
       hold = seconds * 1000;
@@ -50,5 +50,5 @@ void loop() {
     }
   }
   if (on && millis() - since >= hold) turn(false);
-  if (minute.due()) tell();
+  if (period.due()) tell();
 }
