@@ -140,6 +140,7 @@ fn read_root(
     let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
     let broker_keys = section("broker");
     let broker = broker_keys.as_ref().and_then(|keys| gateway::broker(keys, around.machine));
+    let broker_commands = broker_keys.as_ref().and_then(uplink::commands);
     for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
     }
@@ -149,8 +150,8 @@ fn read_root(
     let rooms = sensor::rooms(root);
     let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
     if let Some(broker) = &broker {
-        let commands = broker.commands.clone();
-        let uplink = uplink::to_broker(broker.listen, uplink::default_client_id(&gateway, around), commands);
+        let client_id = uplink::default_client_id(&gateway, around);
+        let uplink = uplink::to_broker(broker.listen, client_id, broker_commands);
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
         uplinks.push(uplink::Placed { uplink, at });
     }
@@ -502,6 +503,4 @@ impl fmt::Debug for Source {
 pub struct BrokerConfig {
     /// Address to listen on.
     pub listen: SocketAddr,
-    /// What the uplink to it takes; its topics are in the uplink.
-    pub commands: Option<Commands>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig, uplink};
+use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig};
 use crate::clock::Trust;
 use crate::options::{Options, Problem};
 use crate::topic::{self, Template};
@@ -148,7 +148,6 @@ pub(super) fn archive(options: &Options<'_>, around: &Surroundings<'_>) -> Archi
 /// `[broker]`
 pub(super) fn broker(options: &Options<'_>, machine: &Machine) -> Option<BrokerConfig> {
     let listen = listen_address(options);
-    let commands = uplink::commands(options);
     if !machine.has_broker {
         options.problems().push(
             Problem::new(options.span(), "this build of vigie has no embedded broker")
@@ -156,7 +155,7 @@ pub(super) fn broker(options: &Options<'_>, machine: &Machine) -> Option<BrokerC
         );
         return None;
     }
-    Some(BrokerConfig { listen: listen?, commands })
+    Some(BrokerConfig { listen: listen? })
 }
 
 fn listen_address(options: &Options<'_>) -> Option<SocketAddr> {

@@ -98,6 +98,8 @@ pub struct SerialJson {
     acknowledge: Option<Duration>,
     answers: Answers,
     stamp: Option<Stamp>,
+    /// The device has the beginning of a command whose end was not written.
+    cut: bool,
 }
 
 impl SerialJson {
@@ -110,6 +112,7 @@ impl SerialJson {
             acknowledge: None,
             answers: Answers::default(),
             stamp: None,
+            cut: false,
         }
     }
 }
@@ -122,7 +125,7 @@ impl Default for SerialJson {
 
 impl ByteDecoder for SerialJson {
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>) {
-        let Self { lines, lines_to_samples: reader, acknowledge, answers, stamp } = self;
+        let Self { lines, lines_to_samples: reader, acknowledge, answers, stamp, .. } = self;
         lines.feed(bytes, |line| {
             if let (Ok(line), true) = (line, acknowledge.is_some())
                 && commands::is_answer(line)
@@ -147,9 +150,21 @@ impl ByteDecoder for SerialJson {
         });
     }
 
+    fn takes_commands(&self) -> bool {
+        true
+    }
+
     fn command(&mut self, command: &Command) -> Result<Outgoing, String> {
-        let bytes = commands::line(command, self.acknowledge.is_some())?;
+        let mut bytes = commands::line(command, self.acknowledge.is_some())?;
+        if std::mem::take(&mut self.cut) {
+            // What the device has of the last command is no JSON object, and no part of this one.
+            bytes.insert(0, b'\n');
+        }
         Ok(Outgoing { bytes, answer_within: self.acknowledge })
+    }
+
+    fn cut(&mut self) {
+        self.cut = true;
     }
 
     fn answers(&mut self) -> Vec<Answer> {
