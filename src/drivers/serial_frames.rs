@@ -22,7 +22,7 @@ use crate::topic;
 mod frame;
 mod layout;
 
-pub use frame::MAX_FRAME_BYTES;
+pub use frame::{MAX_FRAME_BYTES, seal};
 pub use layout::{MAX_COMMAND_BYTES, MAX_NAME_BYTES, MAX_UNIT_BYTES};
 
 /// Frames that wait for the names of their values, the latest ones.

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! The stage with a simulated disk: what is handed on, what is refused, and what is published of it.
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -211,4 +208,3 @@ fn without_a_clock_a_result_says_when_it_was_all_the_same() {
         assert_eq!(*setup.reins.order().await.payload, *b"{}");
     });
 }
->>>>>>> commands

@@ -27,8 +27,10 @@ const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_IBM_SDLC);
 const EXCERPT: usize = 60;
 
 /// A frame as it is written to the link: checksum behind it, zeros taken out, a delimiter on either side. The one
-/// before it ends whatever noise the line has brought.
-pub(super) fn seal(mut content: Vec<u8>) -> Vec<u8> {
+/// before it ends whatever noise the line has brought. The content has [`MAX_FRAME_BYTES`] less two for the checksum at
+/// most; a longer one is no frame to anybody.
+#[must_use]
+pub fn seal(mut content: Vec<u8>) -> Vec<u8> {
     let checksum = CRC.checksum(&content);
     content.extend_from_slice(&checksum.to_le_bytes());
     let mut bytes = vec![DELIMITER];
