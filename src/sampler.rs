@@ -21,6 +21,7 @@ use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 mod link;
 mod orders;
 mod poller;
+mod port;
 mod power;
 pub mod remote;
 

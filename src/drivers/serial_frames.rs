@@ -65,7 +65,7 @@ driver = "serial-frames"
 port = "/dev/serial/by-id/usb-Arduino_Uno-if00"
 acknowledge = "2s"
 "#,
-    connection: Connection::Serial,
+    connection: Connection::Serial(serial::SKETCH),
     options: &[
         OptionInfo {
             name: "fields",
@@ -80,7 +80,7 @@ acknowledge = "2s"
 };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let settings = serial::parse(options);
+    let settings = serial::SKETCH.parse(options);
     let acknowledge = acknowledge::parse(options);
     let fields = fields(options);
     let settings = settings?;

@@ -71,14 +71,14 @@ baud = 115200
 as = "temperature"
 unit = "°C"
 "#,
-    connection: Connection::Serial,
+    connection: Connection::Serial(serial::SKETCH),
     options: &[acknowledge::OPTION, device_clock::OPTION],
     quantities: &[],
     parse,
 };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let settings = serial::parse(options);
+    let settings = serial::SKETCH.parse(options);
     let acknowledge = acknowledge::parse(options);
     let millis = device_clock::parse(options);
     let settings = settings?;

@@ -16,6 +16,7 @@ use super::linux::Linux;
 use super::sim::{ARDUINO_PORT, Sim};
 use super::*;
 use crate::clock::{ManualClock, SystemClock, Trust};
+use crate::reading::FaultCode;
 
 /// Longer than anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -265,7 +266,7 @@ async fn a_port_carries_every_byte_both_ways_and_notices_that_it_is_unplugged() 
     for hardware in [Box::new(Linux::new()) as Box<dyn Hardware>, sim().hardware] {
         for baud in [9_600, 115_200, 250_000] {
             let (mut device, port) = pty();
-            let settings = SerialSettings { port, baud };
+            let settings = SerialSettings::new(port, baud);
             let mut port = hardware.serial(&settings).expect("opens");
 
             let fault = hardware.serial(&settings).err().expect("the port is taken");
@@ -295,11 +296,11 @@ async fn a_port_carries_every_byte_both_ways_and_notices_that_it_is_unplugged() 
             };
             assert_eq!(fault.code, FaultCode::Unplugged, "{fault}");
         }
-        let settings = SerialSettings { port: PathBuf::from("/dev/serial/by-id/none"), baud: 9_600 };
+        let settings = SerialSettings::new("/dev/serial/by-id/none", 9_600);
         let fault = hardware.serial(&settings).err().expect("no such port");
         assert_eq!(fault.code, FaultCode::Missing);
         assert!(fault.detail.contains("ls /dev/serial/by-id"), "{fault}");
-        let settings = SerialSettings { port: PathBuf::from("/dev/null"), baud: 9_600 };
+        let settings = SerialSettings::new("/dev/null", 9_600);
         let fault = hardware.serial(&settings).err().expect("no serial port");
         assert!(fault.code == FaultCode::Io && fault.detail.contains("/dev/null"), "{fault}");
     }
@@ -308,7 +309,7 @@ async fn a_port_carries_every_byte_both_ways_and_notices_that_it_is_unplugged() 
 #[tokio::test]
 async fn the_simulated_arduino_prints_lines_and_can_be_opened_again() {
     let hardware = sim().hardware;
-    let settings = SerialSettings { port: PathBuf::from(ARDUINO_PORT), baud: 115_200 };
+    let settings = SerialSettings::new(ARDUINO_PORT, 115_200);
     for _ in 0..2 {
         let mut port = hardware.serial(&settings).expect("opens");
         let mut text = Vec::new();

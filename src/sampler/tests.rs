@@ -1,6 +1,5 @@
 //! What a broken sensor must not do: harm others, lie, or end the agent.
 
-use std::path::Path;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -250,7 +249,7 @@ fn what_a_driver_keeps_comes_with_an_observation_and_is_given_back() {
 fn a_missing_port_is_a_fault_and_is_looked_for_again() {
     local(async {
         let source = |_| Source::Serial {
-            settings: SerialSettings { port: Path::new("/dev/not-there").to_owned(), baud: 9600 },
+            settings: SerialSettings::new("/dev/not-there", 9600),
             decoder: Box::new(|| Box::new(Bytes)),
         };
         let mut running = Running::start(source, 8, DEADLINE);

@@ -184,12 +184,12 @@ fn values_wait_for_their_names_which_are_asked_for() {
     let mut decoder = decoder();
     let mut out = Vec::new();
     let second = |seconds: u64| BootTime(seconds * 1_000_000_000);
-    decoder.feed(&readings(5, 100, &[4, 2, 21]), second(1), &mut out);
+    decoder.feed(&readings(5, 1000, &[4, 2, 21]), second(1), &mut out);
     assert_eq!(decoder.asks(), Some(seal(vec![0x19, 0])));
     assert_eq!(decoder.asks(), None);
-    decoder.feed(&readings(6, 200, &[4, 2, 22]), second(2), &mut out);
+    decoder.feed(&readings(6, 2000, &[4, 2, 22]), second(2), &mut out);
     assert_eq!(decoder.asks(), None, "it was asked just now");
-    decoder.feed(&readings(7, 300, &[4, 2, 23]), second(3), &mut out);
+    decoder.feed(&readings(7, 3000, &[4, 2, 23]), second(3), &mut out);
     assert_eq!(decoder.asks(), Some(seal(vec![0x19, 1])));
     assert!(out.is_empty());
     decoder.feed(&description(8, false, 0, &[(4, 0, "temp", "°C")]), second(4), &mut out);
@@ -197,6 +197,21 @@ fn values_wait_for_their_names_which_are_asked_for() {
     assert_eq!(times, [second(1), second(2), second(3)]);
     let outcomes: Vec<String> = out.into_iter().map(|(_, outcome)| show(outcome)).collect();
     assert_eq!(outcomes, ["temp=21 °C", "temp=22 °C", "temp=23 °C lost=0"]);
+}
+
+#[test]
+fn what_is_read_late_has_the_time_of_its_measurement() {
+    let mut decoder = named();
+    let mut out = Vec::new();
+    let at = |millis: u64| BootTime(5_000_000_000 + millis * 1_000_000);
+    for second in 1..=3 {
+        decoder.feed(&readings(second, u32::from(second) * 1000, &[0, 2, 1]), at(u64::from(second) * 1000), &mut out);
+    }
+    // Nobody has read for three seconds.
+    let late: Vec<u8> = (4..=6).flat_map(|second| readings(second, u32::from(second) * 1000, &[0, 2, 1])).collect();
+    decoder.feed(&late, at(6010), &mut out);
+    let times: Vec<BootTime> = out.iter().map(|(at, _)| *at).collect();
+    assert_eq!(times, [at(1000), at(2000), at(3000), at(4000), at(5000), at(6000)]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crc::{CRC_16_IBM_SDLC, Crc};
 use super::{arduino, world};
 use crate::clock::{BootTime, Clock};
 use crate::hardware::SerialPort;
+use crate::hardware::linux::Ports;
 use crate::reading::Fault;
 
 /// Readings from one description to the next.
@@ -17,8 +18,8 @@ const READINGS_A_DESCRIPTION: u32 = 10;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_IBM_SDLC);
 
 /// Starts a peer and opens the port to it.
-pub(super) fn open(baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
-    arduino::open_peer(baud, clock, move |number, at| frames(seed, number, at))
+pub(super) fn open(ports: &Ports, baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
+    arduino::open_peer(ports, baud, clock, move |number, at| frames(seed, number, at))
 }
 
 /// What it sends within a second.
