@@ -43,6 +43,7 @@ mod pulse_width;
 mod scd4x;
 pub mod serial_frames;
 pub mod serial_json;
+pub mod serial_lines;
 mod sht3x;
 mod sht4x;
 mod spi_raw;
@@ -73,6 +74,7 @@ pub static DRIVERS: &[&Driver] = &[
     &scd4x::DRIVER,
     &serial_frames::DRIVER,
     &serial_json::DRIVER,
+    &serial_lines::DRIVER,
     &sht3x::DRIVER,
     &sht4x::DRIVER,
     &spi_raw::DRIVER,

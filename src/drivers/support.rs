@@ -23,7 +23,9 @@
 //! - `lines`: cuts bytes into lines;
 //! - `acknowledge`: the key of that name, and answers to commands;
 //! - `device_clock`: the time of measurement from a device's own milliseconds;
-//! - `names`: names of quantities from what a device calls them.
+//! - `names`: names of quantities from what a device calls them;
+//! - `printed`: values as devices print them for people, and `units`: theirs;
+//! - `pattern`: a regular expression whose named groups are quantities.
 
 pub(crate) mod acknowledge;
 pub(crate) mod channels;
@@ -36,6 +38,8 @@ pub(crate) mod kernel;
 pub(crate) mod lines;
 pub(crate) mod measured;
 pub(crate) mod names;
+pub(crate) mod pattern;
+pub(crate) mod printed;
 pub(crate) mod pulses;
 pub(crate) mod raw;
 pub(crate) mod scaled;
@@ -44,3 +48,4 @@ pub(crate) mod serial;
 pub mod spi;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod units;

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock, Trust};
-use crate::hardware::sim::{ARDUINO_PORT, FRAMES_PORT, GPS_PORT, METER_PORT, Sim};
+use crate::hardware::sim::{ARDUINO_PORT, DHT22_PORT, FRAMES_PORT, GPS_PORT, METER_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
 use crate::topic;
@@ -51,6 +51,7 @@ fn sample_on_sim(driver: &Driver) -> String {
         "nmea" => GPS_PORT,
         "modbus-rtu" => METER_PORT,
         "serial-frames" => FRAMES_PORT,
+        "serial-lines" => DHT22_PORT,
         _ => ARDUINO_PORT,
     };
     let line =

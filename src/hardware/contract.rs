@@ -13,6 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::linux::Linux;
+use super::serial::{Format, Reset};
 use super::sim::{ARDUINO_PORT, Sim};
 use super::*;
 use crate::clock::{ManualClock, SystemClock, Trust};
@@ -264,13 +265,25 @@ async fn read(port: &mut Box<dyn SerialPort>) -> std::io::Result<Vec<u8>> {
 #[tokio::test]
 async fn a_port_carries_every_byte_both_ways_and_notices_that_it_is_unplugged() {
     for hardware in [Box::new(Linux::new()) as Box<dyn Hardware>, sim().hardware] {
-        for baud in [9_600, 115_200, 250_000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        for baud in [9_600, 115_200, 250_000, 1_000_000] {
             let (mut device, port) = pty();
-            let settings = SerialSettings::new(port, baud);
+            let node = port.clone();
+            let format = if baud == 9_600 { Format::ALL[7].1 } else { Format::DEFAULT };
+            let settings = SerialSettings { format, reset: Reset::Avoid, ..SerialSettings::new(port, baud) };
             let mut port = hardware.serial(&settings).expect("opens");
+            let found = rustix::termios::tcgetattr(&device).expect("the other end of the same tty");
+            assert_eq!(found.output_speed(), baud);
+            assert!(!found.control_modes.contains(rustix::termios::ControlModes::HUPCL), "DTR is to stay up");
 
-            let fault = hardware.serial(&settings).err().expect("the port is taken");
+            let link = folder.path().join(format!("link-{baud}"));
+            std::os::unix::fs::symlink(&node, &link).expect("a link");
+            let fault = hardware.serial(&SerialSettings::new(link, baud)).err().expect("the port is taken");
             assert_eq!(fault.code, FaultCode::Busy, "{fault}");
+            let other = format!("open for another sensor of this gateway, whose `port` is \"{}\"", node.display());
+            assert!(fault.detail.contains(&other), "{fault}");
+            assert_eq!(port.node(), node);
+            assert!(port.overruns().is_none(), "nobody counts on a pty");
 
             // A tty would change these, were it not raw: interrupt, end of file, carriage return, flow control.
             let bytes = [0x03, 0x04, 0x0d, 0x0a, 0x11, 0x13, 0x00, 0xff, b'x'];

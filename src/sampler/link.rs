@@ -35,7 +35,7 @@ pub(super) async fn serial(
     let mut orders = Orders::default();
     loop {
         let Some(end) = follow_port(sampler, settings, decoder, &mut attempts, &mut orders, &mut context).await else {
-            return orders.lost("vigie ends");
+            return orders.lost("the sensor is paused, or vigie ends");
         };
         orders.lost(&end.detail);
         let why = format!("the sensor has a fault: {}", end.detail);
@@ -73,7 +73,8 @@ async fn follow_port(
     {
         return Some(fault);
     }
-    let port = match port::open(sampler, settings, context).await? {
+    let opening = refusing(sampler, "the sensor's port is being opened", port::open(sampler, settings, context));
+    let port = match opening.await? {
         Ok(port) => port,
         Err(fault) => return Some(fault),
     };
@@ -112,8 +113,8 @@ async fn follow_port(
         attempts.power.success();
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
-        orders.answered(decoder.answers());
         attempts.lost.observe(Instant::now(), &mut decoded);
+        orders.answered(decoder.answers());
         if !send(sampler.index, decoded, None, context).await {
             return None;
         }

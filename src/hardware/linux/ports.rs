@@ -136,7 +136,8 @@ impl Roots {
             };
             let number = |file: &str| u16::from_str_radix(&attribute(file)?, 16).ok();
             let id = UsbId { vendor: number("idVendor")?, product: number("idProduct")?, serial: attribute("serial") };
-            Some(UsbPort { node: self.dev.join(name), id, product: attribute("product") })
+            let node = self.dev.join(name);
+            Some(UsbPort { node: fs::canonicalize(&node).unwrap_or(node), id, product: attribute("product") })
         };
         names(&class).into_iter().filter_map(port).collect()
     }
@@ -224,4 +225,121 @@ pub(super) fn busy(node: &Path) -> Fault {
 pub(super) fn busy_by(node: &Path, holder: &Holder) -> Fault {
     let Holder { pid, name } = holder;
     Fault::new(FaultCode::Busy, format!("{} is in use by `{name}` (process {pid}): close it there", node.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A machine's `/dev` and `/sys` with these ports: node, vendor and product, serial number, and whether udev has
+    /// made a link by id.
+    fn machine(ports: &[(&str, &str, Option<&str>)]) -> (tempfile::TempDir, Roots) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for folder in ["dev/serial/by-id", "dev/serial/by-path", "sys/class/tty/tty1", "sys/class/tty/ttyS0"] {
+            fs::create_dir_all(path(folder)).expect("a folder");
+        }
+        // As a UART on the board: a device, but none of USB.
+        fs::create_dir_all(path("sys/devices/soc/serial")).expect("a folder");
+        symlink(path("sys/devices/soc/serial"), path("sys/class/tty/ttyS0/device")).expect("a link");
+        for (index, (node, usb, serial)) in ports.iter().enumerate() {
+            let device = path(&format!("sys/devices/usb1/1-{index}"));
+            let interface = device.join(format!("1-{index}:1.0")).join(node);
+            fs::create_dir_all(&interface).expect("a folder");
+            let (vendor, product) = usb.split_once(':').expect("vendor and product");
+            for (file, text) in [("idVendor", vendor), ("idProduct", product), ("product", "USB Serial")] {
+                fs::write(device.join(file), format!("{text}\n")).expect("a file");
+            }
+            if let Some(serial) = serial {
+                fs::write(device.join("serial"), format!("{serial}\n")).expect("a file");
+            }
+            let class = path("sys/class/tty").join(node);
+            fs::create_dir_all(&class).expect("a folder");
+            symlink(&interface, class.join("device")).expect("a link");
+            fs::write(path("dev").join(node), "").expect("a file");
+            let target = format!("../../{node}");
+            symlink(&target, path(&format!("dev/serial/by-path/platform-usb-0:1.{index}-port0"))).expect("a link");
+            // Two of a kind without a serial number have one name, and the last one has it.
+            let by_id = path("dev/serial/by-id").join(format!("usb-{}-if00", serial.unwrap_or("1a86_USB_Serial")));
+            let _ = fs::remove_file(&by_id);
+            symlink(&target, by_id).expect("a link");
+        }
+        let roots = Roots::below(folder.path());
+        (folder, roots)
+    }
+
+    fn resolve(roots: &Roots, name: &str) -> Result<String, String> {
+        let node = roots.resolve(&PortName::parse(name).expect("a name")).map_err(|fault| {
+            assert_eq!(fault.code, FaultCode::Missing);
+            fault.detail
+        })?;
+        Ok(node.file_name().expect("a name").to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn a_usb_device_is_found_by_what_it_is_and_by_its_serial_number() {
+        let (_folder, roots) = machine(&[
+            ("ttyACM0", "2341:0043", Some("5573")),
+            ("ttyACM1", "2341:0043", Some("77")),
+            ("ttyUSB0", "1a86:7523", None),
+        ]);
+        assert_eq!(resolve(&roots, "usb:1a86:7523"), Ok("ttyUSB0".to_owned()));
+        assert_eq!(resolve(&roots, "usb:2341:0043:77"), Ok("ttyACM1".to_owned()));
+        let why = resolve(&roots, "usb:2341:0043").expect_err("two of a kind");
+        for part in [
+            "2 serial ports on USB are `usb:2341:0043`",
+            "by-id/usb-5573-if00 (usb:2341:0043:5573, USB Serial)",
+            "by-id/usb-77-if00",
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        let why = resolve(&roots, "usb:0403:6001").expect_err("no such device");
+        assert!(why.contains("no serial port on USB is usb:0403:6001") && why.contains("usb-77-if00"), "{why}");
+    }
+
+    #[test]
+    fn auto_is_the_only_one_and_clones_without_a_number_are_told_by_their_place() {
+        let (_folder, roots) = machine(&[("ttyUSB3", "1a86:7523", None)]);
+        assert_eq!(resolve(&roots, "auto"), Ok("ttyUSB3".to_owned()));
+        let (_folder, roots) = machine(&[("ttyUSB0", "1a86:7523", None), ("ttyUSB1", "1a86:7523", None)]);
+        let why = resolve(&roots, "auto").expect_err("two");
+        for index in 0..2 {
+            let part = format!("by-path/platform-usb-0:1.{index}-port0 (it has no serial number) (usb:1a86:7523");
+            assert!(why.contains(&part), "{why}");
+        }
+        let (_folder, roots) = machine(&[]);
+        assert!(resolve(&roots, "auto").expect_err("none").contains("no serial port on USB"));
+        assert!(resolve(&roots, "usb:1a86:7523").expect_err("none").contains("at all"));
+    }
+
+    #[test]
+    fn many_are_not_all_listed() {
+        let nodes: Vec<String> = (0..MAX_LISTED + 3).map(|index| format!("ttyUSB{index}")).collect();
+        let ports: Vec<(&str, &str, Option<&str>)> =
+            nodes.iter().map(|node| (node.as_str(), "1a86:7523", None)).collect();
+        let (_folder, roots) = machine(&ports);
+        assert!(resolve(&roots, "auto").expect_err("many").contains(", 3 more; set"));
+    }
+
+    #[test]
+    fn each_port_is_listed_once_by_its_steadiest_name() {
+        let (folder, roots) = machine(&[
+            ("ttyACM0", "2341:0043", Some("5573")),
+            ("ttyUSB0", "1a86:7523", None),
+            ("ttyUSB1", "1a86:7523", None),
+        ]);
+        let dev = folder.path().join("dev");
+        symlink("../../ttyUSB9", dev.join("serial/by-path/platform-usb-0:1.4")).expect("a link");
+        fs::write(dev.join("ttyAMA0"), "").expect("a file");
+        symlink("ttyAMA0", dev.join("serial0")).expect("a link");
+        let expected = [
+            "serial/by-id/usb-1a86_USB_Serial-if00",
+            "serial/by-id/usb-5573-if00",
+            "serial/by-path/platform-usb-0:1.1-port0",
+            "serial0",
+        ];
+        assert_eq!(roots.steady_names(), expected.map(|name| dev.join(name)));
+    }
 }

@@ -34,6 +34,21 @@ pub(super) fn open(ports: &Ports, baud: u32, clock: Arc<dyn Clock>, seed: u64) -
     on_pty(ports, baud, move |peer| play(peer, &*clock, device))
 }
 
+/// The same with a sketch that prints for people, as that of a DHT22 does.
+pub(super) fn open_dht22(
+    ports: &Ports,
+    baud: u32,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+) -> Result<Box<dyn SerialPort>, Fault> {
+    open_peer(ports, baud, clock, move |number, at| {
+        let air = world::air(seed ^ 0xd22, at);
+        let (banner, celsius) = (if number == 0 { "DHT22 test!\r\n" } else { "" }, air.temperature);
+        let fahrenheit = celsius * 1.8 + 32.0;
+        format!("{banner}Humidity: {:.2}%  Temperature: {celsius:.2}°C {fahrenheit:.2}°F\r\n", air.humidity)
+    })
+}
+
 /// Starts a peer that sends such texts or bytes, one lot a second, and opens the port to it.
 pub(super) fn open_peer<T: Into<Vec<u8>>>(
     ports: &Ports,
@@ -41,8 +56,7 @@ pub(super) fn open_peer<T: Into<Vec<u8>>>(
     clock: Arc<dyn Clock>,
     line: impl Fn(u32, BootTime) -> T + Send + 'static,
 ) -> Result<Box<dyn SerialPort>, Fault> {
-    let device = Printer(move |number, at| line(number, at).into());
-    on_pty(ports, baud, move |peer| play(peer, &*clock, device))
+    on_pty(ports, baud, move |peer| play(peer, &*clock, Printer(move |number, at| line(number, at).into())))
 }
 
 /// A device on the other side.
