@@ -11,6 +11,7 @@
 //! from it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ mod aht20;
 mod bh1750;
 mod bme280;
 pub mod docs;
+mod exec;
+mod file;
 mod frequency;
 mod gpio_input;
 mod host;
@@ -57,6 +60,8 @@ pub static DRIVERS: &[&Driver] = &[
     &aht20::DRIVER,
     &bh1750::DRIVER,
     &bme280::DRIVER,
+    &exec::DRIVER,
+    &file::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
     &host::DRIVER,
@@ -268,6 +273,8 @@ pub enum Source {
     },
     /// Edges of a GPIO line, and its level each `every`.
     Line(LineSource),
+    /// What a program prints.
+    Process(ProcessSource),
 }
 
 impl Source {
@@ -276,6 +283,7 @@ impl Source {
     pub fn takes_commands(&self) -> bool {
         match self {
             Self::Serial { decoder, .. } => decoder().takes_commands(),
+            Self::Process(source) => source.settings.once.is_none(),
             Self::Poller(_) | Self::Line(_) => false,
         }
     }
@@ -285,7 +293,7 @@ impl Source {
     pub fn units(&self) -> Vec<(String, String)> {
         match self {
             Self::Poller(device) => device.units(),
-            Self::Serial { .. } => Vec::new(),
+            Self::Serial { .. } | Self::Process(_) => Vec::new(),
             Self::Line(line) => line.units.iter().map(|(name, unit)| ((*name).to_owned(), unit.clone())).collect(),
         }
     }
@@ -299,6 +307,28 @@ pub struct LineSource {
     pub units: Vec<(&'static str, String)>,
     /// Makes a decoder for each time that the line is taken.
     pub decoder: Box<MakeLineDecoder>,
+}
+
+/// A sensor that is a program.
+pub struct ProcessSource {
+    /// The program.
+    pub settings: ProcessSettings,
+    /// Makes a decoder of what it prints for each time that it is started.
+    pub decoder: Box<dyn Fn() -> Box<dyn ByteDecoder> + Send>,
+}
+
+/// A program to run, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// The program and its arguments; no shell reads them. Not empty.
+    pub command: Vec<String>,
+    /// In which folder.
+    pub directory: PathBuf,
+    /// What its environment holds besides, or instead of, what all programs get.
+    pub env: Vec<(String, String)>,
+    /// `Some`: it is started for each sample, and prints so many bytes at most before it ends. `None`: it is to run
+    /// for ever.
+    pub once: Option<usize>,
 }
 
 /// Makes a decoder from what the last one of the sensor gave to keep.
@@ -344,6 +374,11 @@ pub const MAX_KEPT: usize = 128;
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
+
+    /// The stream has ended as it should, at `at`; appends what that completes.
+    fn end(&mut self, at: BootTime, out: &mut Vec<Decoded>) {
+        let _ = (at, out);
+    }
 
     /// What the decoder has to ask the device by itself, such as what its quantities are called: the bytes to write
     /// to the link. Looked for after each `feed`.

@@ -171,10 +171,9 @@ pub(super) fn samples(values: &[u8], names: &Names) -> Result<Vec<Sample>, Unrea
         };
         if let Some(value) = value {
             samples.push(Sample {
-                quantity: quantity.name.clone().into(),
-                value,
                 unit: quantity.unit.clone().map(Into::into),
                 event: quantity.event,
+                ..Sample::new(quantity.name.clone(), value)
             });
         }
     }
