@@ -212,11 +212,8 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     }
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
     for stage in [core, commands] {
-        // What has ended was asked for its end above, and may be asked once only.
-        if !stage.is_finished() {
-            stage.abort();
-            let _ = stage.await;
-        }
+        stage.abort();
+        let _ = stage.await;
     }
     stop_archive.send_replace(true);
     if let Some(archive) = archive {

@@ -171,11 +171,10 @@ pub(super) fn samples(values: &[u8], names: &Names) -> Result<Vec<Sample>, Unrea
         };
         if let Some(value) = value {
             samples.push(Sample {
-                quantity: quantity.name.clone().into(),
-                value,
                 unit: quantity.unit.clone().map(Into::into),
                 content_type: None,
                 event: quantity.event,
+                ..Sample::new(quantity.name.clone(), value)
             });
         }
     }
