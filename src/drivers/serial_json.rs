@@ -60,14 +60,14 @@ baud = 115200
 as = "temperature"
 unit = "°C"
 "#,
-    connection: Connection::Serial,
+    connection: Connection::Serial(serial::SKETCH),
     options: &[],
     quantities: &[],
     parse,
 };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let settings = serial::parse(options)?;
+    let settings = serial::SKETCH.parse(options)?;
     let decoder = Box::new(|| Box::new(SerialJson::new()) as Box<dyn ByteDecoder>);
     Some(Parsed { claims: serial::claims(&settings), source: Source::Serial { settings, decoder } })
 }

@@ -7,6 +7,7 @@
 //! - `sensirion`: words with a checksum each, as Sensirion's chips send them;
 //! - `crc8`: checksums of eight bits;
 //! - `inputs`: the key `inputs` of analog-to-digital converters;
+//! - `scaled`: values that the configuration describes;
 //! - `raw`: a chip that is described in the configuration, for `i2c-raw` and `spi-raw`.
 //!
 //! For GPIO lines:
@@ -33,6 +34,9 @@ pub(crate) mod measured;
 pub(crate) mod names;
 pub(crate) mod pulses;
 pub(crate) mod raw;
+pub(crate) mod scaled;
 pub(crate) mod sensirion;
 pub(crate) mod serial;
 pub mod spi;
+#[cfg(test)]
+pub(crate) mod testing;

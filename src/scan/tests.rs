@@ -5,9 +5,10 @@ use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operatio
 
 use super::*;
 use crate::clock::{SystemClock, Trust};
+use crate::hardware::serial_bus::SerialBus;
 use crate::hardware::sim::Sim;
 use crate::hardware::{
-    ExpanderChip, I2cBus, I2cError, I2cPath, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings,
+    ExpanderChip, I2cBus, I2cError, I2cPath, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings, PortName,
     SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
@@ -111,6 +112,14 @@ impl Hardware for Buses {
     }
     fn serial(&self, _settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         absent()
+    }
+
+    fn serial_bus(&self, _settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        absent()
+    }
+
+    fn has_port(&self, _name: &PortName) -> bool {
+        false
     }
 }
 

@@ -13,7 +13,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::world;
 use crate::clock::{BootTime, Clock};
-use crate::hardware::{SerialPort, SerialSettings, linux};
+use crate::hardware::linux::Ports;
+use crate::hardware::{SerialPort, SerialSettings};
 use crate::reading::{Fault, FaultCode};
 
 /// How often the peer looks whether the port was closed; it ends at the latest this long after.
@@ -23,13 +24,31 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOKS_A_LINE: u32 = 10;
 
 /// Starts a peer and opens the port to it.
-pub(super) fn open(baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
-    let failed =
-        |error: std::io::Error| Fault::new(FaultCode::Io, format!("the simulated Arduino has no pty: {error}"));
+pub(super) fn open(ports: &Ports, baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
+    open_peer(ports, baud, clock, move |number, at| line(seed, number, at))
+}
+
+/// Starts a peer that prints such lines, one a second, and opens the port to it.
+pub(super) fn open_peer(
+    ports: &Ports,
+    baud: u32,
+    clock: Arc<dyn Clock>,
+    line: impl Fn(u32, BootTime) -> String + Send + 'static,
+) -> Result<Box<dyn SerialPort>, Fault> {
+    on_pty(ports, baud, move |peer| play(peer, &*clock, &line))
+}
+
+/// Starts a peer on a new pty and opens the port to it.
+pub(super) fn on_pty(
+    ports: &Ports,
+    baud: u32,
+    play: impl FnOnce(File) + Send + 'static,
+) -> Result<Box<dyn SerialPort>, Fault> {
+    let failed = |error: std::io::Error| Fault::new(FaultCode::Io, format!("the simulated device has no pty: {error}"));
     let (peer, port) = pty().map_err(failed)?;
     // The port is opened before the peer runs, which takes a pty without an open port for one that was closed.
-    let port = linux::open_serial(&SerialSettings { port, baud })?;
-    thread::Builder::new().name("sim-arduino".to_owned()).spawn(move || play(peer, &*clock, seed)).map_err(failed)?;
+    let port = ports.open(&SerialSettings::new(port, baud))?;
+    thread::Builder::new().name("sim-serial".to_owned()).spawn(move || play(peer)).map_err(failed)?;
     Ok(port)
 }
 
@@ -44,10 +63,10 @@ fn pty() -> std::io::Result<(File, PathBuf)> {
     Ok((File::from(peer), PathBuf::from(name)))
 }
 
-fn play(mut peer: File, clock: &dyn Clock, seed: u64) {
+fn play(mut peer: File, clock: &dyn Clock, line: &dyn Fn(u32, BootTime) -> String) {
     for look in 0_u32.. {
         if look % LOOKS_A_LINE == 0 {
-            let line = line(seed, look / LOOKS_A_LINE, clock.boot());
+            let line = line(look / LOOKS_A_LINE, clock.boot());
             if let Err(error) = peer.write_all(line.as_bytes())
                 && error.kind() != ErrorKind::WouldBlock
             {
