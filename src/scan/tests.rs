@@ -8,8 +8,8 @@ use crate::clock::{SystemClock, Trust};
 use crate::hardware::serial_bus::SerialBus;
 use crate::hardware::sim::Sim;
 use crate::hardware::{
-    ExpanderChip, I2cBus, I2cError, I2cPath, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings, PortName,
-    SerialPort, SerialSettings, SpiDevice, SpiSettings,
+    ExpanderChip, I2cBus, I2cError, I2cPath, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings,
+    PortName, SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
 
