@@ -11,6 +11,7 @@
 //! from it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ mod aht20;
 mod bh1750;
 mod bme280;
 pub mod docs;
+mod exec;
+mod file;
 mod frequency;
 mod gpio_input;
 mod host;
@@ -42,6 +45,7 @@ mod pulse_counter;
 mod pulse_width;
 mod scd4x;
 pub mod serial_json;
+pub mod serial_lines;
 mod sht3x;
 mod sht4x;
 mod spi_raw;
@@ -55,6 +59,8 @@ pub static DRIVERS: &[&Driver] = &[
     &aht20::DRIVER,
     &bh1750::DRIVER,
     &bme280::DRIVER,
+    &exec::DRIVER,
+    &file::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
     &host::DRIVER,
@@ -71,6 +77,7 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_width::DRIVER,
     &scd4x::DRIVER,
     &serial_json::DRIVER,
+    &serial_lines::DRIVER,
     &sht3x::DRIVER,
     &sht4x::DRIVER,
     &spi_raw::DRIVER,
@@ -264,15 +271,27 @@ pub enum Source {
     },
     /// Edges of a GPIO line, and its level each `every`.
     Line(LineSource),
+    /// What a program prints.
+    Process(ProcessSource),
 }
 
 impl Source {
+    /// Can its device be sent commands?
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        match self {
+            Self::Serial { decoder, .. } => decoder().takes_commands(),
+            Self::Process(source) => source.settings.once.is_none(),
+            Self::Poller(_) | Self::Line(_) => false,
+        }
+    }
+
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     #[must_use]
     pub fn units(&self) -> Vec<(String, String)> {
         match self {
             Self::Poller(device) => device.units(),
-            Self::Serial { .. } => Vec::new(),
+            Self::Serial { .. } | Self::Process(_) => Vec::new(),
             Self::Line(line) => line.units.iter().map(|(name, unit)| ((*name).to_owned(), unit.clone())).collect(),
         }
     }
@@ -286,6 +305,28 @@ pub struct LineSource {
     pub units: Vec<(&'static str, String)>,
     /// Makes a decoder for each time that the line is taken.
     pub decoder: Box<MakeLineDecoder>,
+}
+
+/// A sensor that is a program.
+pub struct ProcessSource {
+    /// The program.
+    pub settings: ProcessSettings,
+    /// Makes a decoder of what it prints for each time that it is started.
+    pub decoder: Box<dyn Fn() -> Box<dyn ByteDecoder> + Send>,
+}
+
+/// A program to run, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// The program and its arguments; no shell reads them. Not empty.
+    pub command: Vec<String>,
+    /// In which folder.
+    pub directory: PathBuf,
+    /// What its environment holds besides, or instead of, what all programs get.
+    pub env: Vec<(String, String)>,
+    /// `Some`: it is started for each sample, and prints so many bytes at most before it ends. `None`: it is to run
+    /// for ever.
+    pub once: Option<usize>,
 }
 
 /// Makes a decoder from what the last one of the sensor gave to keep.
@@ -332,6 +373,16 @@ pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
 
+    /// The stream has ended as it should, at `at`; appends what that completes.
+    fn end(&mut self, at: BootTime, out: &mut Vec<Decoded>) {
+        let _ = (at, out);
+    }
+
+    /// Can the device be sent commands?
+    fn takes_commands(&self) -> bool {
+        false
+    }
+
     /// The form in which a command goes to the device.
     ///
     /// # Errors
@@ -340,6 +391,9 @@ pub trait ByteDecoder: Send {
         let _ = command;
         Err("this driver takes no commands".to_owned())
     }
+
+    /// What [`command`](Self::command) gave last was written only in part: the device holds a fragment.
+    fn cut(&mut self) {}
 
     /// The answers to commands that the bytes fed since the last call held.
     fn answers(&mut self) -> Vec<Answer> {

@@ -19,10 +19,12 @@ use crate::hardware::{Hardware, PowerSettings};
 use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
 mod link;
+mod orders;
 mod pause;
 mod poller;
 mod port;
 mod power;
+mod process;
 pub mod remote;
 
 use remote::Reins;
@@ -125,6 +127,7 @@ pub async fn run(sampler: Sampler, mut context: Context) {
                             link::serial(&sampler, settings, decoder, context).await;
                         }
                         Source::Line(source) => link::line(&sampler, source, context).await,
+                        Source::Process(source) => process::run(&sampler, source, context).await,
                     }
                     None
                 }

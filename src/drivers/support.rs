@@ -21,10 +21,20 @@
 //! For serial links:
 //! - `serial`: the keys of a port;
 //! - `lines`: cuts bytes into lines;
-//! - `names`: names of quantities from what a device calls them.
+//! - `content`: what a whole file or output means;
+//! - `announced`: what programs say in JSON besides values;
+//! - `acknowledge`: the key of that name, and answers to commands;
+//! - `device_clock`: the time of measurement from a device's own milliseconds;
+//! - `names`: names of quantities from what a device calls them;
+//! - `printed`: values as devices print them for people, and `units`: theirs;
+//! - `pattern`: a regular expression whose named groups are quantities.
 
+pub(crate) mod acknowledge;
+pub(crate) mod announced;
 pub(crate) mod channels;
+pub(crate) mod content;
 pub(crate) mod crc8;
+pub(crate) mod device_clock;
 pub(crate) mod gpio;
 pub mod i2c;
 pub(crate) mod inputs;
@@ -32,6 +42,8 @@ pub(crate) mod kernel;
 pub(crate) mod lines;
 pub(crate) mod measured;
 pub(crate) mod names;
+pub(crate) mod pattern;
+pub(crate) mod printed;
 pub(crate) mod pulses;
 pub(crate) mod raw;
 pub(crate) mod scaled;
@@ -40,3 +52,4 @@ pub(crate) mod serial;
 pub mod spi;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod units;
