@@ -31,6 +31,7 @@ use crate::uplink::status::Info;
 use crate::uplink::{self, Hub};
 
 mod archive;
+mod commands;
 mod core;
 mod embedded;
 mod flush;
@@ -39,6 +40,7 @@ mod kept;
 pub mod places;
 mod watchdog;
 
+use self::commands::Commands;
 use self::core::Core;
 use self::embedded::Embedded;
 
@@ -128,6 +130,12 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let names = config.sensors.iter().map(|sensor| sensor.name.clone());
     let remotes: Rc<Remotes> = Rc::new(names.zip(ends).collect());
 
+    let (stop_commands, commands_stop) = watch::channel(false);
+    let (requests, waiting) = mpsc::channel(commands::QUEUE);
+    hub.send_commands_to(requests);
+    let commands = Commands::new(&config, hub.clone(), &remotes);
+    let mut commands = tokio::task::spawn_local(commands.run(waiting, commands_stop));
+
     let (stop_control, control_stop) = watch::channel(false);
     let control = serve_control(&hub, about, Rc::clone(&remotes), control_stop);
 
@@ -174,6 +182,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         }
         end = &mut core => Err(anyhow!("the pipeline ended early: {end:?}")),
         end = &mut flusher => Err(anyhow!("the flush of the outbox ended early: {end:?}")),
+        end = &mut commands => Err(anyhow!("the commands' stage ended early: {end:?}")),
         Some(end) = uplinks.join_next() => Err(anyhow!("an uplink ended early: {end:?}")),
         () = broker.watch() => unreachable!("it watches for ever"),
     };
@@ -188,6 +197,11 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         if !core.is_finished() {
             let _ = (&mut core).await;
         }
+        // With the sensors gone every command has its result.
+        stop_commands.send_replace(true);
+        if !commands.is_finished() {
+            let _ = (&mut commands).await;
+        }
         stop_uplinks.send_replace(Some(clock.boot().after(LAST_ACKS)));
         while uplinks.join_next().await.is_some() {}
     };
@@ -197,8 +211,10 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         name = signals.next() => warn!("{name} again: what waits stays in the outbox"),
     }
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
-    core.abort();
-    let _ = core.await;
+    for stage in [core, commands] {
+        stage.abort();
+        let _ = stage.await;
+    }
     stop_archive.send_replace(true);
     if let Some(archive) = archive {
         let _ = archive.await;

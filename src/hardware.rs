@@ -26,6 +26,7 @@ mod power;
 #[cfg(feature = "rppal")]
 pub mod rppal;
 pub mod serial;
+pub mod serial_bus;
 pub mod sim;
 pub mod spi;
 
@@ -35,6 +36,7 @@ pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
 pub use inventory::{Inventory, LineInfo, NumberedBus};
 pub use power::PowerSettings;
 pub use serial::{PortName, SerialPort, SerialSettings};
+pub use serial_bus::SerialBus;
 pub use spi::{SpiDevice, SpiError, SpiPlace, SpiSettings};
 
 /// Which hardware the drivers run on (`[hardware] backend`).
@@ -131,6 +133,13 @@ pub trait Hardware: Send + Sync {
     /// # Errors
     /// A fault that says which device node or right is missing, or that somebody else holds the port.
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault>;
+
+    /// A serial port on which several ask in turn: the one that is open with these settings, or a new one. For threads
+    /// that may block, not from within a runtime.
+    ///
+    /// # Errors
+    /// As of [`serial`](Self::serial).
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault>;
 
     /// Is the port there, and may it be opened? Cheap enough to be asked twice a second.
     fn has_port(&self, name: &PortName) -> bool;

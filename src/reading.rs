@@ -151,7 +151,7 @@ pub struct Sample {
     /// Its value.
     pub value: Value,
     /// Its unit, where the driver learns it from the device and could not declare it.
-    pub unit: Option<&'static str>,
+    pub unit: Option<std::borrow::Cow<'static, str>>,
     /// The driver's own knowledge of the kind, where the value alone does not tell (events).
     pub event: bool,
 }
@@ -170,7 +170,7 @@ impl Sample {
     /// The same, with a unit of the device's own.
     #[must_use]
     pub fn with_unit(self, unit: Option<&'static str>) -> Self {
-        Self { unit, ..self }
+        Self { unit: unit.map(Into::into), ..self }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::hardware::{Hardware, PowerSettings};
 use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
 mod link;
+mod orders;
 mod pause;
 mod poller;
 mod port;

@@ -3,14 +3,12 @@
 //! Data sheet: SBAS444 (revision D; sections below are its). One single-shot conversion an input and sample. Does not do
 //! the comparator or continuous conversions.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip, Register};
 use super::support::inputs::{self, Input};
 use super::support::measured::Scale;
-use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, OptionInfo, Parsed, Poller, QuantityInfo};
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample};
 
@@ -105,8 +103,8 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let range = one_of(options, "range", &RANGES, 4.096);
     let rate = one_of(options, "rate", &RATES.map(f64::from), 128.0);
     let (place, (range, full_scale), (rate, per_second)) = (place?, range?, rate?);
-    let settings = Settings { place, inputs: inputs?, range, full_scale, rate, per_second };
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(settings)) })
+    let settings = Settings { inputs: inputs?, range, full_scale, rate, per_second };
+    Some(place.sensor(move |chip| Ads1115::open(chip, settings.clone())))
 }
 
 /// A number that is one of a few: its code, which is its place in the list, and itself.
@@ -123,7 +121,6 @@ fn one_of(options: &Options<'_>, key: &'static str, known: &[f64], default: f64)
 
 #[derive(Clone)]
 struct Settings {
-    place: i2c::Place,
     inputs: Vec<Input>,
     /// Code of the range, and volts.
     range: u8,
@@ -133,7 +130,7 @@ struct Settings {
     per_second: f64,
 }
 
-// Registers (9.6, 8.6 in older revisions).
+// Registers (9.6).
 const CONVERSION: Register = Register("conversion", 0x00);
 const CONFIG: Register = Register("config", 0x01);
 
@@ -155,19 +152,6 @@ impl Settings {
     }
 }
 
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        let config = self.config(0);
-        chip.write(CONFIG, &config.to_be_bytes())?;
-        let found = u16::from_be_bytes(chip.read(CONFIG)?);
-        if found & !OS != config {
-            return Err(chip.keeps_not("ADS1115", config, found));
-        }
-        Ok(Box::new(Ads1115 { chip, settings: self.clone() }))
-    }
-}
-
 struct Ads1115 {
     chip: Chip,
     settings: Settings,
@@ -181,12 +165,22 @@ impl Poller for Ads1115 {
 }
 
 impl Ads1115 {
+    fn open(mut chip: Chip, settings: Settings) -> Result<Self, Fault> {
+        let config = settings.config(0);
+        chip.write_u16(CONFIG, config)?;
+        let found = chip.read_u16(CONFIG)?;
+        if found & !OS != config {
+            return Err(chip.keeps_not("ADS1115", config, found));
+        }
+        Ok(Self { chip, settings })
+    }
+
     /// One conversion.
     fn raw(&mut self, mux: u8) -> Result<i16, Fault> {
         let config = self.settings.config(mux);
-        self.chip.write(CONFIG, &(config | OS).to_be_bytes())?;
+        self.chip.write_u16(CONFIG, config | OS)?;
         self.chip.wait_for("its conversion", self.settings.conversion_time(), |chip| {
-            let found = u16::from_be_bytes(chip.read(CONFIG)?);
+            let found = chip.read_u16(CONFIG)?;
             if found & !OS != config {
                 return Err(chip.was_reset(CONFIG, config | OS, found));
             }
@@ -215,24 +209,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hardware::I2cPath;
-    use crate::reading::Value;
+    use crate::drivers::support::testing::{self, Exchange, number};
 
     fn settings() -> Settings {
-        let place = i2c::Place { path: I2cPath { bus: 1, channel: None }, address: 0x48 };
-        let inputs = vec![INPUTS[4], INPUTS[3]];
-        Settings { place, inputs, range: 1, full_scale: 4.096, rate: 7, per_second: 860.0 }
+        Settings { inputs: vec![INPUTS[4], INPUTS[3]], range: 1, full_scale: 4.096, rate: 7, per_second: 860.0 }
     }
 
-    fn sample(exchanges: impl IntoIterator<Item = i2c::scripted::Exchange>) -> Result<Vec<Sample>, Fault> {
-        Ads1115 { chip: i2c::scripted::chip(0x48, exchanges), settings: settings() }.sample()
+    fn sample(exchanges: &[Exchange]) -> Result<Vec<Sample>, Fault> {
+        Ads1115 { chip: testing::chip(0x48, exchanges), settings: settings() }.sample()
     }
 
     fn volts(raw: i16, full_scale: f64) -> f64 {
-        match convert("a0", raw, full_scale).expect("a value").value {
-            Value::Number(number) => number.get(),
-            other => panic!("{other:?}"),
-        }
+        number(&convert("a0", raw, full_scale).expect("a value"))
     }
 
     /// Table 3 (full scales and what a step of each is) and table 4 (the codes at the ends).
@@ -258,8 +246,8 @@ mod tests {
 
     #[test]
     fn each_input_is_one_conversion() {
-        let samples = sample([
-            (&[0x01, 0xc3, 0xe7][..], &[][..]),
+        let samples = sample(&[
+            (&[0x01, 0xc3, 0xe7], &[]),
             (&[0x01], &[0x43, 0xe7]),
             (&[0x01], &[0xc3, 0xe7]),
             (&[0x00], &[0x40, 0x00]),
@@ -267,17 +255,16 @@ mod tests {
             (&[0x01], &[0xb3, 0xe7]),
             (&[0x00], &[0xff, 0xff]),
         ]);
-        let expected = [("a0", 2.048), ("a2-a3", -0.000_125)];
-        let expected = expected.map(|(name, value)| Sample::new(name, Value::number(value).expect("finite")));
-        assert_eq!(samples, Ok(expected.to_vec()));
+        assert_eq!(testing::numbers(&samples.expect("samples")), [("a0", 2.048), ("a2-a3", -0.000_125)]);
     }
 
     #[test]
     fn a_reset_in_between_and_a_chip_that_hangs_are_noticed() {
-        let fault = sample([(&[0x01, 0xc3, 0xe7][..], &[][..]), (&[0x01], &[0x85, 0x83])]).expect_err("a fault");
+        let fault = sample(&[(&[0x01, 0xc3, 0xe7], &[]), (&[0x01], &[0x85, 0x83])]).expect_err("a fault");
         assert!(fault.code == FaultCode::BadData && fault.detail.contains("reset"), "{fault}");
-        let busy = std::iter::repeat_n((&[0x01][..], &[0x43, 0xe7][..]), 10);
-        let fault = sample([(&[0x01, 0xc3, 0xe7][..], &[][..])].into_iter().chain(busy)).expect_err("a fault");
+        let mut busy: [Exchange; 11] = [(&[0x01], &[0x43, 0xe7]); 11];
+        busy[0] = (&[0x01, 0xc3, 0xe7], &[]);
+        let fault = sample(&busy).expect_err("a fault");
         assert!(fault.code == FaultCode::BadData && fault.detail.contains("never ends"), "{fault}");
     }
 
@@ -285,10 +272,7 @@ mod tests {
         #[test]
         fn every_raw_value_is_within_the_range_or_a_fault(raw in any::<i16>(), range in 0..RANGES.len()) {
             match convert("a0", raw, RANGES[range]) {
-                Ok(sample) => {
-                    let Value::Number(number) = sample.value else { panic!("{sample:?}") };
-                    prop_assert!(number.get().abs() < RANGES[range]);
-                }
+                Ok(sample) => prop_assert!(number(&sample).abs() < RANGES[range]),
                 Err(fault) => prop_assert_eq!(fault.code, FaultCode::Impossible),
             }
         }

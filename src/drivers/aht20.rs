@@ -3,17 +3,15 @@
 //! Data sheets: "AHT20 product manuals" and "DHT20" (sections are the DHT20's, V1.0). One measurement a sample. Does not
 //! do the AHT10, which has no checksum.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::support::crc8::Crc8;
 use super::support::i2c::{self, Chip};
 use super::support::measured::Scale;
-use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, Parsed, Poller};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample};
+use crate::reading::{Fault, FaultCode, Sample};
 
 const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -40.0, max: 85.0, decimals: 2 };
 const HUMIDITY: Scale = Scale { quantity: "humidity", unit: "%", min: 0.0, max: 100.0, decimals: 2 };
@@ -37,18 +35,8 @@ every = "30s"
     connection: Connection::I2c(INFO),
     options: &[],
     quantities: &[
-        QuantityInfo {
-            name: TEMPERATURE.quantity,
-            unit: Some(TEMPERATURE.unit),
-            kind: Kind::Number,
-            help: "-40 to 85 °C, ± 0.3 °C.",
-        },
-        QuantityInfo {
-            name: HUMIDITY.quantity,
-            unit: Some(HUMIDITY.unit),
-            kind: Kind::Number,
-            help: "0 to 100 % relative humidity, ± 2 %.",
-        },
+        TEMPERATURE.info("-40 to 85 °C, ± 0.3 °C."),
+        HUMIDITY.info("0 to 100 % relative humidity, ± 2 %."),
     ],
     parse,
 };
@@ -56,12 +44,7 @@ every = "30s"
 const INFO: i2c::Info = i2c::Info { addresses: &[0x38], identify: None };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let place = INFO.parse(options)?;
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place })) })
-}
-
-struct Settings {
-    place: i2c::Place,
+    Some(INFO.parse(options)?.sensor(Aht20::open))
 }
 
 /// Commands: start anew; load the calibration; measure (7.4 and the AHT20's 5.3, 5.4).
@@ -81,26 +64,6 @@ const CALIBRATED: u8 = 1 << 3;
 /// How often a busy chip is read again, after [`INITIALISING`] each.
 const READS: u32 = 10;
 
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        start(&mut chip)?;
-        Ok(Box::new(Aht20 { chip }))
-    }
-}
-
-fn start(chip: &mut Chip) -> Result<(), Fault> {
-    chip.send("the command to start anew", &SOFT_RESET)?;
-    thread::sleep(RESETTING);
-    let [mut status] = chip.receive("its status")?;
-    if status & CALIBRATED == 0 {
-        chip.send("the command to initialise", &INITIALISE)?;
-        thread::sleep(INITIALISING);
-        [status] = chip.receive("its status")?;
-    }
-    check(chip, status)
-}
-
 /// A chip that is not busy is calibrated. A data line that is stuck reads as busy for ever, or as not calibrated.
 fn check(chip: &Chip, status: u8) -> Result<(), Fault> {
     if status & BUSY != 0 {
@@ -117,10 +80,22 @@ struct Aht20 {
     chip: Chip,
 }
 
+impl Aht20 {
+    fn open(mut chip: Chip) -> Result<Self, Fault> {
+        chip.command("the command to start anew", &SOFT_RESET, RESETTING)?;
+        let [mut status] = chip.receive("its status")?;
+        if status & CALIBRATED == 0 {
+            chip.command("the command to initialise", &INITIALISE, INITIALISING)?;
+            [status] = chip.receive("its status")?;
+        }
+        check(&chip, status)?;
+        Ok(Self { chip })
+    }
+}
+
 impl Poller for Aht20 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        self.chip.send("the command to measure", &MEASURE)?;
-        thread::sleep(MEASURING);
+        self.chip.command("the command to measure", &MEASURE, MEASURING)?;
         let mut answer = self.chip.receive::<7>("its measurement")?;
         for _ in 0..READS {
             if answer[0] & BUSY == 0 {
@@ -159,15 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::{SystemClock, Trust};
-    use crate::hardware::I2cPath;
-    use crate::hardware::sim::Sim;
-    use crate::reading::Value;
-
-    fn numbers(samples: &[Sample]) -> Vec<(&str, f64)> {
-        let number = |value: &Value| if let Value::Number(number) = value { number.get() } else { f64::NAN };
-        samples.iter().map(|sample| (&*sample.quantity, number(&sample.value))).collect()
-    }
+    use crate::drivers::support::testing::{self, Exchange, numbers};
 
     /// 8.1 and 8.2: 100 × S/2²⁰ and 200 × S/2²⁰ - 50. The manuals have no worked example.
     #[test]
@@ -186,10 +153,9 @@ mod tests {
     }
 
     fn sample(answers: &[&'static [u8]]) -> Result<Vec<Sample>, Fault> {
-        let command: i2c::scripted::Exchange = (&[0xac, 0x33, 0x00], &[]);
-        let exchanges: Vec<i2c::scripted::Exchange> =
-            std::iter::once(command).chain(answers.iter().map(|answer| (&[][..], *answer))).collect();
-        Aht20 { chip: i2c::scripted::chip(0x38, exchanges) }.sample()
+        let mut exchanges: Vec<Exchange> = vec![(&[0xac, 0x33, 0x00], &[])];
+        exchanges.extend(answers.iter().map(|answer| (&[][..], *answer)));
+        Aht20 { chip: testing::chip(0x38, &exchanges) }.sample()
     }
 
     #[test]
@@ -207,36 +173,17 @@ mod tests {
 
     #[test]
     fn a_chip_is_initialised_only_where_it_must_be() {
-        let exchanges: [i2c::scripted::Exchange; 2] = [(&[0xba], &[]), (&[], &[0x18])];
-        start(&mut i2c::scripted::chip(0x38, exchanges)).expect("calibrated");
-        let exchanges: [i2c::scripted::Exchange; 4] =
-            [(&[0xba], &[]), (&[], &[0x10]), (&[0xbe, 0x08, 0x00], &[]), (&[], &[0x10])];
-        let fault = start(&mut i2c::scripted::chip(0x38, exchanges)).expect_err("not calibrated");
+        let open = |exchanges| Aht20::open(testing::chip(0x38, exchanges)).map(drop);
+        open(&[(&[0xba], &[]), (&[], &[0x18])]).expect("calibrated");
+        let fault = open(&[(&[0xba], &[]), (&[], &[0x10]), (&[0xbe, 0x08, 0x00], &[]), (&[], &[0x10])]);
+        let fault = fault.expect_err("not calibrated");
         assert!(fault.detail.contains("is not calibrated"), "{fault}");
-    }
-
-    #[test]
-    fn the_simulated_chip_is_read() {
-        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
-        let place = i2c::Place { path: I2cPath { bus: 1, channel: None }, address: 0x38 };
-        let mut chip = Settings { place }.open(&hardware).expect("a chip");
-        for _ in 0..2 {
-            let samples = chip.sample().expect("samples");
-            let [(_, temperature), (_, humidity)] = numbers(&samples)[..] else { panic!("{samples:?}") };
-            assert!((15.0..26.0).contains(&temperature) && (35.0..60.0).contains(&humidity), "{samples:?}");
-        }
     }
 
     proptest! {
         #[test]
         fn every_answer_is_values_in_range_or_a_fault(data: [u8; 5]) {
-            match convert(data) {
-                Ok(samples) => {
-                    let numbers = numbers(&samples);
-                    prop_assert!((-40.0..=85.0).contains(&numbers[0].1) && (0.0..=100.0).contains(&numbers[1].1));
-                }
-                Err(fault) => prop_assert_eq!(fault.code, FaultCode::Impossible),
-            }
+            testing::check_range(convert(data), &[TEMPERATURE, HUMIDITY]);
         }
     }
 }

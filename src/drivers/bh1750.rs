@@ -3,14 +3,11 @@
 //! Data sheet: "BH1750FVI", technical note 2009.04 Rev. B (pages below). One measurement in H-resolution mode a sample.
 //! Does not do the other modes.
 
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip};
 use super::support::measured::Scale;
-use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, OptionInfo, Parsed, Poller, QuantityInfo};
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample};
 
@@ -61,8 +58,8 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     if time.is_none() && options.raw("measuring_time").is_some() {
         return None;
     }
-    let settings = Settings { place: place?, time: time.unwrap_or(USUAL_TIME) };
-    Some(Parsed { claims: settings.place.claims(), source: Source::Poller(Arc::new(settings)) })
+    let time = time.unwrap_or(USUAL_TIME);
+    Some(place?.sensor(move |chip| Bh1750::open(chip, time)))
 }
 
 /// What MTreg can be, and what it is as delivered (page 11).
@@ -80,20 +77,6 @@ const MEASURING: Duration = Duration::from_millis(180);
 /// What the chip gives for 1 lx with the usual time (page 11).
 const COUNTS_PER_LUX: f64 = 1.2;
 
-struct Settings {
-    place: i2c::Place,
-    time: u8,
-}
-
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        // Says at once whether somebody is there.
-        set_time(&mut chip, self.time)?;
-        Ok(Box::new(Bh1750 { chip, time: self.time }))
-    }
-}
-
 /// The chip takes one command a transaction (page 10).
 fn set_time(chip: &mut Chip, time: u8) -> Result<(), Fault> {
     chip.send("the command Change Measurement Time (high bits)", &[TIME_HIGH | time >> 5])?;
@@ -105,12 +88,20 @@ struct Bh1750 {
     time: u8,
 }
 
+impl Bh1750 {
+    fn open(mut chip: Chip, time: u8) -> Result<Self, Fault> {
+        // Says at once whether somebody is there.
+        set_time(&mut chip, time)?;
+        Ok(Self { chip, time })
+    }
+}
+
 impl Poller for Bh1750 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         // Each time: a chip that lost its power in between is right again.
         set_time(&mut self.chip, self.time)?;
-        self.chip.send("the command One Time H-Resolution Mode", &[ONCE])?;
-        thread::sleep(MEASURING * u32::from(self.time) / u32::from(USUAL_TIME));
+        let measuring = MEASURING * u32::from(self.time) / u32::from(USUAL_TIME);
+        self.chip.command("the command One Time H-Resolution Mode", &[ONCE], measuring)?;
         let count = u16::from_be_bytes(self.chip.receive("its measurement")?);
         Ok(vec![convert(count, self.time)?])
     }
@@ -135,46 +126,39 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::{SystemClock, Trust};
-    use crate::hardware::I2cPath;
-    use crate::hardware::sim::Sim;
-    use crate::reading::Value;
-
-    fn lux(sample: &Sample) -> f64 {
-        let Value::Number(number) = sample.value else { panic!("{sample:?}") };
-        number.get()
-    }
+    use crate::drivers::support::testing::{self, number};
 
     /// Page 10: the bytes 1000 0011 and 1001 0000 are about 28067 lx; page 11: the formula with MTreg.
     #[test]
     fn the_data_sheets_worked_example_comes_out() {
         let sample = convert(0b1000_0011_1001_0000, USUAL_TIME).expect("a value");
-        assert!((lux(&sample) - 28_067.0).abs() < 1.0, "{sample:?}");
+        assert!((number(&sample) - 28_067.0).abs() < 1.0, "{sample:?}");
         // "max 100000 lx" and a finest step of 0.23 lx in this mode.
-        assert!(lux(&convert(0xfffe, 31).expect("a value")) > 100_000.0);
-        assert!((lux(&convert(1, 254).expect("a value")) - 0.2).abs() < 1e-9);
+        assert!(number(&convert(0xfffe, 31).expect("a value")) > 100_000.0);
+        assert!((number(&convert(1, 254).expect("a value")) - 0.2).abs() < 1e-9);
         assert_eq!(convert(0xffff, USUAL_TIME).expect_err("dazzled").code, FaultCode::Impossible);
     }
 
     #[test]
     fn a_sample_sets_the_time_and_measures_once() {
         // MTreg 0100 0101: high bits 010, low bits 00101.
-        let exchanges: [i2c::scripted::Exchange; 4] =
-            [(&[0b0100_0010], &[]), (&[0b0110_0101], &[]), (&[0b0010_0000], &[]), (&[], &[0x01, 0x68])];
-        let mut chip = Bh1750 { chip: i2c::scripted::chip(0x23, exchanges), time: USUAL_TIME };
-        assert_eq!(lux(&chip.sample().expect("a sample")[0]), 300.0);
+        let chip = testing::chip(
+            0x23,
+            &[(&[0b0100_0010], &[]), (&[0b0110_0101], &[]), (&[0b0010_0000], &[]), (&[], &[0x01, 0x68])],
+        );
+        let samples = Bh1750 { chip, time: USUAL_TIME }.sample().expect("a sample");
+        assert_eq!(testing::numbers(&samples), [("illuminance", 300.0)]);
     }
 
     /// Half of the time and the same light.
     #[test]
     fn the_simulated_chip_is_read_with_any_measuring_time() {
-        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
-        let place = i2c::Place { path: I2cPath { bus: 1, channel: None }, address: 0x23 };
-        let value = |time| {
-            let samples = Settings { place, time }.open(&hardware).expect("a chip").sample().expect("a sample");
-            lux(&samples[0])
+        let machine = testing::sim();
+        let value = |keys| {
+            let mut chip = testing::open(&DRIVER, keys, &machine).expect("a chip");
+            number(&chip.sample().expect("a sample")[0])
         };
-        let (usual, short) = (value(69), value(31));
+        let (usual, short) = (value(""), value("measuring_time = 31"));
         assert!((80.0..560.0).contains(&usual), "{usual}");
         assert!((usual - short).abs() < 20.0, "{usual} {short}");
     }
@@ -183,7 +167,7 @@ mod tests {
         #[test]
         fn every_answer_is_a_value_in_range_or_a_fault(count: u16, time in MEASURING_TIMES) {
             match convert(count, time) {
-                Ok(sample) => prop_assert!((0.0..=121_558.0).contains(&lux(&sample))),
+                Ok(sample) => prop_assert!((0.0..=121_558.0).contains(&number(&sample))),
                 Err(fault) => prop_assert_eq!(fault.code, FaultCode::Impossible),
             }
         }

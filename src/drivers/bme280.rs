@@ -4,19 +4,18 @@
 //! a sample, each quantity once (oversampling × 1, filter off: "weather monitoring", 3.5.1). Does not do SPI, normal
 //! mode or the filter.
 
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip, Identity, Register};
-use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::support::measured::Scale;
+use super::{Connection, Driver, Parsed, Poller};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample, Value};
+use crate::reading::{Fault, FaultCode, Sample};
 
-const TEMPERATURE: &str = "temperature";
-const HUMIDITY: &str = "humidity";
-const PRESSURE: &str = "pressure";
+// What the chips can measure (tables 1 to 3).
+const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -40.0, max: 85.0, decimals: 2 };
+const HUMIDITY: Scale = Scale { quantity: "humidity", unit: "%", min: 0.0, max: 100.0, decimals: 2 };
+const PRESSURE: Scale = Scale { quantity: "pressure", unit: "hPa", min: 300.0, max: 1100.0, decimals: 2 };
 
 pub(crate) static DRIVER: Driver = Driver {
     name: "bme280",
@@ -39,24 +38,9 @@ every = "10s"
     connection: Connection::I2c(INFO),
     options: &[],
     quantities: &[
-        QuantityInfo {
-            name: TEMPERATURE,
-            unit: Some("°C"),
-            kind: Kind::Number,
-            help: "-40 to 85 °C, ± 1 °C; of the chip itself, a little above that of the air.",
-        },
-        QuantityInfo {
-            name: HUMIDITY,
-            unit: Some("%"),
-            kind: Kind::Number,
-            help: "BME280 only. 0 to 100 % relative humidity, ± 3 %.",
-        },
-        QuantityInfo {
-            name: PRESSURE,
-            unit: Some("hPa"),
-            kind: Kind::Number,
-            help: "300 to 1100 hPa, ± 1 hPa, at the sensor's height.",
-        },
+        TEMPERATURE.info("-40 to 85 °C, ± 1 °C; of the chip itself, a little above that of the air."),
+        HUMIDITY.info("BME280 only. 0 to 100 % relative humidity, ± 3 %."),
+        PRESSURE.info("300 to 1100 hPa, ± 1 hPa, at the sensor's height."),
     ],
     parse,
 };
@@ -64,26 +48,7 @@ every = "10s"
 const INFO: i2c::Info = i2c::Info { addresses: &[0x76, 0x77], identify: Some(identify) };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let place = INFO.parse(options)?;
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place })) })
-}
-
-struct Settings {
-    place: i2c::Place,
-}
-
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        let with_humidity = match identify(&mut chip)? {
-            Identity::Known(name) => name == BME280,
-            Identity::Other(found) => return Err(chip.wrong("BME280 (0x60) or BMP280 (0x58)", &found)),
-        };
-        chip.write(RESET, &[RESET_WORD])?;
-        wait_until_clear(&mut chip, IM_UPDATE, START_UP)?;
-        let calibration = read_calibration(&mut chip, with_humidity)?;
-        Ok(Box::new(Bme280 { chip, calibration }))
-    }
+    Some(INFO.parse(options)?.sensor(Bme280::open))
 }
 
 // Registers (5.3).
@@ -108,9 +73,6 @@ const START_UP: Duration = Duration::from_millis(2);
 
 /// The longest that a measurement of all three, each once, takes: 1.25 + 2.3 + (2.3 + 0.575) × 2 ms (9.1).
 const MEASURING_TIME: Duration = Duration::from_micros(9_300);
-
-/// How often `status` is read before the chip counts as hanging, with a pause of [`START_UP`] in between.
-const STATUS_READS: u32 = 10;
 
 /// `ctrl_hum`: humidity once. `ctrl_meas`: temperature once, pressure once, forced mode. `config`: filter off, I2C.
 const HUMIDITY_ONCE: u8 = 0b001;
@@ -141,17 +103,12 @@ fn identify(chip: &mut Chip) -> Result<Identity, Fault> {
     Ok(Identity::Other(format!("its identity {id:#04x} {found}")))
 }
 
-/// Waits, with the bus free, until a bit of `status` is clear.
-fn wait_until_clear(chip: &mut Chip, bit: u8, usual: Duration) -> Result<(), Fault> {
-    thread::sleep(usual);
-    for _ in 0..STATUS_READS {
+/// Waits, with the bus free, until a bit of `status` is clear; `what` is what is over then.
+fn wait_until_clear(chip: &mut Chip, bit: u8, what: &str, usual: Duration) -> Result<(), Fault> {
+    chip.wait_for(what, usual, |chip| {
         let [status] = chip.read(STATUS)?;
-        if status & bit == 0 {
-            return Ok(());
-        }
-        thread::sleep(START_UP);
-    }
-    Err(chip.says(FaultCode::BadData, format_args!("stays busy (bit {bit:#04x} of its status)")))
+        Ok((status & bit == 0).then_some(()))
+    })
 }
 
 fn read_calibration(chip: &mut Chip, with_humidity: bool) -> Result<Calibration, Fault> {
@@ -170,6 +127,16 @@ struct Bme280 {
     calibration: Calibration,
 }
 
+impl Bme280 {
+    fn open(mut chip: Chip) -> Result<Self, Fault> {
+        let with_humidity = chip.check_identity("BME280 (0x60) or BMP280 (0x58)", identify)? == BME280;
+        chip.write(RESET, &[RESET_WORD])?;
+        wait_until_clear(&mut chip, IM_UPDATE, "its start", START_UP)?;
+        let calibration = read_calibration(&mut chip, with_humidity)?;
+        Ok(Self { chip, calibration })
+    }
+}
+
 impl Poller for Bme280 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let with_humidity = self.calibration.humidity.is_some();
@@ -179,7 +146,7 @@ impl Poller for Bme280 {
             self.chip.write(CTRL_HUM, &[HUMIDITY_ONCE])?;
         }
         self.chip.write(CTRL_MEAS, &[FORCE_ONCE])?;
-        wait_until_clear(&mut self.chip, MEASURING, MEASURING_TIME)?;
+        wait_until_clear(&mut self.chip, MEASURING, "its measurement", MEASURING_TIME)?;
         // One read gives values of one measurement (4: data register shadowing), with the settings that they were
         // made with.
         let mut block = [0; 12];
@@ -213,26 +180,11 @@ fn convert(calibration: &Calibration, data: &[u8; 8]) -> Result<Vec<Sample>, Fau
 
     let fine = calibration.fine_temperature(raw_temperature.into());
     let pressure = calibration.pressure(raw_pressure.into(), fine);
-    let mut samples = vec![
-        in_range(TEMPERATURE, fine / 5120.0, -40.0, 85.0, "°C")?,
-        in_range(PRESSURE, pressure / 100.0, 300.0, 1100.0, "hPa")?,
-    ];
+    let mut samples = vec![TEMPERATURE.sample(fine / 5120.0)?, PRESSURE.sample(pressure / 100.0)?];
     if let Some(humidity) = &calibration.humidity {
-        samples.push(in_range(HUMIDITY, humidity.relative(raw_humidity.into(), fine), 0.0, 100.0, "%")?);
+        samples.push(HUMIDITY.sample(humidity.relative(raw_humidity.into(), fine))?);
     }
     Ok(samples)
-}
-
-/// A sample, rounded to 0.01, if it lies where the chip can measure (table 1 to 3) and is a number at all.
-fn in_range(quantity: &'static str, value: f64, min: f64, max: f64, unit: &str) -> Result<Sample, Fault> {
-    let rounded = (value * 100.0).round() / 100.0;
-    match Value::number(rounded) {
-        Some(number) if (min..=max).contains(&rounded) => Ok(Sample::new(quantity, number)),
-        _ => Err(Fault::new(
-            FaultCode::Impossible,
-            format!("a {quantity} of {rounded} {unit} is outside of what the chip can measure ({min} to {max} {unit})"),
-        )),
-    }
 }
 
 /// dig_T1 to dig_P9 and dig_H1 to dig_H6 (table 16), and the formulas in doubles (8.1).
@@ -315,12 +267,8 @@ impl HumidityCalibration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::clock::{SystemClock, Trust};
-    use crate::hardware::I2cPath;
-    use crate::hardware::sim::Sim;
+    use crate::drivers::support::testing::{self, number, numbers};
 
     /// The calibration and raw values of the BMP280 data sheet's worked example (BST-BMP280-DS001, 3.12).
     fn example() -> Calibration {
@@ -351,8 +299,7 @@ mod tests {
         assert!((pressure - 100_653.27).abs() < 0.5, "{pressure}");
 
         let samples = convert(&calibration, &data(415_148, 519_888, 0)).expect("samples");
-        let expected = [("temperature", 25.08), ("pressure", 1006.53)];
-        assert_eq!(samples, expected.map(|(name, value)| Sample::new(name, Value::number(value).expect("finite"))));
+        assert_eq!(numbers(&samples), [("temperature", 25.08), ("pressure", 1006.53)]);
     }
 
     #[test]
@@ -382,16 +329,16 @@ mod tests {
     #[test]
     fn a_value_that_equals_its_power_on_value_is_a_value() {
         let samples = convert(&example(), &data(415_148, POWER_ON_20_BITS, 0)).expect("samples");
-        assert_eq!(samples[0], Sample::new("temperature", Value::number(26.46).expect("finite")));
+        assert_eq!(numbers(&samples)[0], ("temperature", 26.46));
     }
 
     /// A chip that loses its power after the measurement was started holds its power-on settings.
     #[test]
     fn a_reset_in_between_is_noticed() {
-        let chip = i2c::scripted::chip(
+        let chip = testing::chip(
             0x76,
-            [
-                (&[0xf5, 0][..], &[][..]),
+            &[
+                (&[0xf5, 0], &[]),
                 (&[0xf4, 0x25], &[]),
                 (&[0xf3], &[0]),
                 (&[0xf3], &[0, 0, 0, 0, 0x80, 0, 0, 0x80, 0, 0]),
@@ -405,36 +352,19 @@ mod tests {
     /// The simulated chip makes its raw values with the data sheet's integer formulas; ours are those in doubles.
     #[test]
     fn both_simulated_chips_are_read() {
-        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
-        for (address, expected) in
-            [(0x76, vec!["temperature", "pressure", "humidity"]), (0x77, vec!["temperature", "pressure"])]
-        {
-            let mut chip = at(address).open(&hardware).expect("a chip");
+        let machine = testing::sim();
+        for (keys, expected) in [
+            ("address = 0x76", &["temperature", "pressure", "humidity"][..]),
+            ("address = 0x77", &["temperature", "pressure"]),
+        ] {
+            let mut chip = testing::open(&DRIVER, keys, &machine).expect("a chip");
             for _ in 0..3 {
                 let samples = chip.sample().expect("samples");
                 assert_eq!(samples.iter().map(|sample| &*sample.quantity).collect::<Vec<_>>(), expected);
-                for sample in samples {
-                    let Value::Number(number) = sample.value else { panic!("{sample:?} is not a number") };
-                    let room = match &*sample.quantity {
-                        TEMPERATURE => 15.0..26.0,
-                        HUMIDITY => 35.0..60.0,
-                        _ => 990.0..1030.0,
-                    };
-                    assert!(room.contains(&number.get()), "{sample:?}");
+                for (sample, room) in samples.iter().zip([15.0..26.0, 990.0..1030.0, 35.0..60.0]) {
+                    assert!(room.contains(&number(sample)), "{sample:?}");
                 }
             }
         }
-    }
-
-    #[test]
-    fn another_address_answers_nothing_and_says_what_to_check() {
-        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
-        let fault = at(0x10).open(&hardware).err().expect("no chip");
-        assert_eq!(fault.code, FaultCode::Missing);
-        assert!(fault.detail.contains("0x10") && fault.detail.contains("i2cdetect -y 1"), "{fault}");
-    }
-
-    fn at(address: u8) -> Settings {
-        Settings { place: i2c::Place { path: I2cPath { bus: 1, channel: None }, address } }
     }
 }

@@ -1,17 +1,12 @@
 //! Any chip on I2C, described in the configuration by the numbers of its data sheet.
 
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
-
 use embedded_hal::i2c::I2c;
 
 use super::support::i2c::{self, Chip};
-use super::support::raw::{self, Bus, Description, Question};
-use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
-use crate::hardware::Hardware;
+use super::support::raw::{self, Ask, Bus, Question};
+use super::{Connection, Driver, OptionInfo, Parsed};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Sample};
+use crate::reading::{Fault, FaultCode};
 
 pub(crate) static DRIVER: Driver = Driver {
     name: "i2c-raw",
@@ -140,66 +135,26 @@ const INFO: i2c::Info = i2c::Info { addresses: &[], identify: None };
 fn parse(options: &Options<'_>) -> Option<Parsed> {
     let place = INFO.parse(options);
     let description = raw::parse(options, Bus::I2c);
-    let settings = Settings { place: place?, description: Arc::new(description?) };
-    Some(Parsed { claims: settings.place.claims(), source: Source::Poller(Arc::new(settings)) })
+    let place = place?;
+    let source = raw::source(description?, move |hardware| place.chip(hardware));
+    Some(Parsed { claims: place.claims(), source })
 }
 
-struct Settings {
-    place: i2c::Place,
-    description: Arc<Description>,
-}
-
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = Raw { chip: self.place.chip(hardware)?, description: Arc::clone(&self.description) };
-        if let Some(identity) = &self.description.identity {
-            let answer = chip.ask(&identity.question)?;
-            if let Some(found) = identity.mismatch(&answer) {
-                return Err(chip.chip.wrong("chip as `identity` describes it", &found));
-            }
-        }
-        for message in &self.description.init {
-            chip.chip.send("a message of `init`", message)?;
-            thread::sleep(self.description.wait);
-        }
-        Ok(Box::new(chip))
+impl Ask for Chip {
+    fn tell(&mut self, what: &str, message: &[u8]) -> Result<(), Fault> {
+        self.send(what, message)
     }
 
-    fn longest(&self) -> Duration {
-        let messages = u32::try_from(self.description.init.len()).unwrap_or(u32::MAX).saturating_add(1);
-        self.description.wait.saturating_mul(messages) + Duration::from_secs(1)
-    }
-
-    fn units(&self) -> Vec<(String, String)> {
-        self.description.units()
-    }
-}
-
-struct Raw {
-    chip: Chip,
-    description: Arc<Description>,
-}
-
-impl Raw {
     fn ask(&mut self, Question { send, length }: &Question) -> Result<Vec<u8>, Fault> {
         let mut answer = vec![0; *length];
-        let (mut bus, address) = (self.chip.bus(), self.chip.place().address);
+        let (mut bus, address) = (self.bus(), self.place().address);
         let done =
             if send.is_empty() { bus.read(address, &mut answer) } else { bus.write_read(address, send, &mut answer) };
-        done.map_err(|error| self.chip.fault(&error, format_args!("its answer to {send:02x?} cannot be read")))?;
-        self.description.check(&answer).map_err(|what| self.chip.says(FaultCode::Crc, what))?;
+        done.map_err(|error| Chip::fault(self, &error, format_args!("its answer to {send:02x?} cannot be read")))?;
         Ok(answer)
     }
-}
 
-impl Poller for Raw {
-    fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        let description = Arc::clone(&self.description);
-        if !description.measure.is_empty() {
-            self.chip.send("`measure`", &description.measure)?;
-            thread::sleep(description.wait);
-        }
-        let answers = description.questions.iter().map(|question| self.ask(question)).collect::<Result<Vec<_>, _>>()?;
-        description.samples(&answers)
+    fn fault(&self, code: FaultCode, what: String) -> Fault {
+        self.says(code, what)
     }
 }

@@ -4,13 +4,11 @@
 //! of 16. Current and power are computed here from the voltage at the shunt: the chip's own calibration only scales
 //! them, and is set to 0.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip, Register};
 use super::support::measured::Scale;
-use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, OptionInfo, Parsed, Poller, QuantityInfo};
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample};
 
@@ -109,14 +107,12 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
         options.problem("max_current", message, Some(expected));
         return None;
     };
-    let place = place?;
-    let settings = Settings { place, shunt, gain, range };
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(settings)) })
+    let settings = Settings { shunt, gain, range };
+    Some(place?.sensor(move |chip| Ina219::open(chip, settings)))
 }
 
 #[derive(Clone, Copy)]
 struct Settings {
-    place: i2c::Place,
     /// Ω
     shunt: f64,
     /// PG, and its volts.
@@ -150,36 +146,35 @@ impl Settings {
     }
 }
 
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        let configuration = self.configuration(POWER_DOWN);
-        chip.write(CONFIGURATION, &configuration.to_be_bytes())?;
-        let found = u16::from_be_bytes(chip.read(CONFIGURATION)?);
-        if found != configuration {
-            return Err(chip.keeps_not("INA219", configuration, found));
-        }
-        // Another program's calibration could make the chip's own computation overflow.
-        chip.write(CALIBRATION, &[0, 0])?;
-        Ok(Box::new(Ina219 { chip, settings: *self }))
-    }
-}
-
 struct Ina219 {
     chip: Chip,
     settings: Settings,
 }
 
+impl Ina219 {
+    fn open(mut chip: Chip, settings: Settings) -> Result<Self, Fault> {
+        let configuration = settings.configuration(POWER_DOWN);
+        chip.write_u16(CONFIGURATION, configuration)?;
+        let found = chip.read_u16(CONFIGURATION)?;
+        if found != configuration {
+            return Err(chip.keeps_not("INA219", configuration, found));
+        }
+        // Another program's calibration could make the chip's own computation overflow.
+        chip.write_u16(CALIBRATION, 0)?;
+        Ok(Self { chip, settings })
+    }
+}
+
 impl Poller for Ina219 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let configuration = self.settings.configuration(TRIGGERED);
-        self.chip.write(CONFIGURATION, &configuration.to_be_bytes())?;
+        self.chip.write_u16(CONFIGURATION, configuration)?;
         let bus = self.chip.wait_for("its measurement", MEASURING_TIME, |chip| {
-            let bus = u16::from_be_bytes(chip.read(BUS_VOLTAGE)?);
+            let bus = chip.read_u16(BUS_VOLTAGE)?;
             Ok((bus & CNVR != 0).then_some(bus))
         })?;
         let shunt = i16::from_be_bytes(self.chip.read(SHUNT_VOLTAGE)?);
-        let found = u16::from_be_bytes(self.chip.read(CONFIGURATION)?);
+        let found = self.chip.read_u16(CONFIGURATION)?;
         if found != configuration {
             return Err(self.chip.was_reset(CONFIGURATION, configuration, found));
         }
@@ -219,28 +214,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hardware::I2cPath;
-    use crate::reading::Value;
+    use crate::drivers::support::testing;
 
     fn settings(shunt: f64, gain: u8) -> Settings {
-        let place = i2c::Place { path: I2cPath { bus: 1, channel: None }, address: 0x40 };
-        Settings { place, shunt, gain, range: RANGES[usize::from(gain)] }
+        Settings { shunt, gain, range: RANGES[usize::from(gain)] }
     }
 
-    fn numbers(samples: Vec<Sample>) -> Vec<f64> {
-        let number = |sample: Sample| match sample.value {
-            Value::Number(number) => number.get(),
-            other => panic!("{other:?}"),
-        };
-        samples.into_iter().map(number).collect()
+    fn numbers(samples: &[Sample]) -> Vec<f64> {
+        samples.iter().map(testing::number).collect()
     }
 
-    /// 9.2 (table 8 in revision G): 10 A through 2 mΩ at 12 V; shunt voltage 0x07d0, bus voltage 0x5d98 = 11.98 V, and
+    /// 9.2.2.1 (table 8): 10 A through 2 mΩ at 12 V; shunt voltage 0x07d0, bus voltage 0x5d98 = 11.98 V, and
     /// the power 119.8 W.
     #[test]
     fn the_data_sheets_worked_example_comes_out() {
         let samples = convert(&settings(0.002, 0), 0x07d0, 0x5d98).expect("samples");
-        assert_eq!(numbers(samples), [11.98, 10.0, 119.8]);
+        assert_eq!(numbers(&samples), [11.98, 10.0, 119.8]);
     }
 
     /// 8.6.3.1: -320 mV is 0x8300, with PGA = /8; the ends of each range.
@@ -248,7 +237,7 @@ mod tests {
     fn signs_are_kept_and_the_ends_of_the_ranges_are_faults() {
         let raw = |hex: u16| hex.cast_signed();
         let samples = convert(&settings(0.1, 3), raw(0x8300) + 1, 0).expect("samples");
-        assert_eq!(numbers(samples), [0.0, -3.1999, 0.0]);
+        assert_eq!(numbers(&samples), [0.0, -3.1999, 0.0]);
         for (gain, end) in [(0, 4_000), (1, 8_000), (2, 16_000), (3, 32_000)] {
             let code = |shunt| convert(&settings(0.1, gain), shunt, 0).map_err(|fault| fault.code);
             assert_eq!(code(end), Err(FaultCode::Impossible));
@@ -272,10 +261,10 @@ mod tests {
 
     #[test]
     fn a_sample_is_one_triggered_measurement() {
-        let chip = i2c::scripted::chip(
+        let chip = testing::chip(
             0x40,
-            [
-                (&[0x00, 0x26, 0x63][..], &[][..]),
+            &[
+                (&[0x00, 0x26, 0x63], &[]),
                 (&[0x02], &[0x5d, 0x98]),
                 (&[0x02], &[0x5d, 0x9a]),
                 (&[0x01], &[0x07, 0xd0]),
@@ -283,19 +272,14 @@ mod tests {
             ],
         );
         let samples = Ina219 { chip, settings: settings(0.1, 0) }.sample().expect("samples");
-        assert_eq!(numbers(samples), [11.98, 0.2, 2.396]);
+        assert_eq!(numbers(&samples), [11.98, 0.2, 2.396]);
     }
 
     #[test]
     fn a_reset_in_between_is_noticed() {
-        let chip = i2c::scripted::chip(
+        let chip = testing::chip(
             0x40,
-            [
-                (&[0x00, 0x3e, 0x63][..], &[][..]),
-                (&[0x02], &[0x5d, 0x9a]),
-                (&[0x01], &[0x07, 0xd0]),
-                (&[0x00], &[0x39, 0x9f]),
-            ],
+            &[(&[0x00, 0x3e, 0x63], &[]), (&[0x02], &[0x5d, 0x9a]), (&[0x01], &[0x07, 0xd0]), (&[0x00], &[0x39, 0x9f])],
         );
         let fault = Ina219 { chip, settings: settings(0.1, 3) }.sample().expect_err("a fault");
         assert!(fault.code == FaultCode::BadData && fault.detail.contains("reset"), "{fault}");
@@ -306,7 +290,7 @@ mod tests {
         fn every_content_of_the_registers_is_a_value_or_a_fault(shunt in any::<i16>(), bus in any::<u16>(), gain in 0..4_u8) {
             match convert(&settings(0.1, gain), shunt, bus) {
                 Ok(samples) => {
-                    let [volts, amperes, watts] = numbers(samples)[..] else { panic!("three quantities") };
+                    let [volts, amperes, watts] = numbers(&samples)[..] else { panic!("three quantities") };
                     prop_assert!((0.0..=32.0).contains(&volts) && amperes.abs() <= 3.2 && watts.abs() <= 102.4);
                 }
                 Err(fault) => prop_assert_eq!(fault.code, FaultCode::Impossible),

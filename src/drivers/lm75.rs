@@ -3,16 +3,14 @@
 //! Data sheets: Texas Instruments SNIS153 (LM75A), NXP "LM75B", Texas Instruments SBOS288 (TMP75). The chip converts on
 //! and on. Does not do the thermostat output.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip, Register};
 use super::support::measured::Scale;
-use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, OptionInfo, Parsed, Poller};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample};
+use crate::reading::{Fault, FaultCode, Sample};
 
 const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -55.0, max: 125.0, decimals: 3 };
 
@@ -44,12 +42,7 @@ every = "30s"
         default: Some("9"),
         help: "How many bits of the temperature the chip has.",
     }],
-    quantities: &[QuantityInfo {
-        name: TEMPERATURE.quantity,
-        unit: Some("°C"),
-        kind: Kind::Number,
-        help: "-55 to 125 °C, ± 2 °C from -25 to 100 °C.",
-    }],
+    quantities: &[TEMPERATURE.info("-55 to 125 °C, ± 2 °C from -25 to 100 °C.")],
     parse,
 };
 
@@ -58,14 +51,7 @@ const INFO: i2c::Info = i2c::Info { addresses: &[0x48, 0x49, 0x4a, 0x4b, 0x4c, 0
 fn parse(options: &Options<'_>) -> Option<Parsed> {
     let place = INFO.parse(options);
     let bits = options.optional_in("bits", 9..=12).unwrap_or(9);
-    let place = place?;
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place, bits })) })
-}
-
-#[derive(Clone, Copy)]
-struct Settings {
-    place: i2c::Place,
-    bits: u8,
+    Some(place?.sensor(move |chip| Lm75::open(chip, bits)))
 }
 
 // Registers.
@@ -81,9 +67,13 @@ const SHUTDOWN: u8 = 1;
 /// The longest conversion among these chips (LM75A: 300 ms).
 const CONVERSION_TIME: Duration = Duration::from_millis(300);
 
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
+struct Lm75 {
+    chip: Chip,
+    bits: u8,
+}
+
+impl Lm75 {
+    fn open(mut chip: Chip, bits: u8) -> Result<Self, Fault> {
         let [config] = chip.read(CONFIG)?;
         if config & RESERVED != 0 {
             let detail = format!("of its configuration {config:#04x}, the upper three bits should be 0");
@@ -98,13 +88,8 @@ impl Open for Settings {
             }
         }
         thread::sleep(CONVERSION_TIME);
-        Ok(Box::new(Lm75 { chip, bits: self.bits }))
+        Ok(Self { chip, bits })
     }
-}
-
-struct Lm75 {
-    chip: Chip,
-    bits: u8,
 }
 
 impl Poller for Lm75 {
@@ -116,11 +101,11 @@ impl Poller for Lm75 {
             );
             return Err(self.chip.says(FaultCode::BadData, detail));
         }
-        let mut raw = u16::from_be_bytes(self.chip.read(TEMP)?);
+        let mut raw = self.chip.read_u16(TEMP)?;
         // 0 °C; or no conversion since power-on, or a data line that hangs.
         if raw == 0 {
             thread::sleep(CONVERSION_TIME);
-            raw = u16::from_be_bytes(self.chip.read(TEMP)?);
+            raw = self.chip.read_u16(TEMP)?;
             if raw == 0 && self.chip.read(T_OS)? == [0, 0] && self.chip.read(T_HYST)? == [0, 0] {
                 return Err(self.chip.says(FaultCode::BadData, "all of its registers are 0: is the data line stuck?"));
             }
@@ -141,14 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reading::Value;
-
-    fn celsius(raw: u16, bits: u8) -> Result<f64, FaultCode> {
-        match convert(raw, bits).map_err(|fault| fault.code)?.value {
-            Value::Number(number) => Ok(number.get()),
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::drivers::support::testing::{self, outcome};
 
     /// LM75A, table 1 (9 bits); LM75B, table 10 (11 bits).
     #[test]
@@ -156,8 +134,8 @@ mod tests {
         for (hex, expected) in
             [(0x0fa, 125.0), (0x032, 25.0), (0x001, 0.5), (0x000, 0.0), (0x1ff, -0.5), (0x1ce, -25.0), (0x192, -55.0)]
         {
-            assert_eq!(celsius(hex << 7, 9), Ok(expected), "{hex:#05x}");
-            assert_eq!(celsius(hex << 7 | 0x7f, 9), Ok(expected), "{hex:#05x} with bits that are not defined");
+            assert_eq!(outcome(convert(hex << 7, 9)), Ok(expected), "{hex:#05x}");
+            assert_eq!(outcome(convert(hex << 7 | 0x7f, 9)), Ok(expected), "{hex:#05x} with bits that are not defined");
         }
         for (hex, expected) in [
             (0x3e8, 125.0),
@@ -168,42 +146,37 @@ mod tests {
             (0x649, -54.875),
             (0x648, -55.0),
         ] {
-            assert_eq!(celsius(hex << 5, 11), Ok(expected), "{hex:#05x}");
+            assert_eq!(outcome(convert(hex << 5, 11)), Ok(expected), "{hex:#05x}");
         }
-        assert_eq!(celsius(0x7f00, 9), Err(FaultCode::Impossible), "127 °C");
-        assert_eq!(celsius(0xc880, 9), Err(FaultCode::Impossible), "-55.5 °C");
+        assert_eq!(outcome(convert(0x7f00, 9)), Err(FaultCode::Impossible), "127 °C");
+        assert_eq!(outcome(convert(0xc880, 9)), Err(FaultCode::Impossible), "-55.5 °C");
     }
 
-    fn sample(exchanges: impl IntoIterator<Item = i2c::scripted::Exchange>) -> Result<Vec<Sample>, Fault> {
-        Lm75 { chip: i2c::scripted::chip(0x4a, exchanges), bits: 11 }.sample()
+    fn sample(exchanges: &[testing::Exchange]) -> Result<Vec<Sample>, Fault> {
+        Lm75 { chip: testing::chip(0x4a, exchanges), bits: 11 }.sample()
     }
 
     #[test]
     fn zero_is_believed_when_the_chip_is_seen_to_answer() {
-        let zero = |limit: &'static [u8]| {
-            let read = [(&[0x01][..], &[0x00][..]), (&[0x00], &[0, 0]), (&[0x00], &[0, 0])];
-            read.into_iter().chain([(&[0x03][..], limit)])
-        };
-        let samples = sample(zero(&[0x50, 0x00]));
-        assert_eq!(samples, Ok(vec![Sample::new("temperature", Value::number(0.0).expect("finite"))]));
-        let fault = sample(zero(&[0, 0]).chain([(&[0x02][..], &[0, 0][..])])).expect_err("a stuck line");
+        let zero: [testing::Exchange; 3] = [(&[0x01], &[0x00]), (&[0x00], &[0, 0]), (&[0x00], &[0, 0])];
+        let limits = |limits: &[testing::Exchange]| sample(&[&zero, limits].concat());
+        let samples = limits(&[(&[0x03], &[0x50, 0x00])]).expect("a sample");
+        assert_eq!(testing::numbers(&samples), [("temperature", 0.0)]);
+        let fault = limits(&[(&[0x03], &[0, 0]), (&[0x02], &[0, 0])]).expect_err("a stuck line");
         assert_eq!(fault.code, FaultCode::BadData);
     }
 
     #[test]
     fn a_chip_that_sleeps_is_a_fault() {
-        for config in [&[0x01][..], &[0xff]] {
-            let fault = sample([(&[0x01][..], config)]).expect_err("a fault");
-            assert_eq!(fault.code, FaultCode::BadData);
+        for config in [&[0x01], &[0xff]] {
+            assert_eq!(sample(&[(&[0x01], config)]).expect_err("a fault").code, FaultCode::BadData);
         }
     }
 
     proptest! {
         #[test]
         fn every_content_of_the_register_is_a_value_or_a_fault(raw in any::<u16>(), bits in 9..=12_u8) {
-            if let Ok(celsius) = celsius(raw, bits) {
-                prop_assert!((-55.0..=125.0).contains(&celsius));
-            }
+            testing::check_range(convert(raw, bits).map(|sample| vec![sample]), &[TEMPERATURE]);
         }
     }
 }

@@ -2,15 +2,12 @@
 //!
 //! Data sheet: DS21295 (sections and figures below are revision D's). One transfer an input and sample.
 
-use std::sync::Arc;
-
 use embedded_hal::spi::MODE_0;
 
 use super::support::inputs::{self, Input};
 use super::support::measured::Scale;
 use super::support::spi::{self, Chip};
-use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::{Hardware, SpiSettings};
+use super::{Connection, Driver, OptionInfo, Parsed, Poller, QuantityInfo};
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Kind, Sample};
 
@@ -105,33 +102,21 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let spi = INFO.parse(options);
     let inputs = inputs::parse(options, INPUTS, &["ch0", "ch1", "ch2", "ch3", "ch4", "ch5", "ch6", "ch7"]);
     let vref = options.optional_in("vref", 0.25..=5.5).unwrap_or(3.3);
-    let settings = Settings { spi, inputs: inputs?, vref };
-    Some(Parsed { claims: spi::claims(&spi), source: Source::Poller(Arc::new(settings)) })
+    let inputs = inputs?;
+    Some(spi::sensor(spi, move |chip| Ok(Mcp3008 { chip, inputs: inputs.clone(), vref })))
 }
 
-#[derive(Clone)]
-struct Settings {
-    spi: SpiSettings,
+struct Mcp3008 {
+    chip: Chip,
     inputs: Vec<Input>,
     /// V
     vref: f64,
 }
 
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        Ok(Box::new(Mcp3008 { chip: Chip::open(&self.spi, hardware)?, settings: self.clone() }))
-    }
-}
-
-struct Mcp3008 {
-    chip: Chip,
-    settings: Settings,
-}
-
 impl Poller for Mcp3008 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let mut samples = Vec::new();
-        for (name, code) in &self.settings.inputs {
+        for (name, code) in &self.inputs {
             // The start bit ends the first byte; the result, most significant bit first, ends the third (figure 6-1).
             let mut bytes = [1, code << 4, 0, 0, 0];
             self.chip.transfer(&mut bytes)?;
@@ -142,7 +127,7 @@ impl Poller for Mcp3008 {
                 );
                 Fault::new(FaultCode::Missing, detail)
             })?;
-            samples.push(convert(name, raw, self.settings.vref)?);
+            samples.push(convert(name, raw, self.vref)?);
         }
         Ok(samples)
     }
@@ -175,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reading::Value;
+    use crate::drivers::support::testing::number;
 
     /// What the chip sends for a result, bit by bit as figure 5-2 draws it, after whatever the line did before.
     fn sent(raw: u16, before: u8) -> [u8; 5] {
@@ -208,8 +193,7 @@ mod tests {
     #[test]
     fn the_data_sheets_equation_is_turned_round() {
         for (raw, vref, volts) in [(0, 3.3, 0.0), (512, 3.3, 1.65), (1023, 3.3, 3.2968), (1023, 5.0, 4.9951)] {
-            let expected = Sample::new("ch0", Value::number(volts).expect("finite"));
-            assert_eq!(convert("ch0", raw, vref), Ok(expected));
+            assert_eq!(convert("ch0", raw, vref).map(|sample| number(&sample)), Ok(volts));
         }
     }
 
@@ -218,8 +202,7 @@ mod tests {
         fn every_transfer_is_a_value_in_range_or_a_fault(bytes in any::<[u8; 5]>()) {
             if let Ok(raw) = result(bytes) {
                 let sample = convert("ch0", raw, 3.3).expect("ten bits are always in range");
-                let Value::Number(number) = sample.value else { panic!("{sample:?}") };
-                prop_assert!((0.0..3.3).contains(&number.get()));
+                prop_assert!((0.0..3.3).contains(&number(&sample)));
             }
         }
     }

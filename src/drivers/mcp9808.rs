@@ -3,16 +3,14 @@
 //! Data sheet: DS25095 (sections below are revision A's). The chip converts on and on, four times a second, with its
 //! finest resolution. Does not do the alert output.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip, Identity, Register};
 use super::support::measured::Scale;
-use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, Parsed, Poller};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample};
+use crate::reading::{Fault, FaultCode, Sample};
 
 const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -40.0, max: 125.0, decimals: 2 };
 
@@ -35,12 +33,7 @@ every = "30s"
 "#,
     connection: Connection::I2c(INFO),
     options: &[],
-    quantities: &[QuantityInfo {
-        name: TEMPERATURE.quantity,
-        unit: Some("°C"),
-        kind: Kind::Number,
-        help: "-40 to 125 °C, typically ± 0.25 °C, in steps of 0.0625 °C.",
-    }],
+    quantities: &[TEMPERATURE.info("-40 to 125 °C, typically ± 0.25 °C, in steps of 0.0625 °C.")],
     parse,
 };
 
@@ -48,12 +41,7 @@ const INFO: i2c::Info =
     i2c::Info { addresses: &[0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f], identify: Some(identify) };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let place = INFO.parse(options)?;
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place })) })
-}
-
-struct Settings {
-    place: i2c::Place,
+    Some(INFO.parse(options)?.sensor(Mcp9808::open))
 }
 
 // Registers (register 5-1).
@@ -76,7 +64,7 @@ const BELOW: u16 = 1 << 13;
 
 /// Which chip answers (5.1.4, 5.1.5).
 fn identify(chip: &mut Chip) -> Result<Identity, Fault> {
-    let manufacturer = u16::from_be_bytes(chip.read(MANUFACTURER)?);
+    let manufacturer = chip.read_u16(MANUFACTURER)?;
     let [device, _revision] = chip.read(DEVICE)?;
     Ok(match (manufacturer, device) {
         (0x0054, 0x04) => Identity::Known("MCP9808"),
@@ -85,39 +73,31 @@ fn identify(chip: &mut Chip) -> Result<Identity, Fault> {
     })
 }
 
-fn check_identity(chip: &mut Chip) -> Result<(), Fault> {
-    match identify(chip)? {
-        Identity::Known(_) => Ok(()),
-        Identity::Other(found) => Err(chip.wrong("MCP9808", &found)),
-    }
-}
-
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        check_identity(&mut chip)?;
-        chip.write(RESOLUTION, &[FINEST])?;
-        let config = u16::from_be_bytes(chip.read(CONFIG)?);
-        if config & SHUTDOWN != 0 {
-            chip.write(CONFIG, &(config & !SHUTDOWN).to_be_bytes())?;
-        }
-        thread::sleep(CONVERSION_TIME);
-        Ok(Box::new(Mcp9808 { chip }))
-    }
-}
-
 struct Mcp9808 {
     chip: Chip,
 }
 
+impl Mcp9808 {
+    fn open(mut chip: Chip) -> Result<Self, Fault> {
+        chip.check_identity("MCP9808", identify)?;
+        chip.write(RESOLUTION, &[FINEST])?;
+        let config = chip.read_u16(CONFIG)?;
+        if config & SHUTDOWN != 0 {
+            chip.write_u16(CONFIG, config & !SHUTDOWN)?;
+        }
+        thread::sleep(CONVERSION_TIME);
+        Ok(Self { chip })
+    }
+}
+
 impl Poller for Mcp9808 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        let mut raw = u16::from_be_bytes(self.chip.read(AMBIENT)?);
+        let mut raw = self.chip.read_u16(AMBIENT)?;
         // 0 °C; or no conversion since power-on, or a data line that hangs.
         if raw & 0x1fff == 0 {
             thread::sleep(CONVERSION_TIME);
-            check_identity(&mut self.chip)?;
-            raw = u16::from_be_bytes(self.chip.read(AMBIENT)?);
+            self.chip.check_identity("MCP9808", identify)?;
+            raw = self.chip.read_u16(AMBIENT)?;
         }
         Ok(vec![convert(raw)?])
     }
@@ -141,14 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reading::Value;
-
-    fn celsius(raw: u16) -> Result<f64, FaultCode> {
-        match convert(raw).map_err(|fault| fault.code)?.value {
-            Value::Number(number) => Ok(number.get()),
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::drivers::support::testing::{self, outcome};
 
     /// Register 5-4 and the example of 5.1.3.1: bits from 2^7 °C to 2^-4 °C and a sign, whatever the limits' bits say.
     #[test]
@@ -162,37 +135,36 @@ mod tests {
             (0x1fff, -0.06),
             (0x3d80, -40.0),
         ] {
-            assert_eq!(celsius(raw), Ok(expected), "{raw:#06x}");
+            assert_eq!(outcome(convert(raw)), Ok(expected), "{raw:#06x}");
         }
-        assert_eq!(celsius(0xffff), Err(FaultCode::BadData), "a stuck line");
-        assert_eq!(celsius(0x07d1), Err(FaultCode::Impossible));
-        assert_eq!(celsius(0x1d7f), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0xffff)), Err(FaultCode::BadData), "a stuck line");
+        assert_eq!(outcome(convert(0x07d1)), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0x1d7f)), Err(FaultCode::Impossible));
     }
 
     #[test]
     fn zero_is_read_again_and_the_identity_with_it() {
-        let exchanges = |last: &'static [u8]| {
-            let again = [(&[0x05][..], &[0x00, 0x00][..]), (&[0x06], &[0x00, 0x54]), (&[0x07], &[0x04, 0x00])];
-            again.into_iter().chain([(&[0x05][..], last)])
+        let sample = |manufacturer, device, again| {
+            let first: testing::Exchange = (&[0x05], &[0x00, 0x00]);
+            let exchanges = [first, (&[0x06], manufacturer), (&[0x07], device), (&[0x05], again)];
+            let length = if again.is_empty() { 3 } else { 4 };
+            Mcp9808 { chip: testing::chip(0x18, &exchanges[..length]) }.sample()
         };
-        for (last, expected) in [(&[0xc1, 0x90][..], 25.0), (&[0x80, 0x00], 0.0)] {
-            let chip = i2c::scripted::chip(0x18, exchanges(last));
-            let samples = Mcp9808 { chip }.sample().expect("a sample");
-            assert_eq!(samples, [Sample::new("temperature", Value::number(expected).expect("finite"))]);
+        for (again, expected) in [(&[0xc1, 0x90], 25.0), (&[0x80, 0x00], 0.0)] {
+            let samples = sample(&[0x00, 0x54], &[0x04, 0x00], again).expect("a sample");
+            assert_eq!(testing::numbers(&samples), [("temperature", expected)]);
         }
-        let stuck = [(&[0x05][..], &[0x00, 0x00][..]), (&[0x06], &[0x00, 0x00]), (&[0x07], &[0x00, 0x00])];
-        let fault = Mcp9808 { chip: i2c::scripted::chip(0x18, stuck) }.sample().expect_err("a fault");
+        let fault = sample(&[0, 0], &[0, 0], &[]).expect_err("a stuck line");
         assert_eq!(fault.code, FaultCode::WrongChip);
     }
 
     #[test]
     fn other_chips_are_told() {
-        for (manufacturer, device, part) in [
-            (&[0x00, 0x54][..], &[0x02, 0x01][..], "device ID 0x02"),
-            (&[0xff, 0xff], &[0xff, 0xff], "manufacturer ID is 0xffff"),
+        let open = |exchanges| Mcp9808::open(testing::chip(0x18, exchanges)).map(drop).expect_err("another chip");
+        for (fault, part) in [
+            (open(&[(&[0x06], &[0x00, 0x54]), (&[0x07], &[0x02, 0x01])]), "device ID 0x02"),
+            (open(&[(&[0x06], &[0xff, 0xff]), (&[0x07], &[0xff, 0xff])]), "manufacturer ID is 0xffff"),
         ] {
-            let mut chip = i2c::scripted::chip(0x18, [(&[0x06][..], manufacturer), (&[0x07], device)]);
-            let fault = check_identity(&mut chip).expect_err("another chip");
             assert!(fault.code == FaultCode::WrongChip && fault.detail.contains(part), "{fault}");
         }
     }
@@ -200,9 +172,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_content_of_the_register_is_a_value_or_a_fault(raw in any::<u16>()) {
-            if let Ok(celsius) = celsius(raw) {
-                prop_assert!((-40.0..=125.0).contains(&celsius));
-            }
+            testing::check_range(convert(raw).map(|sample| vec![sample]), &[TEMPERATURE]);
         }
     }
 }

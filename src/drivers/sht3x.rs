@@ -3,17 +3,14 @@
 //! Data sheet: "SHT3x-DIS" (section numbers are version 5's). One single-shot measurement of high repeatability a
 //! sample, without clock stretching. Does not do periodic measurements, the alerts or the heater.
 
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip};
 use super::support::measured::Scale;
 use super::support::sensirion;
-use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, Parsed, Poller};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample};
+use crate::reading::{Fault, FaultCode, Sample};
 
 const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -40.0, max: 125.0, decimals: 2 };
 const HUMIDITY: Scale = Scale { quantity: "humidity", unit: "%", min: 0.0, max: 100.0, decimals: 2 };
@@ -41,18 +38,8 @@ every = "30s"
     connection: Connection::I2c(INFO),
     options: &[],
     quantities: &[
-        QuantityInfo {
-            name: TEMPERATURE.quantity,
-            unit: Some(TEMPERATURE.unit),
-            kind: Kind::Number,
-            help: "-40 to 125 °C, ± 0.2 °C (SHT35: ± 0.1 °C).",
-        },
-        QuantityInfo {
-            name: HUMIDITY.quantity,
-            unit: Some(HUMIDITY.unit),
-            kind: Kind::Number,
-            help: "0 to 100 % relative humidity, ± 2 % (SHT35: ± 1.5 %).",
-        },
+        TEMPERATURE.info("-40 to 125 °C, ± 0.2 °C (SHT35: ± 0.1 °C)."),
+        HUMIDITY.info("0 to 100 % relative humidity, ± 2 % (SHT35: ± 1.5 %)."),
     ],
     parse,
 };
@@ -60,12 +47,7 @@ every = "30s"
 const INFO: i2c::Info = i2c::Info { addresses: &[0x44, 0x45], identify: None };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let place = INFO.parse(options)?;
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place })) })
-}
-
-struct Settings {
-    place: i2c::Place,
+    Some(INFO.parse(options)?.sensor(Sht3x::open))
 }
 
 // Commands: single shot of high repeatability without clock stretching (table 9), break (4.8), soft reset (table 14),
@@ -77,7 +59,7 @@ const STATUS: [u8; 2] = [0xf3, 0x2d];
 
 /// A measurement at its longest, at a low supply voltage (table 4).
 const MEASURING: Duration = Duration::from_micros(15_500);
-/// After a break, after a soft reset (table 4), and between a command and the next (4.1).
+/// After a break, after a soft reset (table 4), and between a command and what follows it (table 9).
 const BREAKING: Duration = Duration::from_millis(1);
 const RESETTING: Duration = Duration::from_micros(1_500);
 const PAUSE: Duration = Duration::from_millis(1);
@@ -86,50 +68,35 @@ const PAUSE: Duration = Duration::from_millis(1);
 const HEATER: u16 = 1 << 13;
 const NOT_PROCESSED: u16 = 1 << 1;
 
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        start(&mut chip)?;
-        Ok(Box::new(Sht3x { chip }))
-    }
-}
-
-/// Brings the chip into its idle state, and sees that it is one.
-fn start(chip: &mut Chip) -> Result<(), Fault> {
-    chip.send("the command Break", &BREAK)?;
-    thread::sleep(BREAKING);
-    chip.send("the command Soft Reset", &SOFT_RESET)?;
-    thread::sleep(RESETTING);
-    chip.send("the command to give its status", &STATUS)?;
-    thread::sleep(PAUSE);
-    let [status] = match sensirion::receive::<3, 1>(chip, "its status") {
-        Err(fault) if fault.code == FaultCode::Crc => {
-            return Err(chip.wrong("SHT3x", "its status has no right checksum, unless the wires damage it"));
-        }
-        answer => answer?,
-    };
-    if status & (HEATER | NOT_PROCESSED) != 0 {
-        return Err(chip.says(FaultCode::BadData, format_args!("its status is {status:#06x} after a reset")));
-    }
-    Ok(())
-}
-
 struct Sht3x {
     chip: Chip,
 }
 
+impl Sht3x {
+    /// Brings the chip into its idle state, and sees that it is one.
+    fn open(mut chip: Chip) -> Result<Self, Fault> {
+        chip.command("the command Break", &BREAK, BREAKING)?;
+        chip.command("the command Soft Reset", &SOFT_RESET, RESETTING)?;
+        chip.command("the command to give its status", &STATUS, PAUSE)?;
+        let [status] = sensirion::receive_known(&mut chip, "its status", "SHT3x")?;
+        if status & (HEATER | NOT_PROCESSED) != 0 {
+            return Err(chip.says(FaultCode::BadData, format_args!("its status is {status:#06x} after a reset")));
+        }
+        Ok(Self { chip })
+    }
+}
+
 impl Poller for Sht3x {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        self.chip.send("the command to measure", &MEASURE)?;
-        thread::sleep(MEASURING);
-        convert(sensirion::receive::<6, 2>(&mut self.chip, "its measurement")?)
+        self.chip.command("the command to measure", &MEASURE, MEASURING)?;
+        convert(sensirion::receive(&mut self.chip, "its measurement")?)
     }
 }
 
 /// Samples of the raw values (4.13).
 fn convert([temperature, humidity]: [u16; 2]) -> Result<Vec<Sample>, Fault> {
-    let humidity = 100.0 * f64::from(humidity) / 65_535.0;
-    Ok(vec![TEMPERATURE.sample(sensirion::celsius(temperature))?, HUMIDITY.sample(humidity)?])
+    let (celsius, humidity) = (sensirion::celsius(temperature), sensirion::humidity(humidity));
+    Ok(vec![TEMPERATURE.sample(celsius)?, HUMIDITY.sample(humidity)?])
 }
 
 #[cfg(test)]
@@ -137,15 +104,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::{SystemClock, Trust};
-    use crate::hardware::I2cPath;
-    use crate::hardware::sim::Sim;
-    use crate::reading::Value;
-
-    fn numbers(samples: &[Sample]) -> Vec<(&str, f64)> {
-        let number = |value: &Value| if let Value::Number(number) = value { number.get() } else { f64::NAN };
-        samples.iter().map(|sample| (&*sample.quantity, number(&sample.value))).collect()
-    }
+    use crate::drivers::support::testing::{self, numbers};
+    use crate::hardware::{Hardware, I2cPath};
 
     /// 4.13: -45 + 175 × S/(2¹⁶ - 1) and 100 × S/(2¹⁶ - 1).
     #[test]
@@ -160,54 +120,42 @@ mod tests {
 
     #[test]
     fn a_sample_is_a_command_and_its_answer() {
-        let answers: [i2c::scripted::Exchange; 2] =
-            [(&[0x24, 0x00], &[]), (&[], &[0xbe, 0xef, 0x92, 0xbe, 0xef, 0x92])];
-        let mut sht = Sht3x { chip: i2c::scripted::chip(0x45, answers) };
-        assert_eq!(numbers(&sht.sample().expect("samples")), [("temperature", 85.52), ("humidity", 74.58)]);
-        let answers: [i2c::scripted::Exchange; 2] =
-            [(&[0x24, 0x00], &[]), (&[], &[0xbe, 0xef, 0x93, 0xbe, 0xef, 0x92])];
-        let fault = Sht3x { chip: i2c::scripted::chip(0x45, answers) }.sample().expect_err("a wrong checksum");
-        assert_eq!(fault.code, FaultCode::Crc);
-    }
-
-    fn start_with(status: &'static [u8]) -> Result<(), Fault> {
-        let exchanges: [i2c::scripted::Exchange; 4] =
-            [(&[0x30, 0x93], &[]), (&[0x30, 0xa2], &[]), (&[0xf3, 0x2d], &[]), (&[], status)];
-        start(&mut i2c::scripted::chip(0x45, exchanges))
+        let sample = |exchanges| Sht3x { chip: testing::chip(0x45, exchanges) }.sample();
+        let samples = sample(&[(&[0x24, 0x00], &[]), (&[], &[0xbe, 0xef, 0x92, 0xbe, 0xef, 0x92])]).expect("samples");
+        assert_eq!(numbers(&samples), [("temperature", 85.52), ("humidity", 74.58)]);
+        let fault = sample(&[(&[0x24, 0x00], &[]), (&[], &[0xbe, 0xef, 0x93, 0xbe, 0xef, 0x92])]);
+        assert_eq!(fault.expect_err("a wrong checksum").code, FaultCode::Crc);
     }
 
     #[test]
     fn the_status_tells_whether_it_is_one() {
+        let open = |status| {
+            let exchanges = [(&[0x30, 0x93][..], &[][..]), (&[0x30, 0xa2], &[]), (&[0xf3, 0x2d], &[]), (&[], status)];
+            Sht3x::open(testing::chip(0x45, &exchanges)).map(drop).map_err(|fault| fault.code)
+        };
         // Alert pending and reset detected are its default (table 18).
-        start_with(&[0x80, 0x10, 0xe1]).expect("as after a reset");
-        assert_eq!(start_with(&[0xff, 0xff, 0xff]).expect_err("a stuck line").code, FaultCode::WrongChip);
-        assert_eq!(start_with(&[0, 0, 0]).expect_err("a stuck line").code, FaultCode::WrongChip);
+        assert_eq!(open(&[0x80, 0x10, 0xe1]), Ok(()), "as after a reset");
+        for damaged in [&[0xff; 3], &[0; 3], &[0x80, 0x10, 0xe0]] {
+            assert_eq!(open(damaged), Err(FaultCode::Crc), "the wires, more often than another chip");
+        }
     }
 
     #[test]
     fn the_simulated_chip_is_read_even_after_periodic_measurements() {
-        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
+        let machine = testing::sim();
         let place = i2c::Place { path: I2cPath { bus: 1, channel: None }, address: 0x45 };
-        let mut other = place.chip(&hardware).expect("a bus");
+        let mut other = place.chip(&machine as &dyn Hardware).expect("a bus");
         other.send("ten measurements a second", &[0x27, 0x37]).expect("acknowledged");
-        let mut chip = Settings { place }.open(&hardware).expect("a chip");
+        let mut chip = testing::open(&DRIVER, "address = 0x45", &machine).expect("a chip");
         for _ in 0..3 {
-            let samples = chip.sample().expect("samples");
-            let [(_, temperature), (_, humidity)] = numbers(&samples)[..] else { panic!("{samples:?}") };
-            assert!((15.0..26.0).contains(&temperature) && (35.0..60.0).contains(&humidity), "{samples:?}");
+            assert_eq!(chip.sample().expect("samples").len(), 2);
         }
     }
 
     proptest! {
         #[test]
-        fn every_answer_is_values_in_range_or_a_fault(temperature: u16, humidity: u16) {
-            match convert([temperature, humidity]) {
-                Ok(samples) => {
-                    let numbers = numbers(&samples);
-                    prop_assert!((-40.0..=125.0).contains(&numbers[0].1) && (0.0..=100.0).contains(&numbers[1].1));
-                }
-                Err(fault) => prop_assert_eq!(fault.code, FaultCode::Impossible),
-            }
+        fn every_answer_is_values_in_range_or_a_fault(words: [u16; 2]) {
+            testing::check_range(convert(words), &[TEMPERATURE, HUMIDITY]);
         }
     }
 }

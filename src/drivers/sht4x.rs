@@ -3,17 +3,14 @@
 //! Data sheet: "SHT4x" (section numbers are version 6's). One measurement of high precision a sample. Does not do the
 //! heater, nor the quicker measurements of less precision.
 
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip, Identity};
 use super::support::measured::Scale;
 use super::support::sensirion;
-use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, Parsed, Poller};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample};
+use crate::reading::{Fault, Sample};
 
 const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -40.0, max: 125.0, decimals: 2 };
 const HUMIDITY: Scale = Scale { quantity: "humidity", unit: "%", min: 0.0, max: 100.0, decimals: 2 };
@@ -38,18 +35,8 @@ every = "30s"
     connection: Connection::I2c(INFO),
     options: &[],
     quantities: &[
-        QuantityInfo {
-            name: TEMPERATURE.quantity,
-            unit: Some(TEMPERATURE.unit),
-            kind: Kind::Number,
-            help: "-40 to 125 °C, ± 0.2 °C (SHT45: ± 0.1 °C).",
-        },
-        QuantityInfo {
-            name: HUMIDITY.quantity,
-            unit: Some(HUMIDITY.unit),
-            kind: Kind::Number,
-            help: "0 to 100 % relative humidity, ± 1.8 % (SHT45: ± 1 %).",
-        },
+        TEMPERATURE.info("-40 to 125 °C, ± 0.2 °C (SHT45: ± 0.1 °C)."),
+        HUMIDITY.info("0 to 100 % relative humidity, ± 1.8 % (SHT45: ± 1 %)."),
     ],
     parse,
 };
@@ -57,12 +44,7 @@ every = "30s"
 const INFO: i2c::Info = i2c::Info { addresses: &[0x44, 0x45, 0x46], identify: Some(identify) };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let place = INFO.parse(options)?;
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place })) })
-}
-
-struct Settings {
-    place: i2c::Place,
+    Some(INFO.parse(options)?.sensor(Sht4x::open))
 }
 
 // Commands (table 8).
@@ -77,38 +59,27 @@ const READING: Duration = Duration::from_millis(1);
 
 /// The chip has no name, but a serial number with two checksums, which no other chip gives.
 fn identify(chip: &mut Chip) -> Result<Identity, Fault> {
-    chip.send("the command to give the serial number", &[SERIAL_NUMBER])?;
-    thread::sleep(READING);
-    match sensirion::receive::<6, 2>(chip, "its serial number") {
-        Ok(_) => Ok(Identity::Known("SHT4x")),
-        Err(fault) if fault.code == FaultCode::Crc => {
-            Ok(Identity::Other("its serial number has no right checksum, unless the wires damage it".to_owned()))
-        }
-        Err(fault) => Err(fault),
-    }
-}
-
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        if let Identity::Other(found) = identify(&mut chip)? {
-            return Err(chip.wrong("SHT4x", &found));
-        }
-        chip.send("the command Soft Reset", &[SOFT_RESET])?;
-        thread::sleep(RESETTING);
-        Ok(Box::new(Sht4x { chip }))
-    }
+    chip.command("the command to give the serial number", &[SERIAL_NUMBER], READING)?;
+    sensirion::receive_known::<2>(chip, "its serial number", "SHT4x")?;
+    Ok(Identity::Known("SHT4x"))
 }
 
 struct Sht4x {
     chip: Chip,
 }
 
+impl Sht4x {
+    fn open(mut chip: Chip) -> Result<Self, Fault> {
+        chip.check_identity("SHT4x", identify)?;
+        chip.command("the command Soft Reset", &[SOFT_RESET], RESETTING)?;
+        Ok(Self { chip })
+    }
+}
+
 impl Poller for Sht4x {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        self.chip.send("the command to measure", &[MEASURE])?;
-        thread::sleep(MEASURING);
-        convert(sensirion::receive::<6, 2>(&mut self.chip, "its measurement")?)
+        self.chip.command("the command to measure", &[MEASURE], MEASURING)?;
+        convert(sensirion::receive(&mut self.chip, "its measurement")?)
     }
 }
 
@@ -123,15 +94,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::{SystemClock, Trust};
-    use crate::hardware::I2cPath;
-    use crate::hardware::sim::Sim;
-    use crate::reading::Value;
-
-    fn numbers(samples: &[Sample]) -> Vec<(&str, f64)> {
-        let number = |value: &Value| if let Value::Number(number) = value { number.get() } else { f64::NAN };
-        samples.iter().map(|sample| (&*sample.quantity, number(&sample.value))).collect()
-    }
+    use crate::drivers::support::testing::{self, numbers};
+    use crate::reading::FaultCode;
 
     /// The formulas' ends and middle (4.6): -45 + 175 × S/65535 and -6 + 125 × S/65535.
     #[test]
@@ -147,44 +111,24 @@ mod tests {
 
     #[test]
     fn a_sample_is_a_command_and_its_answer() {
-        let good: i2c::scripted::Exchange = (&[], &[0xbe, 0xef, 0x92, 0xbe, 0xef, 0x92]);
-        let mut sht = Sht4x { chip: i2c::scripted::chip(0x44, [(&[0xfd][..], &[][..]), good]) };
-        assert_eq!(numbers(&sht.sample().expect("samples")), [("temperature", 85.52), ("humidity", 87.23)]);
-
-        let bad: i2c::scripted::Exchange = (&[], &[0xbe, 0xef, 0x92, 0xbe, 0xee, 0x92]);
-        let mut sht = Sht4x { chip: i2c::scripted::chip(0x44, [(&[0xfd][..], &[][..]), bad]) };
-        let fault = sht.sample().expect_err("a wrong checksum");
+        let sample = |exchanges| Sht4x { chip: testing::chip(0x44, exchanges) }.sample();
+        let samples = sample(&[(&[0xfd], &[]), (&[], &[0xbe, 0xef, 0x92, 0xbe, 0xef, 0x92])]).expect("samples");
+        assert_eq!(numbers(&samples), [("temperature", 85.52), ("humidity", 87.23)]);
+        let fault = sample(&[(&[0xfd], &[]), (&[], &[0xbe, 0xef, 0x92, 0xbe, 0xee, 0x92])]).expect_err("a fault");
         assert!(fault.code == FaultCode::Crc && fault.detail.contains("0xbeee"), "{fault}");
     }
 
     #[test]
-    fn a_chip_without_checksums_is_another_one() {
-        let mut chip = i2c::scripted::chip(0x44, [(&[0x89][..], &[][..]), (&[], &[0; 6])]);
-        assert!(matches!(identify(&mut chip), Ok(Identity::Other(_))));
-    }
-
-    #[test]
-    fn the_simulated_chip_is_read() {
-        let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 5);
-        let place = i2c::Place { path: I2cPath { bus: 1, channel: None }, address: 0x44 };
-        let mut chip = Settings { place }.open(&hardware).expect("a chip");
-        for _ in 0..3 {
-            let samples = chip.sample().expect("samples");
-            let [(_, temperature), (_, humidity)] = numbers(&samples)[..] else { panic!("{samples:?}") };
-            assert!((15.0..26.0).contains(&temperature) && (35.0..60.0).contains(&humidity), "{samples:?}");
-        }
+    fn a_damaged_serial_number_makes_no_other_chip_of_it() {
+        let mut chip = testing::chip(0x44, &[(&[0x89], &[]), (&[], &[0; 6])]);
+        let fault = identify(&mut chip).expect_err("no checksum");
+        assert!(fault.code == FaultCode::Crc && fault.detail.contains("or is it no SHT4x"), "{fault}");
     }
 
     proptest! {
         #[test]
-        fn every_answer_is_values_in_range_or_a_fault(temperature: u16, humidity: u16) {
-            match convert([temperature, humidity]) {
-                Ok(samples) => {
-                    let numbers = numbers(&samples);
-                    prop_assert!((-40.0..=125.0).contains(&numbers[0].1) && (0.0..=100.0).contains(&numbers[1].1));
-                }
-                Err(fault) => prop_assert_eq!(fault.code, FaultCode::Impossible),
-            }
+        fn every_answer_is_values_in_range_or_a_fault(words: [u16; 2]) {
+            testing::check_range(convert(words), &[TEMPERATURE, HUMIDITY]);
         }
     }
 }

@@ -1,17 +1,13 @@
 //! Any chip on SPI, described in the configuration by the numbers of its data sheet.
 
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
-
 use embedded_hal::spi::{MODE_0, MODE_1, MODE_2, MODE_3};
 
-use super::support::raw::{self, Bus, Description, Question};
+use super::support::raw::{self, Ask, Bus, Question};
 use super::support::spi::{self, Chip};
-use super::{Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
-use crate::hardware::{Hardware, SpiSettings};
+use super::{Connection, Driver, OptionInfo, Parsed};
+use crate::hardware::SpiSettings;
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Sample};
+use crate::reading::{Fault, FaultCode};
 
 pub(crate) static DRIVER: Driver = Driver {
     name: "spi-raw",
@@ -122,68 +118,22 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let mode = [MODE_0, MODE_1, MODE_2, MODE_3][usize::from(mode.unwrap_or(0))];
     let settings = SpiSettings { mode, ..INFO.parse(options) };
     let description = raw::parse(options, Bus::Spi)?;
-    let claims = spi::claims(&settings);
-    Some(Parsed { claims, source: Source::Poller(Arc::new(Settings { settings, description: Arc::new(description) })) })
+    let source = raw::source(description, move |hardware| Chip::open(&settings, hardware));
+    Some(Parsed { claims: spi::claims(&settings), source })
 }
 
-struct Settings {
-    settings: SpiSettings,
-    description: Arc<Description>,
-}
-
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let chip = Chip::open(&self.settings, hardware)?;
-        let mut chip = Raw { chip, description: Arc::clone(&self.description) };
-        if let Some(identity) = &self.description.identity {
-            let answer = chip.ask(&identity.question)?;
-            if let Some(found) = identity.mismatch(&answer) {
-                let place = chip.chip.place();
-                let detail = format!("the chip at {place} is not as `identity` describes it: {found}");
-                return Err(Fault::new(FaultCode::WrongChip, detail));
-            }
-        }
-        for message in &self.description.init {
-            chip.chip.transfer(&mut message.clone())?;
-            thread::sleep(self.description.wait);
-        }
-        Ok(Box::new(chip))
+impl Ask for Chip {
+    fn tell(&mut self, _: &str, message: &[u8]) -> Result<(), Fault> {
+        self.transfer(&mut message.to_vec())
     }
 
-    fn longest(&self) -> Duration {
-        let messages = u32::try_from(self.description.init.len()).unwrap_or(u32::MAX).saturating_add(1);
-        self.description.wait.saturating_mul(messages) + Duration::from_secs(1)
-    }
-
-    fn units(&self) -> Vec<(String, String)> {
-        self.description.units()
-    }
-}
-
-struct Raw {
-    chip: Chip,
-    description: Arc<Description>,
-}
-
-impl Raw {
     fn ask(&mut self, Question { send, .. }: &Question) -> Result<Vec<u8>, Fault> {
         let mut answer = send.clone();
-        self.chip.transfer(&mut answer)?;
-        self.description
-            .check(&answer)
-            .map_err(|what| Fault::new(FaultCode::Crc, format!("the chip at {}: {what}", self.chip.place())))?;
+        self.transfer(&mut answer)?;
         Ok(answer)
     }
-}
 
-impl Poller for Raw {
-    fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        let description = Arc::clone(&self.description);
-        if !description.measure.is_empty() {
-            self.chip.transfer(&mut description.measure.clone())?;
-            thread::sleep(description.wait);
-        }
-        let answers = description.questions.iter().map(|question| self.ask(question)).collect::<Result<Vec<_>, _>>()?;
-        description.samples(&answers)
+    fn fault(&self, code: FaultCode, what: String) -> Fault {
+        self.says(code, what)
     }
 }

@@ -3,16 +3,14 @@
 //! Data sheet: SBOS397 (sections below are revision H's). One conversion a sample; the chip sleeps in between. Does not
 //! do the alert output.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::support::i2c::{self, Chip, Register};
 use super::support::measured::Scale;
-use super::{Connection, Driver, Open, Parsed, Poller, QuantityInfo, Source};
-use crate::hardware::Hardware;
+use super::{Connection, Driver, Parsed, Poller};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Kind, Sample};
+use crate::reading::{Fault, FaultCode, Sample};
 
 const TEMPERATURE: Scale = Scale { quantity: "temperature", unit: "°C", min: -55.0, max: 150.0, decimals: 2 };
 
@@ -35,24 +33,14 @@ every = "30s"
 "#,
     connection: Connection::I2c(INFO),
     options: &[],
-    quantities: &[QuantityInfo {
-        name: TEMPERATURE.quantity,
-        unit: Some("°C"),
-        kind: Kind::Number,
-        help: "-55 to 150 °C, ± 2 °C from -25 to 85 °C, in steps of 0.0625 °C.",
-    }],
+    quantities: &[TEMPERATURE.info("-55 to 150 °C, ± 2 °C from -25 to 85 °C, in steps of 0.0625 °C.")],
     parse,
 };
 
 const INFO: i2c::Info = i2c::Info { addresses: &[0x48, 0x49, 0x4a, 0x4b], identify: None };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let place = INFO.parse(options)?;
-    Some(Parsed { claims: place.claims(), source: Source::Poller(Arc::new(Settings { place })) })
-}
-
-struct Settings {
-    place: i2c::Place,
+    Some(INFO.parse(options)?.sensor(Tmp102::open))
 }
 
 // Registers (7.5.1).
@@ -79,35 +67,34 @@ fn keeps_settings(configuration: u16) -> bool {
     configuration & !(OS | ALERT) == SETTINGS | RESOLUTION
 }
 
-impl Open for Settings {
-    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
-        let mut chip = self.place.chip(hardware)?;
-        chip.write(CONFIGURATION, &SETTINGS.to_be_bytes())?;
-        let found = u16::from_be_bytes(chip.read(CONFIGURATION)?);
+struct Tmp102 {
+    chip: Chip,
+}
+
+impl Tmp102 {
+    fn open(mut chip: Chip) -> Result<Self, Fault> {
+        chip.write_u16(CONFIGURATION, SETTINGS)?;
+        let found = chip.read_u16(CONFIGURATION)?;
         if !keeps_settings(found) {
             return Err(chip.keeps_not("TMP102", SETTINGS | RESOLUTION, found));
         }
         // A conversion that was under way is ended first.
         thread::sleep(CONVERSION_TIME);
-        Ok(Box::new(Tmp102 { chip }))
+        Ok(Self { chip })
     }
-}
-
-struct Tmp102 {
-    chip: Chip,
 }
 
 impl Poller for Tmp102 {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        self.chip.write(CONFIGURATION, &(SETTINGS | OS).to_be_bytes())?;
+        self.chip.write_u16(CONFIGURATION, SETTINGS | OS)?;
         self.chip.wait_for("its conversion", CONVERSION_TIME, |chip| {
-            let found = u16::from_be_bytes(chip.read(CONFIGURATION)?);
+            let found = chip.read_u16(CONFIGURATION)?;
             if !keeps_settings(found) {
                 return Err(chip.was_reset(CONFIGURATION, SETTINGS | RESOLUTION | OS, found));
             }
             Ok((found & OS != 0).then_some(()))
         })?;
-        Ok(vec![convert(u16::from_be_bytes(self.chip.read(TEMPERATURE_REGISTER)?))?])
+        Ok(vec![convert(self.chip.read_u16(TEMPERATURE_REGISTER)?)?])
     }
 }
 
@@ -129,16 +116,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reading::Value;
+    use crate::drivers::support::testing::{self, outcome};
 
-    fn celsius(raw: u16) -> Result<f64, FaultCode> {
-        match convert(raw).map_err(|fault| fault.code)?.value {
-            Value::Number(number) => Ok(number.get()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Tables 5 and 6 of the data sheet (12 and 13 bits).
+    /// The tables of 7.3.1, of 12 and of 13 bits (tables 5 and 6 until revision C).
     #[test]
     fn the_data_sheets_tables_come_out() {
         for (hex, expected) in [
@@ -154,7 +134,7 @@ mod tests {
             (0xe70, -25.0),
             (0xc90, -55.0),
         ] {
-            assert_eq!(celsius(hex << 4), Ok(expected), "{hex:#05x}");
+            assert_eq!(outcome(convert(hex << 4)), Ok(expected), "{hex:#05x}");
         }
         for (hex, expected) in [
             (0x0960, 150.0),
@@ -168,48 +148,47 @@ mod tests {
             (0x1e70, -25.0),
             (0x1c90, -55.0),
         ] {
-            assert_eq!(celsius(hex << 3 | 1), Ok(expected), "{hex:#06x}");
+            assert_eq!(outcome(convert(hex << 3 | 1)), Ok(expected), "{hex:#06x}");
         }
     }
 
     #[test]
     fn what_cannot_be_is_a_fault() {
-        assert_eq!(celsius(0xffff), Err(FaultCode::BadData), "a stuck line");
-        assert_eq!(celsius(0x0961 << 3 | 1), Err(FaultCode::Impossible));
-        assert_eq!(celsius(0xc8f << 4), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0xffff)), Err(FaultCode::BadData), "a stuck line");
+        assert_eq!(outcome(convert(0x0961 << 3 | 1)), Err(FaultCode::Impossible));
+        assert_eq!(outcome(convert(0xc8f << 4)), Err(FaultCode::Impossible));
     }
 
-    fn sample(exchanges: impl IntoIterator<Item = i2c::scripted::Exchange>) -> Result<Vec<Sample>, Fault> {
-        Tmp102 { chip: i2c::scripted::chip(0x49, exchanges) }.sample()
+    fn sample(exchanges: &[testing::Exchange]) -> Result<Vec<Sample>, Fault> {
+        Tmp102 { chip: testing::chip(0x49, exchanges) }.sample()
     }
 
     #[test]
     fn a_sample_is_one_conversion() {
-        let samples = sample([
-            (&[0x01, 0x81, 0x90][..], &[][..]),
+        let samples = sample(&[
+            (&[0x01, 0x81, 0x90], &[]),
             (&[0x01], &[0x61, 0xb0]),
             (&[0x01], &[0xe1, 0xb0]),
             (&[0x00], &[0x0c, 0x81]),
         ]);
-        assert_eq!(samples, Ok(vec![Sample::new("temperature", Value::number(25.0).expect("finite"))]));
+        assert_eq!(testing::numbers(&samples.expect("a sample")), [("temperature", 25.0)]);
     }
 
     #[test]
     fn a_reset_in_between_and_a_chip_that_hangs_are_noticed() {
         // 0x60a0 after power-on.
-        let fault = sample([(&[0x01, 0x81, 0x90][..], &[][..]), (&[0x01], &[0x60, 0xa0])]).expect_err("a fault");
+        let fault = sample(&[(&[0x01, 0x81, 0x90], &[]), (&[0x01], &[0x60, 0xa0])]).expect_err("a fault");
         assert!(fault.code == FaultCode::BadData && fault.detail.contains("reset"), "{fault}");
-        let busy = std::iter::repeat_n((&[0x01][..], &[0x61, 0xb0][..]), 10);
-        let fault = sample([(&[0x01, 0x81, 0x90][..], &[][..])].into_iter().chain(busy)).expect_err("a fault");
+        let mut busy: [testing::Exchange; 11] = [(&[0x01], &[0x61, 0xb0]); 11];
+        busy[0] = (&[0x01, 0x81, 0x90], &[]);
+        let fault = sample(&busy).expect_err("a fault");
         assert!(fault.code == FaultCode::BadData && fault.detail.contains("never ends"), "{fault}");
     }
 
     proptest! {
         #[test]
         fn every_content_of_the_register_is_a_value_or_a_fault(raw in any::<u16>()) {
-            if let Ok(celsius) = celsius(raw) {
-                prop_assert!((-55.0..=150.0).contains(&celsius));
-            }
+            testing::check_range(convert(raw).map(|sample| vec![sample]), &[TEMPERATURE]);
         }
     }
 }

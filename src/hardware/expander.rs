@@ -20,6 +20,7 @@ use super::{
     OutputLine, OutputSettings, PortName, SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::clock::{BootTime, Clock};
+use crate::hardware::serial_bus::SerialBus;
 use crate::reading::{Fault, FaultCode};
 
 mod chip;
@@ -162,6 +163,10 @@ impl Hardware for Expanders {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.inner.serial(settings)
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.inner.serial_bus(settings)
     }
 
     fn has_port(&self, name: &PortName) -> bool {

@@ -13,6 +13,7 @@ use super::{
     Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, PortName, SerialPort,
     SerialSettings, SpiDevice, SpiSettings,
 };
+use crate::hardware::serial_bus::{SerialBus, SerialBuses};
 use crate::reading::{Fault, FaultCode};
 
 pub(super) mod gpio;
@@ -31,6 +32,7 @@ pub(super) use serial::Ports;
 pub struct Linux {
     buses: Buses,
     ports: Ports,
+    serial_buses: SerialBuses,
 }
 
 impl Linux {
@@ -64,6 +66,10 @@ impl Hardware for Linux {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.ports.open(settings)
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.serial_buses.get(settings, |settings| self.serial(settings))
     }
 
     fn has_port(&self, name: &PortName) -> bool {

@@ -15,6 +15,7 @@ use super::{
     Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, PortName, SerialPort,
     SerialSettings, SpiDevice, SpiSettings,
 };
+use crate::hardware::serial_bus::{SerialBus, SerialBuses};
 use crate::reading::{Fault, FaultCode};
 
 mod gpio;
@@ -26,6 +27,7 @@ mod spi;
 pub struct Rppal {
     buses: Buses,
     ports: Ports,
+    serial_buses: SerialBuses,
 }
 
 impl Rppal {
@@ -63,6 +65,10 @@ impl Hardware for Rppal {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.ports.open(settings)
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.serial_buses.get(settings, |settings| self.serial(settings))
     }
 
     fn has_port(&self, name: &PortName) -> bool {

@@ -120,7 +120,7 @@ impl fmt::Display for UsbId {
 }
 
 /// The form of a character on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
     /// 7 data bits instead of 8.
     pub seven_bits: bool,
@@ -131,7 +131,7 @@ pub struct Format {
 }
 
 /// A parity bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Parity {
     /// There is none.
     None,
@@ -175,7 +175,7 @@ impl fmt::Display for Format {
 }
 
 /// What is done about the reset that opening a port gives to many boards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reset {
     /// Nothing: the kernel raises DTR and RTS at opening, and lowers them at closing.
     #[default]
@@ -187,7 +187,7 @@ pub enum Reset {
 }
 
 /// How to open a serial port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SerialSettings {
     /// Which one.
     pub port: PortName,

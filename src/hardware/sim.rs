@@ -3,8 +3,10 @@
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
 //! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
 //!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
-//! - The serial port `sim:arduino` is a pty on which a built-in peer prints a line of JSON each second. It is also
-//!   `usb:2341:0043`, and the only one on USB (`auto`). Any other port is opened as on Linux, so that tests can bring ptys of their own.
+//! - The serial ports `sim:arduino`, `sim:dht22`, `sim:gps` and `sim:meter` are ptys with built-in peers: each second, two
+//!   print a line of JSON and a line for people, one sentences of NMEA 0183; an energy meter answers to Modbus RTU at
+//!   address 1. The Arduino is also `usb:2341:0043`, and the only one on USB (`auto`). Any other port is opened as on
+//!   Linux, so that tests can bring ptys of their own.
 //!
 //! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
 //! give the same levels and registers.
@@ -18,6 +20,7 @@ use super::{
     OutputSettings, PortName, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
 };
 use crate::clock::Clock;
+use crate::hardware::serial_bus::{SerialBus, SerialBuses};
 use crate::reading::{Fault, FaultCode};
 
 mod arduino;
@@ -27,8 +30,10 @@ pub mod bus;
 pub mod chips;
 pub mod fault;
 mod files;
+mod gps;
 mod interrupt;
 mod line;
+mod modbus;
 mod world;
 
 /// The I2C bus that there is, as on a Pi's header.
@@ -38,6 +43,15 @@ const SPI_BUS: u8 = 0;
 
 /// The name of the port on which the built-in Arduino prints.
 pub const ARDUINO_PORT: &str = "sim:arduino";
+
+/// The name of the port on which a sketch prints for people.
+pub const DHT22_PORT: &str = "sim:dht22";
+
+/// The name of the port of the built-in receiver and its weather instruments.
+pub const GPS_PORT: &str = "sim:gps";
+
+/// The name of the port of the built-in energy meter.
+pub const METER_PORT: &str = "sim:meter";
 
 /// What ports that only the simulated machine has begin with.
 pub const PORT_PREFIX: &str = "sim:";
@@ -58,6 +72,7 @@ pub struct Sim {
     /// Offsets of the lines that are taken: a line has one holder, as on Linux.
     taken: Arc<Mutex<BTreeSet<u32>>>,
     ports: linux::Ports,
+    serial_buses: SerialBuses,
 }
 
 impl Sim {
@@ -85,6 +100,7 @@ impl Sim {
             script,
             taken: Arc::default(),
             ports: linux::Ports::default(),
+            serial_buses: SerialBuses::default(),
         }
     }
 }
@@ -162,30 +178,37 @@ impl Hardware for Sim {
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        self.script.port(path_of(&settings.port), || {
-            if !is_arduino(&settings.port) {
-                return self.ports.open(settings);
+        let name = path_of(&settings.port);
+        self.script.port(name.clone(), || {
+            let (ports, baud, clock) = (&self.ports, settings.baud, Arc::clone(&self.clock));
+            match name.to_str() {
+                Some(ARDUINO_PORT) => arduino::open(ports, baud, clock, self.seed),
+                Some(DHT22_PORT) => arduino::open_dht22(ports, baud, clock, self.seed),
+                Some(GPS_PORT) => gps::open(ports, baud, clock, self.seed),
+                Some(METER_PORT) => modbus::open(ports, baud, clock, self.seed),
+                _ => self.ports.open(settings),
             }
-            arduino::open(&self.ports, settings.baud, Arc::clone(&self.clock), self.seed)
         })
     }
 
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.serial_buses.get(settings, |settings| self.serial(settings))
+    }
+
     fn has_port(&self, name: &PortName) -> bool {
-        self.script.has_port(path_of(name)) && (is_arduino(name) || self.ports.has(name))
+        let path = path_of(name);
+        let built_in = [ARDUINO_PORT, DHT22_PORT, GPS_PORT, METER_PORT].iter().any(|port| path.as_os_str() == *port);
+        self.script.has_port(path) && (built_in || self.ports.has(name))
     }
 }
 
-fn is_arduino(name: &PortName) -> bool {
-    match name {
-        PortName::Path(path) => path.as_os_str() == ARDUINO_PORT,
-        PortName::Usb(id) => (id.vendor, id.product) == ARDUINO_USB && id.serial.is_none(),
-        PortName::Auto => true,
-    }
-}
-
-/// The name under which faults happen to a port.
+/// The name under which faults happen to a port, and by which the built-in peers are found.
 fn path_of(name: &PortName) -> PathBuf {
-    if is_arduino(name) { PathBuf::from(ARDUINO_PORT) } else { PathBuf::from(name.to_string()) }
+    match name {
+        PortName::Usb(id) if (id.vendor, id.product) == ARDUINO_USB && id.serial.is_none() => ARDUINO_PORT.into(),
+        PortName::Auto => ARDUINO_PORT.into(),
+        PortName::Path(_) | PortName::Usb(_) => PathBuf::from(name.to_string()),
+    }
 }
 
 /// Marks a line as taken until it is dropped.

@@ -1,11 +1,13 @@
 //! Sensors that speak by themselves: serial links and GPIO lines.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
+use super::orders::Orders;
 use super::port::{self, Lost};
 use super::power::Power;
 use super::{BackOff, Batch, Context, Sampler, stopped};
@@ -30,10 +32,30 @@ pub(super) async fn serial(
     mut context: Context,
 ) {
     let mut attempts = Attempts::of(sampler, &context);
+    let mut orders = Orders::default();
     loop {
-        let Some(end) = follow_port(sampler, settings, decoder, &mut attempts, &mut context).await else { return };
-        if !attempts.failed(end, sampler, &mut context).await {
+        let Some(end) = follow_port(sampler, settings, decoder, &mut attempts, &mut orders, &mut context).await else {
+            return orders.lost("the sensor is paused, or vigie ends");
+        };
+        orders.lost(&end.detail);
+        let why = format!("the sensor has a fault: {}", end.detail);
+        if !refusing(sampler, &why, attempts.failed(end, sampler, &mut context)).await {
             return;
+        }
+    }
+}
+
+/// Waits, and refuses the commands that come meanwhile.
+async fn refusing<T>(sampler: &Sampler, why: &str, wait: impl Future<Output = T>) -> T {
+    let mut wait = pin!(wait);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut wait => return done,
+            order = sampler.reins.order() => {
+                // Whoever has sent it may have gone.
+                let _ = order.done.send(Err(why.to_owned()));
+            }
         }
     }
 }
@@ -44,22 +66,41 @@ async fn follow_port(
     settings: &SerialSettings,
     decoder: &(dyn Fn() -> Box<dyn ByteDecoder> + Send),
     attempts: &mut Attempts,
+    orders: &mut Orders,
     context: &mut Context,
 ) -> Option<Fault> {
-    if let Err(fault) = attempts.power.ready(sampler, context).await? {
+    if let Err(fault) = refusing(sampler, "the sensor is being started", attempts.power.ready(sampler, context)).await?
+    {
         return Some(fault);
     }
-    let mut port = match port::open(sampler, settings, context).await? {
+    let opening = refusing(sampler, "the sensor's port is being opened", port::open(sampler, settings, context));
+    let port = match opening.await? {
         Ok(port) => port,
         Err(fault) => return Some(fault),
     };
     attempts.lost.opened(&*port);
     attempts.back_off.success();
+    let (mut from_device, mut to_device) = tokio::io::split(port);
     let mut decoder = decoder();
     let mut buffer = vec![0; READ];
     loop {
+        let now = context.clock.boot();
+        orders.expire(&mut *decoder, now);
+        let patience = orders.due().map(|due| due.since(now));
         let read = tokio::select! {
-            read = port.read(&mut buffer) => read,
+            read = from_device.read(&mut buffer) => read,
+            written = to_device.write(orders.bytes()), if !orders.bytes().is_empty() => match written {
+                Ok(count) => {
+                    orders.wrote(count, context.clock.boot());
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
+            order = sampler.reins.order(), if orders.has_room() => {
+                orders.begin(order, &mut *decoder, context.clock.boot());
+                continue;
+            }
+            () = sleep(patience.unwrap_or_default()), if patience.is_some() => continue,
             fault = attempts.power.lost() => return Some(fault),
             () = stopped(&mut context.stop) => return None,
         };
@@ -72,6 +113,7 @@ async fn follow_port(
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
         attempts.lost.observe(Instant::now(), &mut decoded);
+        orders.answered(decoder.answers());
         if !send(sampler.index, decoded, None, context).await {
             return None;
         }

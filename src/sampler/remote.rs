@@ -7,7 +7,6 @@ use std::future::{pending, poll_fn};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::BootTime;
-use crate::command::Command;
 
 /// Commands that may wait for a sensor. A further one is refused.
 pub const MAX_WAITING: usize = 8;
@@ -15,8 +14,10 @@ pub const MAX_WAITING: usize = 8;
 /// A command on its way to a sensor's device.
 #[derive(Debug)]
 pub struct Order {
-    /// The command.
-    pub command: Command,
+    /// As it was sent to `…/set`; at most [`MAX_BYTES`](crate::command::MAX_BYTES).
+    pub payload: Box<[u8]>,
+    /// It is not carried out after this time.
+    pub until: BootTime,
     /// Told once: done, or why not.
     pub done: oneshot::Sender<Result<(), String>>,
 }

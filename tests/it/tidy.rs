@@ -40,7 +40,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     // Asking the kernel about its clock is a system call of ours.
     ("clock", &["hardware::adjtimex"]),
-    ("command", &[]),
+    ("command", &["clock::BootTime"]),
     ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "topic"]),
     ("control", &["archive", "clock", "config", "export", "outbox", "sampler::remote", "uplink"]),
     ("drivers", &["clock", "command", "hardware", "options", "reading", "topic"]),

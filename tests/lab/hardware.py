@@ -114,8 +114,8 @@ class Gateway:
             print(self.guest.failed("this was not to be"), file=sys.stderr)
         self.cleanup.close()
 
-    def boot(self):
-        self.guest = Guest(self.folder, self.initrd, self.drive, self.processors)
+    def boot(self, hasty=False):
+        self.guest = Guest(self.folder, self.initrd, self.drive, self.processors, hasty)
 
     def sh(self, script, **options):
         return self.guest.sh(script, **options)
@@ -166,19 +166,20 @@ class Gateway:
 
     # The agent.
 
-    def start(self, sensors, environment=""):
+    def start(self, sensors, environment="", says="connected"):
         config = CONFIG.format(host=HOST, port=self.broker.port, outbox=self.outbox, sensors=sensors)
         self.sh(f"cat >/run/vigie.toml <<'TOML'\n{config}\nTOML")
-        self.launch(environment)
+        self.launch(environment, says)
 
-    def launch(self, environment=""):
+    def launch(self, environment="", says="connected"):
+        """Starts the agent and waits until it says something."""
         since = len(self.guest.log())
         self.sh(
             f"( NO_COLOR=1 RUST_LOG=info {environment} "
             "sh -c 'echo $$ >/run/vigie.pid; exec vigie run --config /run/vigie.toml'; "
             f"echo '{ENDED}' $? ) >/dev/ttyS0 2>&1 &"
         )
-        self.until("the agent to start", lambda: any(word in self.guest.log()[since:] for word in ("connected", ENDED)))
+        self.until("the agent to start", lambda: any(word in self.guest.log()[since:] for word in (says, ENDED)))
         self.expect(ENDED not in self.guest.log()[since:], "the agent ended at once")
 
     def signal(self, name):

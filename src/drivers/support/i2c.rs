@@ -1,11 +1,12 @@
 //! What drivers of chips on I2C have in common: their keys, and a chip's registers with errors that name them.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use embedded_hal::i2c::I2c;
 
-use crate::drivers::{Claim, OptionRow};
+use crate::drivers::{Claim, Open, OptionRow, Parsed, Poller, Source};
 use crate::hardware::i2c::{MUX_ADDRESSES, MUX_CHANNELS};
 use crate::hardware::{Hardware, I2cBus, I2cError, I2cPath, MuxChannel};
 use crate::options::Options;
@@ -141,6 +142,15 @@ impl Place {
         vec![Claim::I2c { path: self.path, address: self.address }]
     }
 
+    /// A sensor that is this chip alone. `open` makes the chip ready to be asked and sees that it is the right one; it is
+    /// called again after each fault.
+    pub(crate) fn sensor<P: Poller + 'static>(
+        self,
+        open: impl Fn(Chip) -> Result<P, Fault> + Send + Sync + 'static,
+    ) -> Parsed {
+        Parsed { claims: self.claims(), source: Source::Poller(Arc::new(Sensor { place: self, open })) }
+    }
+
     /// A handle to the chip; sends nothing yet.
     ///
     /// # Errors
@@ -148,6 +158,17 @@ impl Place {
     pub fn chip(self, hardware: &dyn Hardware) -> Result<Chip, Fault> {
         let bus = hardware.i2c(self.path.bus)?.behind(self.path.channel);
         Ok(Chip { bus, place: self })
+    }
+}
+
+struct Sensor<F> {
+    place: Place,
+    open: F,
+}
+
+impl<P: Poller + 'static, F: Fn(Chip) -> Result<P, Fault> + Send + Sync> Open for Sensor<F> {
+    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        Ok(Box::new((self.open)(self.place.chip(hardware)?)?))
     }
 }
 
@@ -167,6 +188,12 @@ pub struct Chip {
 }
 
 impl Chip {
+    /// A chip that answers there on this bus.
+    #[cfg(test)]
+    pub(crate) fn on(bus: I2cBus, place: Place) -> Self {
+        Self { bus, place }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -198,6 +225,14 @@ impl Chip {
         done.map_err(|error| self.fault(&error, format_args!("its register {name} ({number:#04x}) cannot be read")))
     }
 
+    /// Reads a register of 16 bits, of which the upper eight come first.
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn read_u16(&mut self, register: Register) -> Result<u16, Fault> {
+        self.read(register).map(u16::from_be_bytes)
+    }
+
     /// Writes bytes from a register on.
     ///
     /// # Errors
@@ -206,6 +241,14 @@ impl Chip {
         let message = [&[number], bytes].concat();
         let done = self.bus.write(self.place.address, &message);
         done.map_err(|error| self.fault(&error, format_args!("its register {name} ({number:#04x}) cannot be written")))
+    }
+
+    /// Writes a register of 16 bits, of which the upper eight go first.
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn write_u16(&mut self, register: Register, value: u16) -> Result<(), Fault> {
+        self.write(register, &value.to_be_bytes())
     }
 
     /// Sends bytes as they are; `what` is said if that fails: "the command Measure cannot be sent".
@@ -218,15 +261,45 @@ impl Chip {
             .map_err(|error| self.fault(&error, format_args!("{what} cannot be sent")))
     }
 
+    /// Sends a command and leaves the chip the time that it takes for it, with the bus free; `what` is said if it cannot
+    /// be sent: "the command to measure".
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn command(&mut self, what: &str, bytes: &[u8], time: Duration) -> Result<(), Fault> {
+        self.send(what, bytes)?;
+        thread::sleep(time);
+        Ok(())
+    }
+
     /// Reads bytes without a register; `what` is said if that fails: "its answer cannot be read".
     ///
     /// # Errors
     /// What the bus reports.
     pub fn receive<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
         let mut bytes = [0; N];
-        let done = self.bus.read(self.place.address, &mut bytes);
-        done.map_err(|error| self.fault(&error, format_args!("{what} cannot be read")))?;
+        self.receive_into(what, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// As [`receive`](Self::receive), into bytes of the caller's.
+    ///
+    /// # Errors
+    /// What the bus reports.
+    pub fn receive_into(&mut self, what: &str, bytes: &mut [u8]) -> Result<(), Fault> {
+        let done = self.bus.read(self.place.address, bytes);
+        done.map_err(|error| self.fault(&error, format_args!("{what} cannot be read")))
+    }
+
+    /// Asks the chip what it is, and gives the name by which it is known; `expected` says what it should be.
+    ///
+    /// # Errors
+    /// What asking reports, or that it is another chip.
+    pub fn check_identity(&mut self, expected: &str, identify: Identify) -> Result<&'static str, Fault> {
+        match identify(self)? {
+            Identity::Known(name) => Ok(name),
+            Identity::Other(found) => Err(self.wrong(expected, &found)),
+        }
     }
 
     /// Waits, with the bus free, for the time that a measurement takes, and then asks until there is something; `what` is
@@ -293,69 +366,12 @@ impl Chip {
     }
 }
 
-/// A bus that plays through a list of exchanges, for the drivers' tests.
-#[cfg(test)]
-pub(crate) mod scripted {
-    use std::collections::VecDeque;
-
-    use embedded_hal::i2c::{ErrorType, I2c, Operation};
-
-    use super::{Chip, Place};
-    use crate::hardware::{I2cBus, I2cError, I2cPath};
-
-    /// What is to be written in one transaction, and what is read in it then.
-    pub(crate) type Exchange = (&'static [u8], &'static [u8]);
-
-    struct Script {
-        address: u8,
-        exchanges: VecDeque<Exchange>,
-    }
-
-    /// A chip at that address of bus 1 with which exactly these exchanges take place, in this order.
-    pub(crate) fn chip(address: u8, exchanges: impl IntoIterator<Item = Exchange>) -> Chip {
-        let script = Script { address, exchanges: exchanges.into_iter().collect() };
-        let place = Place { path: I2cPath { bus: 1, channel: None }, address };
-        Chip { bus: I2cBus::new(Box::new(script)), place }
-    }
-
-    impl ErrorType for Script {
-        type Error = I2cError;
-    }
-
-    impl I2c for Script {
-        fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), I2cError> {
-            assert_eq!(address, self.address);
-            let (expected, answer) = self.exchanges.pop_front().expect("no more exchanges were to take place");
-            let mut written = Vec::new();
-            let mut answer = answer.iter();
-            for operation in operations {
-                match operation {
-                    Operation::Write(bytes) => written.extend_from_slice(bytes),
-                    Operation::Read(buffer) => {
-                        buffer.fill_with(|| *answer.next().expect("more is read than the script has"));
-                    }
-                }
-            }
-            assert_eq!(written, expected);
-            assert_eq!(answer.next(), None, "less is read than the script has");
-            Ok(())
-        }
-    }
-
-    impl Drop for Script {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                assert_eq!(self.exchanges, [], "these exchanges did not take place");
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use toml::de::DeTable;
 
     use super::*;
+    use crate::drivers::support::testing;
     use crate::options::Problems;
 
     const INFO: Info = Info { addresses: &[0x48, 0x49], identify: None };
@@ -378,6 +394,15 @@ mod tests {
         let (place, _) = parse("bus = 3\nmux = 0x71\nchannel = 5\naddress = 0x49");
         let text = place.expect("a place").to_string();
         assert_eq!(text, "address 0x49 on channel 5 of the multiplexer 0x71 on I2C bus 3");
+    }
+
+    #[test]
+    fn where_nothing_answers_the_fault_says_what_to_check() {
+        let place = Place { path: I2cPath { bus: 1, channel: None }, address: 0x10 };
+        let mut chip = place.chip(&testing::sim()).expect("a bus");
+        let fault = chip.receive::<1>("its answer").expect_err("no chip");
+        assert_eq!(fault.code, FaultCode::Missing);
+        assert!(fault.detail.contains("0x10") && fault.detail.contains("i2cdetect -y 1"), "{fault}");
     }
 
     #[test]

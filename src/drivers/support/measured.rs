@@ -1,6 +1,7 @@
 //! A measured number as a sample: rounded to what the chip resolves, and within what it can measure.
 
-use crate::reading::{Fault, FaultCode, Sample, Value};
+use crate::drivers::QuantityInfo;
+use crate::reading::{Fault, FaultCode, Kind, Sample, Value};
 
 /// What a chip can measure of a quantity.
 pub(crate) struct Scale {
@@ -13,6 +14,11 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
+    /// The quantity, for the driver's documentation: `help` says range and accuracy in one sentence.
+    pub(crate) const fn info(&self, help: &'static str) -> QuantityInfo {
+        QuantityInfo { name: self.quantity, unit: Some(self.unit), kind: Kind::Number, help }
+    }
+
     /// The rounded value.
     ///
     /// # Errors

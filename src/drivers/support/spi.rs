@@ -1,11 +1,13 @@
 //! What drivers of chips on SPI have in common: their keys, and how such a chip is opened.
 
+use std::sync::Arc;
+
 use embedded_hal::spi::Mode;
 
-use crate::drivers::{Claim, OptionRow};
+use crate::drivers::{Claim, Open, OptionRow, Parsed, Poller, Source};
 use crate::hardware::{Hardware, SpiDevice, SpiPlace, SpiSettings};
 use crate::options::Options;
-use crate::reading::Fault;
+use crate::reading::{Fault, FaultCode};
 
 /// A kind of chip on SPI.
 #[derive(Clone, Copy)]
@@ -58,6 +60,25 @@ pub(crate) fn claims(settings: &SpiSettings) -> Vec<Claim> {
     vec![Claim::Spi(settings.place)]
 }
 
+/// A sensor that is this chip alone. `open` makes the chip ready to be asked; it is called again after each fault.
+pub(crate) fn sensor<P: Poller + 'static>(
+    settings: SpiSettings,
+    open: impl Fn(Chip) -> Result<P, Fault> + Send + Sync + 'static,
+) -> Parsed {
+    Parsed { claims: claims(&settings), source: Source::Poller(Arc::new(Sensor { settings, open })) }
+}
+
+struct Sensor<F> {
+    settings: SpiSettings,
+    open: F,
+}
+
+impl<P: Poller + 'static, F: Fn(Chip) -> Result<P, Fault> + Send + Sync> Open for Sensor<F> {
+    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        Ok(Box::new((self.open)(Chip::open(&self.settings, hardware)?)?))
+    }
+}
+
 /// A chip on an SPI bus.
 pub(crate) struct Chip {
     device: Box<SpiDevice>,
@@ -78,6 +99,11 @@ impl Chip {
     /// Sends as many bytes as it reads, in place.
     pub(crate) fn transfer(&mut self, bytes: &mut [u8]) -> Result<(), Fault> {
         let done = self.device.transfer_in_place(bytes);
-        done.map_err(|error| Fault::new(error.code, format!("the chip at {}: {error}", self.place)))
+        done.map_err(|error| self.says(error.code, error))
+    }
+
+    /// A fault of that code, at this chip.
+    pub(crate) fn says(&self, code: FaultCode, what: impl std::fmt::Display) -> Fault {
+        Fault::new(code, format!("the chip at {}: {what}", self.place))
     }
 }
