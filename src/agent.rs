@@ -23,6 +23,7 @@ use crate::drivers::Source;
 use crate::outbox::{self, Full, Outbox, Recovery};
 use crate::pipeline::{Declared, Pipeline};
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
+use crate::sampler::remote::{Reins, Remotes, remote};
 use crate::sampler::{self, Sampler};
 use crate::service;
 use crate::topic::Template;
@@ -30,6 +31,7 @@ use crate::uplink::status::Info;
 use crate::uplink::{self, Hub};
 
 mod archive;
+mod commands;
 mod core;
 mod embedded;
 mod flush;
@@ -38,6 +40,7 @@ mod kept;
 pub mod places;
 mod watchdog;
 
+use self::commands::Commands;
 use self::core::Core;
 use self::embedded::Embedded;
 
@@ -122,8 +125,19 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         tokio::task::spawn_local(archive::run(hub.clone(), archive.clone(), names, archive_stop))
     });
 
+    // The sensors' ends, in the configuration's order; names are unique.
+    let (ends, reins): (Vec<_>, Vec<_>) = config.sensors.iter().map(|_| remote()).unzip();
+    let names = config.sensors.iter().map(|sensor| sensor.name.clone());
+    let remotes: Rc<Remotes> = Rc::new(names.zip(ends).collect());
+
+    let (stop_commands, commands_stop) = watch::channel(false);
+    let (requests, waiting) = mpsc::channel(commands::QUEUE);
+    hub.send_commands_to(requests);
+    let commands = Commands::new(&config, hub.clone(), &remotes);
+    let mut commands = tokio::task::spawn_local(commands.run(waiting, commands_stop));
+
     let (stop_control, control_stop) = watch::channel(false);
-    let control = serve_control(&hub, about, control_stop);
+    let control = serve_control(&hub, about, Rc::clone(&remotes), control_stop);
 
     let (stop_flusher, flusher_stop) = watch::channel(false);
     let mut flusher = tokio::task::spawn_local(flush::run(hub.clone(), flusher_stop));
@@ -154,9 +168,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     };
     let mut samplers = JoinSet::new();
     let sensors = config.sensors.len();
-    for (index, sensor) in (0..).zip(config.sensors) {
+    for ((index, sensor), reins) in (0..).zip(config.sensors).zip(reins) {
         let kept = kept::of(&hub.outbox.borrow(), &sensor.name);
-        samplers.spawn_local(sampler::run(Sampler::new(SensorIndex(index), sensor, kept), context.clone()));
+        samplers.spawn_local(sampler::run(Sampler::new(SensorIndex(index), sensor, kept, reins), context.clone()));
     }
     drop(context);
     service::ready(&format!("run {run}: {sensors} sensors, {} uplinks", config.uplinks.len()));
@@ -168,6 +182,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         }
         end = &mut core => Err(anyhow!("the pipeline ended early: {end:?}")),
         end = &mut flusher => Err(anyhow!("the flush of the outbox ended early: {end:?}")),
+        end = &mut commands => Err(anyhow!("the commands' stage ended early: {end:?}")),
         Some(end) = uplinks.join_next() => Err(anyhow!("an uplink ended early: {end:?}")),
         () = broker.watch() => unreachable!("it watches for ever"),
     };
@@ -182,6 +197,11 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         if !core.is_finished() {
             let _ = (&mut core).await;
         }
+        // With the sensors gone every command has its result.
+        stop_commands.send_replace(true);
+        if !commands.is_finished() {
+            let _ = (&mut commands).await;
+        }
         stop_uplinks.send_replace(Some(clock.boot().after(LAST_ACKS)));
         while uplinks.join_next().await.is_some() {}
     };
@@ -191,8 +211,10 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         name = signals.next() => warn!("{name} again: what waits stays in the outbox"),
     }
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
-    core.abort();
-    let _ = core.await;
+    for stage in [core, commands] {
+        stage.abort();
+        let _ = stage.await;
+    }
     stop_archive.send_replace(true);
     if let Some(archive) = archive {
         let _ = archive.await;
@@ -222,9 +244,14 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 }
 
 /// Takes requests of the command line. An agent without that works all the same.
-fn serve_control(hub: &Rc<Hub>, about: About, stop: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+fn serve_control(
+    hub: &Rc<Hub>,
+    about: About,
+    remotes: Rc<Remotes>,
+    stop: watch::Receiver<bool>,
+) -> Option<JoinHandle<()>> {
     let socket = control::socket(&about.outbox.tail_dir, &about.outbox.dir);
-    match Server::bind(&socket, hub.clone(), about) {
+    match Server::bind(&socket, hub.clone(), about, remotes) {
         Ok(server) => Some(tokio::task::spawn_local(server.run(stop))),
         Err(error) => {
             warn!(socket = %socket.display(), "no control socket ({error}): `vigie outbox` will not reach this agent");
@@ -344,11 +371,12 @@ pub fn describe(descriptor: &Descriptor, index: u16, value: &Value) -> [String; 
 }
 
 impl Sampler {
-    /// A configured sensor at its place in the pipeline, with what it kept in an earlier run.
+    /// A configured sensor at its place in the pipeline, with what it kept in an earlier run and its end of a
+    /// [`remote`](sampler::remote::remote).
     #[must_use]
-    pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>) -> Self {
+    pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>, reins: Reins) -> Self {
         let SensorConfig { name, source, every, deadline, power, .. } = sensor;
-        Self { index, name, source, every, deadline, power, kept: RefCell::new(kept) }
+        Self { index, name, source, every, deadline, power, kept: RefCell::new(kept), reins }
     }
 }
 

@@ -2,8 +2,35 @@
 
 use std::time::Duration;
 
+use crate::clock::BootTime;
+
 /// The longest payload of a command, in bytes.
 pub const MAX_BYTES: usize = 1024;
+
+/// The longest text that a sender may give a command to know its result by, in bytes.
+pub const MAX_REFERENCE: usize = 128;
+
+/// What was published on a sensor's `…/set`, on its way from an uplink to the sensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The uplink that it came over.
+    pub uplink: String,
+    /// The sensor's name.
+    pub sensor: String,
+    /// As it was published; empty if that is longer than [`MAX_BYTES`].
+    pub payload: Box<[u8]>,
+    /// What the sender knows it by, as far as its packet says that (MQTT 5: correlation data that is a text of at most
+    /// [`MAX_REFERENCE`] bytes).
+    pub reference: Option<String>,
+    /// When it was sent, as far as its packet says that (MQTT 5: the user property `time`, RFC 3339).
+    pub time: Option<String>,
+    /// When it was read.
+    pub at: BootTime,
+    /// How old it may be when it reaches its device.
+    pub max_age: Duration,
+    /// Why the uplink does not accept it; the sender is told.
+    pub refused: Option<String>,
+}
 
 /// A command to a device, as it came from a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]

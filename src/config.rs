@@ -140,6 +140,7 @@ fn read_root(
     let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
     let broker_keys = section("broker");
     let broker = broker_keys.as_ref().and_then(|keys| gateway::broker(keys, around.machine));
+    let broker_commands = broker_keys.as_ref().and_then(uplink::commands);
     for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
     }
@@ -149,7 +150,8 @@ fn read_root(
     let rooms = sensor::rooms(root);
     let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
     if let Some(broker) = &broker {
-        let uplink = uplink::to_broker(broker.listen, uplink::default_client_id(&gateway, around));
+        let client_id = uplink::default_client_id(&gateway, around);
+        let uplink = uplink::to_broker(broker.listen, client_id, broker_commands);
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
         uplinks.push(uplink::Placed { uplink, at });
     }
@@ -174,6 +176,9 @@ fn read_root(
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
+    for uplink in &mut uplinks {
+        uplink::fill_in_commands(uplink, &gateway, &sensors);
+    }
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     Some(Config {
         gateway,
@@ -355,6 +360,17 @@ pub struct UplinkConfig {
     pub backlog: Backlog,
     /// TLS settings, for `mqtts` and `wss`.
     pub tls: TlsConfig,
+    /// Which commands it takes; `None`: none.
+    pub commands: Option<Commands>,
+}
+
+/// `commands = true`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commands {
+    /// A command that is older is refused.
+    pub max_age: Duration,
+    /// Topics, and the sensor that each is for: those of the uplink's sensors whose devices take commands.
+    pub topics: Vec<(String, String)>,
 }
 
 /// Which readings an uplink sends.
@@ -366,6 +382,16 @@ pub struct Selection {
     pub sensors: Vec<String>,
     /// But none that is older.
     pub max_age: Option<Duration>,
+}
+
+impl Selection {
+    /// Does it hold a sensor, which is perhaps in this room? Where it names none, it holds all.
+    #[must_use]
+    pub fn holds(&self, sensor: &str, room: Option<&str>) -> bool {
+        (self.rooms.is_empty() && self.sensors.is_empty())
+            || self.sensors.iter().any(|name| name == sensor)
+            || self.rooms.iter().any(|name| Some(name.as_str()) == room)
+    }
 }
 
 /// How an uplink catches up after it was away.

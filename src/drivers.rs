@@ -6,18 +6,18 @@
 //!
 //! What they share lies in [`support`].
 //!
-//! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`].
-//! The tests below then hold it to the rules, and `docs/drivers.md` is made from it.
+//! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`];
+//! `docs/adding-a-driver.md` goes through one. The tests below then hold it to the rules, and `docs/drivers.md` is made
+//! from it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::support::{gpio, i2c, serial, spi};
 use crate::clock::BootTime;
 use crate::command::{Answer, Command, Outgoing};
-use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
+use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, PortName, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
@@ -36,6 +36,7 @@ mod ina219;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
+mod modbus_rtu;
 pub mod nmea;
 mod pulse_counter;
 mod pulse_width;
@@ -65,6 +66,7 @@ pub static DRIVERS: &[&Driver] = &[
     &lm75::DRIVER,
     &mcp3008::DRIVER,
     &mcp9808::DRIVER,
+    &modbus_rtu::DRIVER,
     &nmea::DRIVER,
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
@@ -140,7 +142,7 @@ pub enum Connection {
     /// A GPIO line.
     Line,
     /// A serial port of its own.
-    Serial,
+    Serial(serial::Info),
 }
 
 impl Connection {
@@ -152,7 +154,7 @@ impl Connection {
             Self::I2c(info) => info.options(),
             Self::Spi(info) => info.options(),
             Self::Line => gpio::options(),
-            Self::Serial => serial::options(),
+            Self::Serial(info) => info.options(),
         }
     }
 }
@@ -232,7 +234,9 @@ pub enum Claim {
     /// A chip select on an SPI bus.
     Spi(SpiPlace),
     /// A serial port.
-    Port(PathBuf),
+    Port(PortName),
+    /// A serial port that others may ask on, too, with the same settings.
+    SharedPort(SerialSettings),
     /// A chip on 1-Wire, by its id.
     OneWire(String),
 }
@@ -243,7 +247,7 @@ impl fmt::Display for Claim {
             Self::Line(line) => write!(f, "GPIO line {line}"),
             Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
             Self::Spi(place) => place.fmt(f),
-            Self::Port(port) => write!(f, "serial port {}", port.display()),
+            Self::Port(port) | Self::SharedPort(SerialSettings { port, .. }) => write!(f, "serial port {port}"),
             Self::OneWire(id) => write!(f, "1-Wire chip {id}"),
         }
     }
@@ -265,6 +269,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// Can its device be sent commands?
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        match self {
+            Self::Serial { decoder, .. } => decoder().takes_commands(),
+            Self::Poller(_) | Self::Line(_) => false,
+        }
+    }
+
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     #[must_use]
     pub fn units(&self) -> Vec<(String, String)> {
@@ -330,6 +343,11 @@ pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
 
+    /// Can the device be sent commands?
+    fn takes_commands(&self) -> bool {
+        false
+    }
+
     /// The form in which a command goes to the device.
     ///
     /// # Errors
@@ -338,6 +356,9 @@ pub trait ByteDecoder: Send {
         let _ = command;
         Err("this driver takes no commands".to_owned())
     }
+
+    /// What [`command`](Self::command) gave last was written only in part: the device holds a fragment.
+    fn cut(&mut self) {}
 
     /// The answers to commands that the bytes fed since the last call held.
     fn answers(&mut self) -> Vec<Answer> {

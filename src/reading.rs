@@ -201,6 +201,8 @@ pub enum FaultCode {
     Stuck,
     /// Its supply is being switched off and on.
     PowerCycle,
+    /// Somebody has paused it, to use its device otherwise.
+    Paused,
     /// The link was closed (a USB cable was pulled).
     Unplugged,
     /// The driver panicked: a bug of ours.
@@ -226,6 +228,7 @@ impl FaultCode {
             Self::Frozen => "frozen",
             Self::Stuck => "stuck",
             Self::PowerCycle => "power-cycle",
+            Self::Paused => "paused",
             Self::Unplugged => "unplugged",
             Self::Panic => "panic",
             Self::Io => "io",

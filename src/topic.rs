@@ -122,6 +122,18 @@ impl fmt::Display for Template {
     }
 }
 
+/// Where commands to a sensor are published.
+#[must_use]
+pub fn command_topic(template: &Template, descriptor: &Descriptor) -> String {
+    format!("{}/set", template.sensor_topic(descriptor))
+}
+
+/// Where the result of each command to a sensor is published.
+#[must_use]
+pub fn result_topic(template: &Template, descriptor: &Descriptor) -> String {
+    format!("{}/result", command_topic(template, descriptor))
+}
+
 fn parse_level(level: &str) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     let mut rest = level;

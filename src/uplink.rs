@@ -57,6 +57,7 @@ pub mod schedule;
 mod scripted;
 pub mod session;
 pub mod status;
+pub mod subscriptions;
 pub mod terms;
 #[cfg(test)]
 mod tests;

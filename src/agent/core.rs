@@ -35,6 +35,16 @@ pub(super) struct Core {
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
 }
 
+/// What was appended is taken, and everybody is told.
+pub(super) async fn commit(hub: &Rc<Hub>, strict: bool) {
+    hub.outbox.borrow_mut().commit(hub.clock.boot());
+    if strict {
+        super::flush::flush_now(hub).await;
+    }
+    hub.flush.notify_one();
+    hub.appended();
+}
+
 /// What was rejected of a sensor since it was last logged.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
@@ -67,12 +77,7 @@ impl Core {
 
     /// What was observed is taken, and everybody is told.
     async fn commit(&self) {
-        self.hub.outbox.borrow_mut().commit(self.hub.clock.boot());
-        if self.strict {
-            super::flush::flush_now(&self.hub).await;
-        }
-        self.hub.flush.notify_one();
-        self.hub.appended();
+        commit(&self.hub, self.strict).await;
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
 

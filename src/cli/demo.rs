@@ -56,6 +56,9 @@ fn welcome(broker: SocketAddr, site: &str) {
          The embedded broker listens on mqtt://{broker}. To look, in another terminal:\n\
          \n    mosquitto_sub -h {host} -p {port} -v -t '{site}/#'\n\
          \n\
+         To switch the lamp of the simulated Arduino on:\n\
+         \n    mosquitto_pub -h {host} -p {port} -t '{site}/workshop/arduino/set' -m '{{\"led\":true}}'\n\
+         \n\
          What is published (Ctrl-C ends it):\n\n",
         version = env!("CARGO_PKG_VERSION"),
     ));

@@ -71,7 +71,8 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     for (index, sensor) in config.sensors.into_iter().enumerate() {
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
         let kept = kept.remove(&sensor.name);
-        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, kept), context.clone()));
+        let (_, reins) = sampler::remote::remote();
+        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, kept, reins), context.clone()));
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();

@@ -175,6 +175,11 @@ static ARCHIVE: Section = Section {
     ],
 };
 
+const COMMANDS_HELP: &str = "Take commands to devices from this broker, on the topic `…/set` of each sensor whose \
+                             driver has them; see [commands](commands.md).";
+
+const COMMAND_MAX_AGE_HELP: &str = "A command that may be older is refused.";
+
 /// `[uplink.NAME]`
 static UPLINK: Section = Section {
     title: "[uplink.NAME]",
@@ -295,6 +300,8 @@ static UPLINK: Section = Section {
             Some("true, but with `backlog = \"latest\"`"),
             "Live readings go before the backlog. With `false` everything goes in the order in which it was taken.",
         ),
+        key("commands", "true or false", Some("false"), COMMANDS_HELP),
+        key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
         key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "For `mqtts://` and `wss://`."),
         key("proxy", "table, see [proxy](#proxy)", Some("none"), "An HTTP proxy to go through."),
         key(
@@ -458,12 +465,16 @@ static QUANTITY: Section = Section {
 static BROKER: Section = Section {
     title: "[broker]",
     intro: "The embedded broker, for a gateway without any other. A configuration may consist of this and sensors alone.",
-    keys: &[key(
-        "listen",
-        "address and port",
-        Some("`\"127.0.0.1:1883\"`"),
-        "Where it listens. For now only addresses of this machine itself are allowed.",
-    )],
+    keys: &[
+        key(
+            "listen",
+            "address and port",
+            Some("`\"127.0.0.1:1883\"`"),
+            "Where it listens. For now only addresses of this machine itself are allowed.",
+        ),
+        key("commands", "true or false", Some("false"), COMMANDS_HELP),
+        key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
+    ],
 };
 
 /// All tables, in the order in which to show them.

@@ -9,10 +9,11 @@ use toml::de::{DeString, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
-    Backlog, BrokerUrl, Connect, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig, backlog,
-    connection, secret,
+    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig,
+    backlog, connection, secret, sensor,
 };
 use crate::options::{Options, Problem, Problems};
+use crate::topic;
 
 /// Name of the uplink that leads to the embedded broker.
 pub const BROKER_UPLINK: &str = "broker";
@@ -40,6 +41,12 @@ const DEFAULT_MAX_PACKET: Bytes = Bytes(1 << 20);
 
 /// From what any reading needs to what MQTT's length field can say (MQTT 3.1.1, 2.2.3).
 const MAX_PACKET: std::ops::RangeInclusive<Bytes> = Bytes(1 << 10)..=Bytes(268_435_455);
+
+/// `command_max_age` where it is not given.
+const DEFAULT_COMMAND_MAX_AGE: Duration = Duration::from_secs(30);
+
+/// The broker is asked for a sign of life twice in it.
+const COMMAND_MAX_AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=YEAR;
 
 /// An uplink and where it stands.
 pub(super) struct Placed {
@@ -112,6 +119,7 @@ pub(super) fn uplink(
     let interface = connection::interface(options);
     let connect = connection::connect(options);
     let failback = connection::failback(options);
+    let commands = commands(options);
     let urls = urls?;
     let default_wait = if urls.iter().all(BrokerUrl::is_this_machine) { Duration::ZERO } else { DEFAULT_CLOCK_WAIT };
     Some(UplinkConfig {
@@ -134,12 +142,35 @@ pub(super) fn uplink(
         interface,
         connect,
         failback,
+        commands,
         urls,
     })
 }
 
+/// `commands` and `command_max_age`; the topics are filled in when the sensors are known.
+pub(super) fn commands(options: &Options<'_>) -> Option<Commands> {
+    let max_age = options.optional_in("command_max_age", COMMAND_MAX_AGE);
+    let max_age = max_age.unwrap_or(DEFAULT_COMMAND_MAX_AGE);
+    options.optional("commands").unwrap_or(false).then_some(Commands { max_age, topics: Vec::new() })
+}
+
+/// The topics on which an uplink takes commands: those of the sensors whose readings it sends, so that it sends the
+/// results as well.
+pub(super) fn fill_in_commands(uplink: &mut UplinkConfig, gateway: &Gateway, sensors: &[sensor::Placed]) {
+    let Some(commands) = &mut uplink.commands else { return };
+    for sensor in sensors.iter().map(|placed| &placed.sensor) {
+        let descriptor = sensor.descriptor(gateway);
+        if sensor.source.takes_commands()
+            && uplink.selection.holds(&sensor.name, sensor.room.as_deref())
+            && topic::result_topic(&gateway.topic, &descriptor).len() <= topic::MAX_BYTES
+        {
+            commands.topics.push((topic::command_topic(&gateway.topic, &descriptor), sensor.name.clone()));
+        }
+    }
+}
+
 /// The uplink to the embedded broker: as any other, over loopback.
-pub(super) fn to_broker(listen: SocketAddr, client_id: String) -> UplinkConfig {
+pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<Commands>) -> UplinkConfig {
     UplinkConfig {
         name: BROKER_UPLINK.to_owned(),
         urls: vec![BrokerUrl::of(listen)],
@@ -161,6 +192,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String) -> UplinkConfig {
         interface: None,
         connect: Connect::Always,
         failback: connection::DEFAULT_FAILBACK,
+        commands,
     }
 }
 

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use super::desk::{Drops, Newest, Rows};
 use super::status::{self, About};
-use super::{Answer, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Request, Which};
+use super::{Answer, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Pause, Request, Which, pauses};
+use crate::sampler::remote::Remotes;
 use crate::uplink::Hub;
 
 /// Answers are written when there are so many bytes of them.
@@ -35,6 +36,7 @@ pub struct Server {
 struct Desk {
     hub: Rc<Hub>,
     about: About,
+    remotes: Rc<Remotes>,
 }
 
 impl Server {
@@ -42,14 +44,14 @@ impl Server {
     ///
     /// # Errors
     /// It cannot be made there.
-    pub fn bind(path: &Path, hub: Rc<Hub>, about: About) -> io::Result<Self> {
+    pub fn bind(path: &Path, hub: Rc<Hub>, about: About, remotes: Rc<Remotes>) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-        Ok(Self { listener, path: path.to_owned(), desk: Rc::new(Desk { hub, about }) })
+        Ok(Self { listener, path: path.to_owned(), desk: Rc::new(Desk { hub, about, remotes }) })
     }
 
     /// Serves until `stop`; the socket is gone afterwards, and every client.
@@ -152,10 +154,25 @@ impl Desk {
                 let older_than = older_than.map(Duration::from_secs);
                 self.drop((uplink.as_deref(), sensor), older_than, dry_run, answers).await
             }
+            Request::Pauses {} => Self::said(Ok(pauses::all(&self.remotes, &*self.hub.clock)), answers).await,
+            Request::Pause { sensor, seconds } => {
+                let time = Duration::from_secs(seconds);
+                Self::said(pauses::begin(&self.remotes, &sensor, time, &*self.hub.clock).await, answers).await
+            }
+            Request::Resume { sensor } => {
+                Self::said(pauses::end(&self.remotes, &sensor, &*self.hub.clock), answers).await
+            }
         }?;
         match refused {
             Ok(()) => Ok(()),
             Err(why) => answers.put(&Answer::Error(why)).await,
+        }
+    }
+
+    async fn said(pauses: Result<Vec<Pause>, String>, answers: &mut Answers) -> io::Result<Result<(), String>> {
+        match pauses {
+            Ok(pauses) => answers.put(&Answer::Pauses(pauses)).await.map(Ok),
+            Err(why) => Ok(Err(why)),
         }
     }
 

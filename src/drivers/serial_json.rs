@@ -68,14 +68,14 @@ baud = 115200
 as = "temperature"
 unit = "°C"
 "#,
-    connection: Connection::Serial,
+    connection: Connection::Serial(serial::SKETCH),
     options: &[acknowledge::OPTION, device_clock::OPTION],
     quantities: &[],
     parse,
 };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let settings = serial::parse(options);
+    let settings = serial::SKETCH.parse(options);
     let acknowledge = acknowledge::parse(options);
     let millis = device_clock::parse(options);
     let settings = settings?;
@@ -95,6 +95,8 @@ pub struct SerialJson {
     acknowledge: Option<Duration>,
     answers: Answers,
     stamp: Option<Stamp>,
+    /// The device has the beginning of a command whose end was not written.
+    cut: bool,
 }
 
 impl SerialJson {
@@ -107,6 +109,7 @@ impl SerialJson {
             acknowledge: None,
             answers: Answers::default(),
             stamp: None,
+            cut: false,
         }
     }
 }
@@ -119,7 +122,7 @@ impl Default for SerialJson {
 
 impl ByteDecoder for SerialJson {
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>) {
-        let Self { lines, lines_to_samples: reader, acknowledge, answers, stamp } = self;
+        let Self { lines, lines_to_samples: reader, acknowledge, answers, stamp, .. } = self;
         lines.feed(bytes, |line| {
             if let (Ok(line), true) = (line, acknowledge.is_some())
                 && commands::is_answer(line)
@@ -144,9 +147,21 @@ impl ByteDecoder for SerialJson {
         });
     }
 
+    fn takes_commands(&self) -> bool {
+        true
+    }
+
     fn command(&mut self, command: &Command) -> Result<Outgoing, String> {
-        let bytes = commands::line(command, self.acknowledge.is_some())?;
+        let mut bytes = commands::line(command, self.acknowledge.is_some())?;
+        if std::mem::take(&mut self.cut) {
+            // What the device has of the last command is no JSON object, and no part of this one.
+            bytes.insert(0, b'\n');
+        }
         Ok(Outgoing { bytes, answer_within: self.acknowledge })
+    }
+
+    fn cut(&mut self) {
+        self.cut = true;
     }
 
     fn answers(&mut self) -> Vec<Answer> {

@@ -83,7 +83,7 @@ as = "temperature"
 [sensor.quantity.Humidity]
 as = "humidity"
 "#,
-    connection: Connection::Serial,
+    connection: Connection::Serial(serial::SKETCH),
     options: options::OPTIONS,
     quantities: &[],
     parse: options::parse,

@@ -7,6 +7,7 @@
 //! - `sensirion`: words with a checksum each, as Sensirion's chips send them;
 //! - `crc8`: checksums of eight bits;
 //! - `inputs`: the key `inputs` of analog-to-digital converters;
+//! - `scaled`: values that the configuration describes;
 //! - `raw`: a chip that is described in the configuration, for `i2c-raw` and `spi-raw`.
 //!
 //! For GPIO lines:
@@ -41,6 +42,7 @@ pub(crate) mod pattern;
 pub(crate) mod printed;
 pub(crate) mod pulses;
 pub(crate) mod raw;
+pub(crate) mod scaled;
 pub(crate) mod sensirion;
 pub(crate) mod serial;
 pub mod spi;

@@ -1,15 +1,18 @@
 //! Sensors that speak by themselves: serial links and GPIO lines.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
+use super::orders::Orders;
+use super::port::{self, Lost};
 use super::power::Power;
 use super::{BackOff, Batch, Context, Sampler, stopped};
-use crate::drivers::{ByteDecoder, Decoded, LineSource};
-use crate::hardware::{Edge, InputLine, SerialSettings};
+use crate::drivers::{ByteDecoder, Decoded, LineSource, Source};
+use crate::hardware::{Edge, InputLine, PortName, SerialSettings};
 use crate::reading::{Fault, Observation, SensorIndex};
 
 /// A port that went away is looked for this often at least, so that a replugged device is back within two seconds.
@@ -29,10 +32,30 @@ pub(super) async fn serial(
     mut context: Context,
 ) {
     let mut attempts = Attempts::of(sampler, &context);
+    let mut orders = Orders::default();
     loop {
-        let Some(end) = follow_port(sampler, settings, decoder, &mut attempts, &mut context).await else { return };
-        if !attempts.failed(end, sampler, &mut context).await {
+        let Some(end) = follow_port(sampler, settings, decoder, &mut attempts, &mut orders, &mut context).await else {
+            return orders.lost("the sensor is paused, or vigie ends");
+        };
+        orders.lost(&end.detail);
+        let why = format!("the sensor has a fault: {}", end.detail);
+        if !refusing(sampler, &why, attempts.failed(end, sampler, &mut context)).await {
             return;
+        }
+    }
+}
+
+/// Waits, and refuses the commands that come meanwhile.
+async fn refusing<T>(sampler: &Sampler, why: &str, wait: impl Future<Output = T>) -> T {
+    let mut wait = pin!(wait);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut wait => return done,
+            order = sampler.reins.order() => {
+                // Whoever has sent it may have gone.
+                let _ = order.done.send(Err(why.to_owned()));
+            }
         }
     }
 }
@@ -43,22 +66,41 @@ async fn follow_port(
     settings: &SerialSettings,
     decoder: &(dyn Fn() -> Box<dyn ByteDecoder> + Send),
     attempts: &mut Attempts,
+    orders: &mut Orders,
     context: &mut Context,
 ) -> Option<Fault> {
-    if let Err(fault) = attempts.power.ready(sampler, context).await? {
+    if let Err(fault) = refusing(sampler, "the sensor is being started", attempts.power.ready(sampler, context)).await?
+    {
         return Some(fault);
     }
-    let mut port = match context.hardware.serial(settings) {
+    let opening = refusing(sampler, "the sensor's port is being opened", port::open(sampler, settings, context));
+    let port = match opening.await? {
         Ok(port) => port,
         Err(fault) => return Some(fault),
     };
-    info!(port = %settings.port.display(), "opened");
+    attempts.lost.opened(&*port);
     attempts.back_off.success();
+    let (mut from_device, mut to_device) = tokio::io::split(port);
     let mut decoder = decoder();
     let mut buffer = vec![0; READ];
     loop {
+        let now = context.clock.boot();
+        orders.expire(&mut *decoder, now);
+        let patience = orders.due().map(|due| due.since(now));
         let read = tokio::select! {
-            read = port.read(&mut buffer) => read,
+            read = from_device.read(&mut buffer) => read,
+            written = to_device.write(orders.bytes()), if !orders.bytes().is_empty() => match written {
+                Ok(count) => {
+                    orders.wrote(count, context.clock.boot());
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
+            order = sampler.reins.order(), if orders.has_room() => {
+                orders.begin(order, &mut *decoder, context.clock.boot());
+                continue;
+            }
+            () = sleep(patience.unwrap_or_default()), if patience.is_some() => continue,
             fault = attempts.power.lost() => return Some(fault),
             () = stopped(&mut context.stop) => return None,
         };
@@ -70,6 +112,8 @@ async fn follow_port(
         attempts.power.success();
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
+        attempts.lost.observe(Instant::now(), &mut decoded);
+        orders.answered(decoder.answers());
         if !send(sampler.index, decoded, None, context).await {
             return None;
         }
@@ -165,15 +209,22 @@ async fn send(sensor: SensorIndex, decoded: Vec<Decoded>, keep: Option<Box<[u8]>
     context.out.send(batch).await.is_ok()
 }
 
-/// How often a link has failed, and what helps.
+/// What outlives one opening of a link: how often it has failed, and what helps.
 struct Attempts {
     back_off: BackOff,
     power: Power,
+    /// The port that is looked for.
+    port: Option<PortName>,
+    lost: Lost,
 }
 
 impl Attempts {
     fn of(sampler: &Sampler, context: &Context) -> Self {
-        Self { back_off: BackOff::default(), power: Power::of(sampler, context) }
+        let port = match &sampler.source {
+            Source::Serial { settings, .. } => Some(settings.port.clone()),
+            Source::Poller(_) | Source::Line(_) => None,
+        };
+        Self { back_off: BackOff::default(), power: Power::of(sampler, context), port, lost: Lost::default() }
     }
 
     /// Reports the fault and waits before the next attempt; false when it is time to end.
@@ -188,7 +239,13 @@ impl Attempts {
                 self.back_off.success();
                 true
             }
-            Some(false) => context.pause(self.back_off.failure(REOPEN_MOST)).await,
+            Some(false) => {
+                let pause = self.back_off.failure(REOPEN_MOST);
+                match &self.port {
+                    Some(port) => port::wait_for(port, pause, context).await,
+                    None => context.pause(pause).await,
+                }
+            }
             None => false,
         }
     }

@@ -1,9 +1,12 @@
 //! What others may ask of a running sensor: to carry out a command, or to let go of its device for a while.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::{pending, poll_fn};
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::BootTime;
-use crate::command::Command;
 
 /// Commands that may wait for a sensor. A further one is refused.
 pub const MAX_WAITING: usize = 8;
@@ -11,8 +14,10 @@ pub const MAX_WAITING: usize = 8;
 /// A command on its way to a sensor's device.
 #[derive(Debug)]
 pub struct Order {
-    /// The command.
-    pub command: Command,
+    /// As it was sent to `…/set`; at most [`MAX_BYTES`](crate::command::MAX_BYTES).
+    pub payload: Box<[u8]>,
+    /// It is not carried out after this time.
+    pub until: BootTime,
     /// Told once: done, or why not.
     pub done: oneshot::Sender<Result<(), String>>,
 }
@@ -22,17 +27,33 @@ pub struct Order {
 pub struct Remote {
     /// To the device; full when [`MAX_WAITING`] wait.
     pub orders: mpsc::Sender<Order>,
-    /// Until when the sensor lets go of its device.
+    /// Until when the sensor lets go of its device; a time that has passed is as good as none.
     pub paused: watch::Sender<Option<BootTime>>,
+    /// Has it let go?
+    pub resting: watch::Receiver<bool>,
 }
+
+/// The ends of all sensors, by their names.
+pub type Remotes = BTreeMap<String, Remote>;
 
 /// The sensor's end.
 #[derive(Debug)]
 pub struct Reins {
-    /// Commands to carry out, in order.
-    pub orders: mpsc::Receiver<Order>,
+    orders: RefCell<mpsc::Receiver<Order>>,
     /// Until when to let go of the device.
     pub paused: watch::Receiver<Option<BootTime>>,
+    /// The device is free.
+    pub resting: watch::Sender<bool>,
+}
+
+impl Reins {
+    /// The next command, in order. Never resolves once the other end is gone. Cancelling the wait loses none.
+    pub async fn order(&self) -> Order {
+        match poll_fn(|context| self.orders.borrow_mut().poll_recv(context)).await {
+            Some(order) => order,
+            None => pending().await,
+        }
+    }
 }
 
 /// Both ends.
@@ -40,5 +61,6 @@ pub struct Reins {
 pub fn remote() -> (Remote, Reins) {
     let (orders, waiting) = mpsc::channel(MAX_WAITING);
     let (paused, pause) = watch::channel(None);
-    (Remote { orders, paused }, Reins { orders: waiting, paused: pause })
+    let (rests, resting) = watch::channel(false);
+    (Remote { orders, paused, resting }, Reins { orders: RefCell::new(waiting), paused: pause, resting: rests })
 }

@@ -25,6 +25,10 @@ pub struct Counters {
     pub postponed: Count,
     /// Acknowledgements that nothing waited for.
     pub unexpected: Count,
+    /// Commands that came, and were accepted or refused.
+    pub commands: Count,
+    /// Of these, commands that were refused before they were handed to their sensor.
+    pub commands_refused: Count,
     /// Connections that the broker accepted.
     pub connects: Count,
     /// Attempts to connect, and connections, that failed.
@@ -44,7 +48,7 @@ impl Count {
         self.0.get()
     }
 
-    pub(super) fn add(&self, by: u64) {
+    pub(crate) fn add(&self, by: u64) {
         self.0.set(self.0.get().saturating_add(by));
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
+use crate::command::Request;
 use crate::config::{Backlog, BrokerUrl, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
@@ -20,6 +21,7 @@ use super::refused::{Quarantine, RefusedMessage};
 use super::saved::{self, Origin, Saved};
 use super::session::{InFlight, Outcome, Session};
 use super::status::Version;
+use super::subscriptions::{News, Subscriptions};
 use super::terms::Terms;
 use super::{Failure, Hub};
 
@@ -27,6 +29,7 @@ use latest::Latest;
 use refusal::Pause;
 use selection::Selector;
 
+mod commands;
 mod latest;
 #[cfg(test)]
 mod model;
@@ -117,6 +120,14 @@ pub struct Feed {
     refused: Vec<RefusedMessage>,
     refused_logged: Option<BootTime>,
     counters: Rc<Counters>,
+    subscriptions: Subscriptions,
+    /// Commands that came since they were last taken.
+    requests: Vec<Request>,
+    /// What is to be told of the subscriptions.
+    news: Option<News>,
+    /// Why commands do not come, as it was told last.
+    told: Option<String>,
+    ignored_logged: Option<BootTime>,
 }
 
 impl Feed {
@@ -171,6 +182,11 @@ impl Feed {
             refused: Vec::new(),
             refused_logged: None,
             counters: hub.counters(&config.name),
+            subscriptions: Subscriptions::new(config.commands.as_ref()),
+            requests: Vec::new(),
+            news: None,
+            told: None,
+            ignored_logged: None,
         };
         // What was stored and is not taken up must not be taken up by the next run either.
         feed.commit(outbox, hub.clock.boot());
@@ -218,12 +234,16 @@ impl Feed {
         self.counters.possible_duplicates.add(possible);
         self.counters.connects.add(1);
         self.status_seen = 0;
+        self.subscriptions.connected(now);
         self.start_streams(live_from, now);
     }
 
     /// The connection is gone. `closed`: the broker closed it without another reason, so that a message may be it.
     pub fn disconnected(&mut self, hub: &Hub, closed: bool) {
-        let (outbox, now) = (&mut *hub.outbox.borrow_mut(), hub.clock.boot());
+        let now = hub.clock.boot();
+        // A broker that does not answer SUBSCRIBE may have closed the connection over that.
+        let closed = closed && !self.unsubscribed(hub, closed, now);
+        let outbox = &mut *hub.outbox.borrow_mut();
         if let Some(culprit) = self.session.disconnected(closed) {
             self.refuse_culprit(hub, outbox, &culprit, now);
         }
@@ -255,6 +275,12 @@ impl Feed {
 
     /// Encodes what may be sent now. Gives the time when to try again although nothing else happens until then.
     pub fn fill(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
+        let subscriptions = self.subscribe(hub, output, fill);
+        let messages = self.fill_messages(hub, output, fill);
+        [subscriptions, messages].into_iter().flatten().min()
+    }
+
+    fn fill_messages(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
         let outbox = &mut *hub.outbox.borrow_mut();
         if self.session.is_alone() {
             self.send_state(hub, output, fill.now);
@@ -357,15 +383,12 @@ impl Feed {
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }
             }
-            // We subscribe to nothing, but a session under this client identifier may have, long ago. A broker
-            // that gets no acknowledgement would in the end send nothing at all.
-            Incoming::Publish { qos, id } => match qos {
-                Qos::AtMostOnce => {}
-                Qos::AtLeastOnce => packet::put_puback(&mut output.buffer, id),
-                Qos::ExactlyOnce => packet::put_pubrec(&mut output.buffer, id),
-            },
+            Incoming::Publish(message) => self.message(output, &message, now),
+            Incoming::SubAck(id, codes) => {
+                self.news = self.subscriptions.answered(id, &codes)?.or(self.news.take());
+            }
             Incoming::PubRel(id) => packet::put_pubcomp(&mut output.buffer, id),
-            Incoming::PingResp => {}
+            Incoming::PingResp => self.subscriptions.ponged(),
             Incoming::Disconnect(reason) => return Err(Failure::Disconnected(reason)),
             Incoming::ConnAck(_) | Incoming::Unexpected => return Err(Failure::OutOfPlace),
         }

@@ -1,16 +1,17 @@
 //! What the tasks of the core thread share.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{BootId, BootTime, Clock};
+use crate::command::Request;
 use crate::config::Gateway;
 use crate::outbox::{Outbox, Seq};
 
@@ -53,6 +54,8 @@ pub struct Hub {
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
     /// Refused messages on their way to their folder.
     writing: RefCell<JoinSet<()>>,
+    /// To whoever carries out commands.
+    commands: OnceCell<mpsc::Sender<Request>>,
 }
 
 impl Hub {
@@ -84,6 +87,7 @@ impl Hub {
             marks: RefCell::new(marks),
             counters: RefCell::default(),
             writing: RefCell::default(),
+            commands: OnceCell::new(),
         });
         hub.set_state(&hub.topic("availability"), status::ONLINE);
         hub.update_info(|_| ());
@@ -154,6 +158,21 @@ impl Hub {
         let due = self.outbox.borrow().many_acks_due();
         if self.flush_told.replace(due) != due && due.is_some() {
             self.flush.notify_one();
+        }
+    }
+
+    /// From now on commands go there.
+    pub fn send_commands_to(&self, commands: mpsc::Sender<Request>) {
+        // Set twice, the first one holds: there is one agent.
+        let _ = self.commands.set(commands);
+    }
+
+    /// Hands commands on. What there is no room for is counted, and gone: a command never waits.
+    pub(super) fn commands(&self, requests: Vec<Request>, counters: &Counters) {
+        for request in requests {
+            counters.commands.add(1);
+            let handed = self.commands.get().is_some_and(|commands| commands.try_send(request).is_ok());
+            counters.commands_refused.add(u64::from(!handed));
         }
     }
 

@@ -329,6 +329,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             Due::Dead => return Err(Failure::Silent(interval + interval / 2)),
             Due::Ping => {
                 packet::put_pingreq(&mut link.output.buffer);
+                feed.pinged(now);
                 keep_alive.sent(now);
                 Some(now)
             }
@@ -355,6 +356,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         feed.commit(&mut hub.outbox.borrow_mut(), now);
         hub.acknowledged();
         hub.put_aside(feed.take_refused());
+        feed.hand_on_requests(hub);
         if let Phase::Leaving(exit) = phase
             && (now >= exit.end || (link.output.buffer.is_empty() && !feed.session().is_status_waiting()))
         {

@@ -13,10 +13,12 @@ use crate::config::{MqttVersion, Qos};
 
 pub use publish::{Alias, Form, Head, TooLarge, put_publish};
 pub use reason::Reason;
+pub use subscribe::{Message, put_subscribe};
 
 mod property;
 mod publish;
 pub mod reason;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 mod v4;
@@ -30,13 +32,10 @@ const MAX_REMAINING: usize = 268_435_455;
 pub enum Incoming {
     /// The answer to CONNECT: accepted, or why not.
     ConnAck(Box<Result<Accepted, Reason>>),
-    /// A message; we subscribe to nothing, but a session of an earlier program may.
-    Publish {
-        /// Its quality of service decides how it is acknowledged.
-        qos: Qos,
-        /// Packet id; 0 at QoS 0.
-        id: u16,
-    },
+    /// A message to us: a command, or of a subscription that an earlier program made.
+    Publish(Box<Message>),
+    /// The answer to SUBSCRIBE: packet id, and a reason code for each topic.
+    SubAck(u16, Vec<u8>),
     /// QoS 1: the broker has taken the message, or refuses it.
     PubAck(u16, Reason),
     /// QoS 2, first step: the broker has stored the message, or refuses it.
@@ -145,9 +144,10 @@ pub fn read(buffer: &mut BytesMut, version: MqttVersion, max: u32) -> Result<Opt
         return Ok(None);
     }
     let packet = buffer.split_to(header + remaining);
-    let read = match version {
-        MqttVersion::V311 => v4::read(packet),
-        MqttVersion::V5 => v5::read(first, &packet[header..]),
+    let read = match (first, version) {
+        (0x90, _) => subscribe::suback(version, &packet[header..]),
+        (_, MqttVersion::V311) => v4::read(packet),
+        (_, MqttVersion::V5) => v5::read(first, &packet.freeze().slice(header..)),
     };
     read.map(Some).map_err(Malformed::NotMqtt)
 }

@@ -79,6 +79,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         selection: Selection::default(),
         backlog: Backlog::default(),
         tls: TlsConfig::default(),
+        commands: None,
     }
 }
 

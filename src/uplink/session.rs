@@ -372,6 +372,18 @@ impl Session {
         self.id_at(self.slots.len())
     }
 
+    /// The packet id of a packet that is no message, such as SUBSCRIBE; `None`: all are in use. No message gets it
+    /// before its turn comes again.
+    pub fn spend_id(&mut self) -> Option<u16> {
+        if self.slots.len() == IDS {
+            return None;
+        }
+        let id = self.next_id();
+        self.slots.push_back(Slot::Done);
+        self.drop_done();
+        Some(id)
+    }
+
     /// A reading was encoded under [`next_id`](Self::next_id), which there must be [room](Self::free) for. It must
     /// not leave before the session is saved.
     pub fn sent(&mut self, seqs: Range<Seq>, shape: PayloadShape, qos: Qos, backlog: bool, now: BootTime) {

@@ -74,6 +74,9 @@ pub struct Info {
     /// By uplink: the URL of the broker that it was connected to last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub brokers: BTreeMap<String, String>,
+    /// By uplink that takes commands: `accepted`, or why its broker sends none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub commands: BTreeMap<String, String>,
     /// By uplink: when the next of its certificates expires (RFC 3339), and whose it is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: BTreeMap<String, CertificateInfo>,

@@ -60,6 +60,12 @@ impl Terms {
         remarks
     }
 
+    /// The version of MQTT that is spoken.
+    #[must_use]
+    pub fn version(&self) -> MqttVersion {
+        self.version
+    }
+
     /// How many readings may be in flight.
     #[must_use]
     pub fn window(&self) -> u16 {

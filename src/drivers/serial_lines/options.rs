@@ -75,7 +75,7 @@ enum Word {
 }
 
 pub(super) fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let port = serial::parse(options);
+    let port = serial::SKETCH.parse(options);
     let form = form(options);
     let decimal = printed::decimal(options);
     let encodings = [("utf-8", Encoding::Utf8), ("latin-1", Encoding::Latin1)];

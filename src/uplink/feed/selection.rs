@@ -67,16 +67,9 @@ impl Selector {
 
     /// Is it from a room or a sensor that the uplink sends? Without any named, all are.
     pub(super) fn admits(&self, entry: &Entry) -> bool {
-        let Selection { rooms, sensors, .. } = &self.selection;
-        if rooms.is_empty() && sensors.is_empty() {
-            return true;
-        }
         match &entry.body {
-            Body::Reading { descriptor, .. } => {
-                sensors.iter().any(|name| **name == *descriptor.sensor)
-                    || rooms.iter().any(|name| Some(name.as_str()) == descriptor.room.as_deref())
-            }
-            Body::Raw(_) => false,
+            Body::Reading { descriptor, .. } => self.selection.holds(&descriptor.sensor, descriptor.room.as_deref()),
+            Body::Raw(_) => self.selection.rooms.is_empty() && self.selection.sensors.is_empty(),
         }
     }
 }

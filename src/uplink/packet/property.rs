@@ -31,8 +31,7 @@ pub(super) enum Value<'a> {
     /// One, two or four bytes, or a variable length.
     Number(u32),
     Text(&'a str),
-    /// Of no interest to us.
-    Binary,
+    Binary(&'a [u8]),
     Pair(&'a str, &'a str),
 }
 
@@ -121,6 +120,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Takes the properties of an answer that are of no interest to us.
+    pub(super) fn answer_properties(&mut self, packet: &str) -> Result<(), String> {
+        self.properties(packet, |kind, _| Ok(matches!(kind, REASON_STRING | USER_PROPERTY)))
+    }
+
     /// The value of a property (table 2-4); all known properties are below 64.
     fn value(&mut self, kind: u8) -> Result<Value<'a>, String> {
         Ok(match kind {
@@ -144,10 +148,7 @@ impl<'a> Reader<'a> {
             | RESPONSE_INFORMATION
             | SERVER_REFERENCE
             | REASON_STRING => Value::Text(self.text()?),
-            CORRELATION_DATA | AUTHENTICATION_DATA => {
-                self.binary()?;
-                Value::Binary
-            }
+            CORRELATION_DATA | AUTHENTICATION_DATA => Value::Binary(self.binary()?),
             USER_PROPERTY => Value::Pair(self.text()?, self.text()?),
             _ => return Err(format!("the property {kind:#04x}, which MQTT 5 does not have")),
         })

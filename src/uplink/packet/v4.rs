@@ -7,29 +7,34 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Qos;
 
-use super::{Accepted, ConnectSettings, Incoming, Limits, Reason};
+use super::{Accepted, ConnectSettings, Incoming, Limits, Message, Reason};
 
 /// Reads one whole packet.
 pub(super) fn read(mut packet: BytesMut) -> Result<Incoming, String> {
     let size = packet.len();
     match Packet::read(&mut packet, size) {
-        Ok(packet) => Ok(incoming(&packet)),
+        Ok(packet) => Ok(incoming(packet)),
         Err(Error::InvalidConnectReturnCode(code)) => Ok(connack(false, code)),
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn incoming(packet: &Packet) -> Incoming {
+fn incoming(packet: Packet) -> Incoming {
     match packet {
-        Packet::ConnAck(ConnAck { session_present, code }) => connack(*session_present, *code as u8),
-        Packet::Publish(message) => Incoming::Publish {
+        Packet::ConnAck(ConnAck { session_present, code }) => connack(session_present, code as u8),
+        Packet::Publish(message) => Incoming::Publish(Box::new(Message {
             qos: match message.qos {
                 QoS::AtMostOnce => Qos::AtMostOnce,
                 QoS::AtLeastOnce => Qos::AtLeastOnce,
                 QoS::ExactlyOnce => Qos::ExactlyOnce,
             },
             id: message.pkid,
-        },
+            retain: message.retain,
+            topic: message.topic,
+            payload: message.payload,
+            time: None,
+            correlation: None,
+        })),
         Packet::PubAck(ack) => Incoming::PubAck(ack.pkid, Reason::SUCCESS),
         Packet::PubRec(ack) => Incoming::PubRec(ack.pkid, Reason::SUCCESS),
         Packet::PubRel(ack) => Incoming::PubRel(ack.pkid),

@@ -6,20 +6,20 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Qos;
 
 use super::property::{self, Reader, Value};
-use super::{Accepted, ConnectSettings, Incoming, Limits, Reason, qos_bits, remaining_length};
+use super::{Accepted, ConnectSettings, Incoming, Limits, Message, Reason, qos_bits, remaining_length};
 
 /// Reads one whole packet: its first byte, and what comes after the length.
-pub(super) fn read(first: u8, body: &[u8]) -> Result<Incoming, String> {
-    let mut body = Reader(body);
+pub(super) fn read(first: u8, whole: &Bytes) -> Result<Incoming, String> {
+    let mut body = Reader(whole);
     Ok(match first {
         0x20 => connack(body)?,
-        0x30..=0x3f => publish(first, body)?,
+        0x30..=0x3f => publish(first, whole)?,
         0x40 => acknowledgement(body, "PUBACK").map(|(id, reason)| Incoming::PubAck(id, reason))?,
         0x50 => acknowledgement(body, "PUBREC").map(|(id, reason)| Incoming::PubRec(id, reason))?,
         0x62 => acknowledgement(body, "PUBREL").map(|(id, _)| Incoming::PubRel(id))?,
@@ -111,8 +111,9 @@ fn is_of_answer(kind: u8) -> bool {
 /// A session that lasts until it is discarded (3.1.2.11.2).
 const NEVER: u32 = u32::MAX;
 
-/// A message (3.3); we only want to know how to acknowledge it.
-fn publish(first: u8, mut body: Reader<'_>) -> Result<Incoming, String> {
+/// A message (3.3).
+fn publish(first: u8, whole: &Bytes) -> Result<Incoming, String> {
+    let mut body = Reader(whole);
     let qos = match (first >> 1) & 3 {
         0 => Qos::AtMostOnce,
         1 => Qos::AtLeastOnce,
@@ -124,21 +125,32 @@ fn publish(first: u8, mut body: Reader<'_>) -> Result<Incoming, String> {
     if id == 0 && qos != Qos::AtMostOnce {
         return Err("a PUBLISH with the packet id 0".to_owned());
     }
-    body.properties("PUBLISH", |kind, _| match kind {
-        property::TOPIC_ALIAS => Err("a PUBLISH with a topic alias, which we never allowed".to_owned()),
-        property::PAYLOAD_FORMAT_INDICATOR
-        | property::MESSAGE_EXPIRY_INTERVAL
-        | property::CONTENT_TYPE
-        | property::RESPONSE_TOPIC
-        | property::CORRELATION_DATA
-        | property::SUBSCRIPTION_IDENTIFIER
-        | property::USER_PROPERTY => Ok(true),
-        _ => Ok(false),
+    let (mut time, mut correlation) = (None, None);
+    body.properties("PUBLISH", |kind, value| {
+        match (kind, value) {
+            (property::TOPIC_ALIAS, _) => {
+                return Err("a PUBLISH with a topic alias, which we never allowed".to_owned());
+            }
+            (property::CORRELATION_DATA, Value::Binary(data)) => correlation = Some(whole.slice_ref(data)),
+            (property::USER_PROPERTY, Value::Pair("time", text)) => time = Some(text.to_owned()),
+            (
+                property::PAYLOAD_FORMAT_INDICATOR
+                | property::MESSAGE_EXPIRY_INTERVAL
+                | property::CONTENT_TYPE
+                | property::RESPONSE_TOPIC
+                | property::SUBSCRIPTION_IDENTIFIER
+                | property::USER_PROPERTY,
+                _,
+            ) => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
     })?;
     if topic.is_empty() {
         return Err("a PUBLISH without a topic".to_owned());
     }
-    Ok(Incoming::Publish { qos, id })
+    let (retain, topic, payload) = (first & 1 != 0, topic.to_owned(), whole.slice_ref(body.0));
+    Ok(Incoming::Publish(Box::new(Message { qos, id, retain, topic, payload, time, correlation })))
 }
 
 /// PUBACK, PUBREC, PUBREL, PUBCOMP (3.4 to 3.7): without a reason code they mean success.

@@ -1,0 +1,102 @@
+//! The way down: subscriptions, and the commands that come of them.
+
+use std::time::Duration;
+
+use crate::clock::BootTime;
+use crate::config::Qos;
+
+use super::super::Hub;
+use super::super::packet::{self, Message};
+use super::super::subscriptions::News;
+use super::{Feed, Fill, Output};
+
+/// Commands that may wait until the agent takes them, which is at each turn. Only a flood gets there; what is more is
+/// counted as refused, and has no result.
+const MAX_REQUESTS: usize = 64;
+
+/// Messages that are no commands are logged this often at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Feed {
+    /// Sends what is due of the subscriptions, and tells what is new of them. Gives the time when more is due.
+    pub(super) fn subscribe(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
+        if !self.subscriptions.is_on() {
+            return None;
+        }
+        let version = self.terms.version();
+        while fill.readings && output.has_room() && self.subscriptions.has_more() {
+            let Some(id) = self.session.spend_id() else { break };
+            packet::put_subscribe(&mut output.buffer, version, id, &self.subscriptions.ask(id, fill.now));
+        }
+        if self.subscriptions.wants_ping(fill.now) {
+            packet::put_pingreq(&mut output.buffer);
+            self.pinged(fill.now);
+        }
+        let news = self.news.take().or_else(|| self.subscriptions.late(fill.now));
+        self.tell(hub, news);
+        self.subscriptions.due()
+    }
+
+    /// PINGREQ was put into the output.
+    pub fn pinged(&mut self, now: BootTime) {
+        self.subscriptions.pinged(now);
+    }
+
+    /// A message to us came.
+    pub(super) fn message(&mut self, output: &mut Output, message: &Message, now: BootTime) {
+        // A broker that gets no acknowledgement would in the end send nothing at all.
+        match message.qos {
+            Qos::AtMostOnce => {}
+            Qos::AtLeastOnce => packet::put_puback(&mut output.buffer, message.id),
+            Qos::ExactlyOnce => packet::put_pubrec(&mut output.buffer, message.id),
+        }
+        if let Some(request) = self.subscriptions.request(&self.uplink, message, now) {
+            if self.requests.len() < MAX_REQUESTS {
+                self.requests.push(request);
+            } else {
+                self.counters.commands_refused.add(1);
+            }
+            return;
+        }
+        // A session under this client identifier may have subscribed to it, long ago.
+        self.counters.unexpected.add(1);
+        if self.ignored_logged.is_none_or(|last| now.since(last) >= LOG_INTERVAL) {
+            self.ignored_logged = Some(now);
+            let (uplink, topic) = (&self.uplink, message.topic.escape_debug());
+            tracing::warn!(uplink, %topic, "a message that this uplink takes no commands by is ignored");
+        }
+    }
+
+    /// Hands on the commands that came.
+    pub fn hand_on_requests(&mut self, hub: &Hub) {
+        hub.commands(std::mem::take(&mut self.requests), &self.counters);
+    }
+
+    /// The connection is gone. Had the broker still to answer a SUBSCRIBE?
+    pub(super) fn unsubscribed(&mut self, hub: &Hub, closed: bool, now: BootTime) -> bool {
+        let asking = self.subscriptions.is_asking();
+        let news = self.subscriptions.disconnected(closed, now).or(self.news.take());
+        self.tell(hub, news);
+        asking
+    }
+
+    fn tell(&mut self, hub: &Hub, news: Option<News>) {
+        let Some(news) = news else { return };
+        let uplink = self.uplink.clone();
+        let state = match news {
+            News::Accepted => {
+                tracing::info!(uplink, "the broker has accepted the subscriptions: commands are taken");
+                "accepted".to_owned()
+            }
+            News::Refused(why) => {
+                // A broker says the same at each connection.
+                if self.told.as_ref() != Some(&why) {
+                    tracing::error!(uplink, "commands do not get here: {why}");
+                    self.told = Some(why.clone());
+                }
+                format!("refused: {why}")
+            }
+        };
+        hub.update_info(|info| drop(info.commands.insert(uplink, state)));
+    }
+}

@@ -1,0 +1,295 @@
+//! Commands from a broker: what is subscribed to, and which messages are accepted.
+//!
+//! A pure state machine, as the session is: packets and time go in; packets to write and verdicts come out.
+//!
+//! A command is carried out at most once, and never late. So all subscriptions are at QoS 0, which no broker keeps for a
+//! client that is away, or so the specification hopes (MQTT 3.1.1, 4.1 leaves it to them); what a broker has kept comes
+//! before the answer to the SUBSCRIBE of this connection, and is refused. A connection that has stalled is a queue, too:
+//! what arrives at last may have been under way for long. Each PINGRESP shows that what comes after it was sent after
+//! its PINGREQ, so that every message has an age that it cannot exceed; the broker is asked often enough that this is
+//! below the limit as long as the connection works.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::clock::BootTime;
+use crate::command::{MAX_BYTES, MAX_REFERENCE, Request};
+use crate::config::{Commands, Qos};
+
+use super::Failure;
+use super::packet::{Message, Reason};
+
+/// Topics in a SUBSCRIBE. AWS IoT takes no more than this.
+const MAX_TOPICS: usize = 8;
+
+/// A broker that has not answered a SUBSCRIBE after so long is reported.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A broker that closed so many connections in a row in place of an answer to SUBSCRIBE is not asked again for
+/// [`REST`], so that readings get through.
+const MAX_STRIKES: u8 = 3;
+
+/// See [`MAX_STRIKES`].
+const REST: Duration = Duration::from_secs(60 * 60);
+
+/// Pings whose answers may be waited for. Only a broker that does not answer gets there, and it is soon left.
+const MAX_PINGS: usize = 16;
+
+/// How far the subscription to a topic has come on this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Not asked for, or not answered.
+    Open,
+    Accepted,
+    /// With this reason code; `None`: the answer had none for it.
+    Refused(Option<u8>),
+}
+
+#[derive(Debug)]
+struct Topic {
+    topic: String,
+    sensor: String,
+    standing: Standing,
+}
+
+/// A SUBSCRIBE without an answer.
+#[derive(Debug)]
+struct Asked {
+    id: u16,
+    topics: Range<usize>,
+    at: BootTime,
+}
+
+/// What somebody should know of the subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// All are accepted.
+    Accepted,
+    /// Commands do not come, or not all of them, and why.
+    Refused(String),
+}
+
+/// The subscriptions of one uplink.
+#[derive(Debug)]
+pub struct Subscriptions {
+    max_age: Duration,
+    /// Sorted by topic.
+    topics: Vec<Topic>,
+    /// How many of them were asked for on this connection.
+    next: usize,
+    asked: VecDeque<Asked>,
+    /// When the pings were sent whose answers are still to come.
+    pings: VecDeque<BootTime>,
+    /// What comes now was sent by the broker after this time.
+    sent_after: Option<BootTime>,
+    strikes: u8,
+    /// Until then nothing is asked for.
+    rests_until: BootTime,
+    /// The broker was reported for not answering.
+    is_late: bool,
+}
+
+impl Subscriptions {
+    /// None, where `commands` is none.
+    #[must_use]
+    pub fn new(commands: Option<&Commands>) -> Self {
+        let mut topics: Vec<Topic> = commands
+            .iter()
+            .flat_map(|commands| &commands.topics)
+            .map(|(topic, sensor)| Topic { topic: topic.clone(), sensor: sensor.clone(), standing: Standing::Open })
+            .collect();
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+        Self {
+            max_age: commands.map(|commands| commands.max_age).unwrap_or_default(),
+            topics,
+            next: 0,
+            asked: VecDeque::new(),
+            pings: VecDeque::new(),
+            sent_after: None,
+            strikes: 0,
+            rests_until: BootTime(0),
+            is_late: false,
+        }
+    }
+
+    /// Does this uplink take commands?
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    /// A connection is up.
+    pub fn connected(&mut self, now: BootTime) {
+        for topic in &mut self.topics {
+            topic.standing = Standing::Open;
+        }
+        self.next = if now < self.rests_until { self.topics.len() } else { 0 };
+        self.asked.clear();
+        self.pings.clear();
+        self.sent_after = None;
+        self.is_late = false;
+    }
+
+    /// The connection is gone. `closed`: the broker closed it without a reason. Says what is to be told.
+    pub fn disconnected(&mut self, closed: bool, now: BootTime) -> Option<News> {
+        if !closed || self.asked.is_empty() {
+            return None;
+        }
+        self.strikes += 1;
+        if self.strikes < MAX_STRIKES {
+            return None;
+        }
+        self.strikes = 0;
+        self.rests_until = now.after(REST);
+        let (strikes, minutes) = (MAX_STRIKES, REST.as_secs() / 60);
+        Some(News::Refused(format!(
+            "the broker has closed {strikes} connections in place of an answer to SUBSCRIBE: it is asked again in \
+             {minutes} minutes"
+        )))
+    }
+
+    /// Is the broker still to answer a SUBSCRIBE?
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Is there more to ask for?
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.next < self.topics.len()
+    }
+
+    /// The topics of the next SUBSCRIBE, which is sent now under this packet id.
+    pub fn ask(&mut self, id: u16, now: BootTime) -> Vec<&str> {
+        let topics = self.next..self.topics.len().min(self.next + MAX_TOPICS);
+        self.next = topics.end;
+        self.asked.push_back(Asked { id, topics: topics.clone(), at: now });
+        self.topics[topics].iter().map(|topic| topic.topic.as_str()).collect()
+    }
+
+    /// SUBACK came.
+    ///
+    /// # Errors
+    /// Nobody had asked for it.
+    pub fn answered(&mut self, id: u16, codes: &[u8]) -> Result<Option<News>, Failure> {
+        let index = self.asked.iter().position(|asked| asked.id == id).ok_or(Failure::OutOfPlace)?;
+        let asked = self.asked.remove(index).ok_or(Failure::OutOfPlace)?;
+        for (place, topic) in self.topics[asked.topics].iter_mut().enumerate() {
+            topic.standing = match codes.get(place).copied() {
+                Some(..0x80) => Standing::Accepted,
+                code => Standing::Refused(code),
+            };
+        }
+        self.strikes = 0;
+        self.sent_after = self.sent_after.max(Some(asked.at));
+        if !self.asked.is_empty() || self.next < self.topics.len() {
+            return Ok(None);
+        }
+        let mut refused = self.topics.iter().filter_map(|topic| match topic.standing {
+            Standing::Refused(code) => Some((&topic.topic, code)),
+            Standing::Open | Standing::Accepted => None,
+        });
+        let Some((first, code)) = refused.next() else { return Ok(Some(News::Accepted)) };
+        let more = match refused.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        // 0x80 is all that MQTT 3.1.1 can say.
+        let reason = code.filter(|code| *code > 0x80).map(|code| format!(": {}", Reason::new(code)));
+        let reason = reason.unwrap_or_default();
+        Ok(Some(News::Refused(format!("the broker refuses the subscription to {first}{more}{reason}"))))
+    }
+
+    /// Is the broker to be asked for a sign of life now? Then [`pinged`](Self::pinged) is to be called.
+    #[must_use]
+    pub fn wants_ping(&self, now: BootTime) -> bool {
+        self.ping_due().is_some_and(|due| due <= now)
+    }
+
+    fn ping_due(&self) -> Option<BootTime> {
+        let last = self.pings.back().copied().or(self.sent_after)?;
+        (self.pings.len() < MAX_PINGS).then(|| last.after(self.max_age / 2))
+    }
+
+    /// PINGREQ is sent, for whatever reason.
+    pub fn pinged(&mut self, now: BootTime) {
+        if self.is_on() && self.pings.len() < MAX_PINGS {
+            self.pings.push_back(now);
+        }
+    }
+
+    /// PINGRESP came.
+    pub fn ponged(&mut self) {
+        if let Some(sent) = self.pings.pop_front() {
+            self.sent_after = self.sent_after.max(Some(sent));
+        }
+    }
+
+    /// The broker has not answered in time: told once a connection.
+    pub fn late(&mut self, now: BootTime) -> Option<News> {
+        if self.is_late || self.answer_due().is_none_or(|due| due > now) {
+            return None;
+        }
+        self.is_late = true;
+        let seconds = ANSWER_WITHIN.as_secs();
+        Some(News::Refused(format!("the broker has not answered SUBSCRIBE for {seconds} s")))
+    }
+
+    fn answer_due(&self) -> Option<BootTime> {
+        Some(self.asked.front()?.at.after(ANSWER_WITHIN))
+    }
+
+    /// When something is due although nothing comes.
+    #[must_use]
+    pub fn due(&self) -> Option<BootTime> {
+        let answer = self.answer_due().filter(|_| !self.is_late);
+        [self.ping_due(), answer].into_iter().flatten().min()
+    }
+
+    /// What is to become of a message; `None`: it is no command.
+    #[must_use]
+    pub fn request(&self, uplink: &str, message: &Message, now: BootTime) -> Option<Request> {
+        let index = self.topics.binary_search_by(|topic| topic.topic.as_str().cmp(&message.topic)).ok()?;
+        let topic = &self.topics[index];
+        let fits = message.payload.len() <= MAX_BYTES;
+        Some(Request {
+            uplink: uplink.to_owned(),
+            sensor: topic.sensor.clone(),
+            payload: if fits { message.payload.as_ref().into() } else { Box::default() },
+            reference: message.correlation.as_deref().and_then(reference),
+            time: message.time.clone(),
+            at: now,
+            max_age: self.max_age,
+            refused: self.refusal(topic, message, now),
+        })
+    }
+
+    fn refusal(&self, topic: &Topic, message: &Message, now: BootTime) -> Option<String> {
+        let age = self.sent_after.map(|then| now.since(then));
+        if message.retain {
+            Some("it is retained: publish commands without the retain flag, and take the retained one back".to_owned())
+        } else if message.qos != Qos::AtMostOnce {
+            // Our subscriptions are at QoS 0: it is of a session that another program had under our identifier.
+            Some("it comes from an old session of the broker".to_owned())
+        } else if topic.standing != Standing::Accepted {
+            Some("it comes before the broker has accepted our subscription: it may have waited for us".to_owned())
+        } else if age.is_none_or(|age| age > self.max_age) {
+            let limit = self.max_age.as_secs_f64();
+            Some(format!("the connection had stalled: it may be older than {limit} s (`command_max_age`)"))
+        } else if message.payload.len() > MAX_BYTES {
+            Some(format!("{} bytes are too many: a command has at most {MAX_BYTES}", message.payload.len()))
+        } else {
+            None
+        }
+    }
+}
+
+/// Correlation data that is a short text.
+fn reference(data: &[u8]) -> Option<String> {
+    std::str::from_utf8(data).ok().filter(|text| text.len() <= MAX_REFERENCE).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;
