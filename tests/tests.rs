@@ -6,6 +6,7 @@
 mod it {
     mod archive;
     mod cli;
+    mod commands;
     mod config;
     mod counter;
     #[cfg(feature = "broker")]

@@ -176,7 +176,9 @@ impl Commands {
         let order = Order { payload: envelope.payload, until: request.at.after(request.max_age), done };
         match target.orders.try_send(order) {
             Ok(()) => Ok(told),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(format!("{MAX_WAITING} commands wait for the sensor already")),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(format!("{MAX_WAITING} commands wait for the sensor already"))
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => Err("the sensor has ended".to_owned()),
         }
     }

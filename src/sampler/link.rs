@@ -68,7 +68,8 @@ async fn follow_port(
     orders: &mut Orders,
     context: &mut Context,
 ) -> Option<Fault> {
-    if let Err(fault) = refusing(sampler, "the sensor is being started", attempts.power.ready(sampler, context)).await? {
+    if let Err(fault) = refusing(sampler, "the sensor is being started", attempts.power.ready(sampler, context)).await?
+    {
         return Some(fault);
     }
     let port = match context.hardware.serial(settings) {

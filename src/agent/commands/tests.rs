@@ -138,13 +138,20 @@ fn a_command_goes_to_its_sensor_and_its_result_to_the_outbox() {
         let hub = stage.hub.clone();
         stage.run(waiting, stopped).await;
         drop(stop);
-        let setup = Setup { stage: Commands { hub, targets: HashMap::new(), strict: false, under_way: JoinSet::new() }, reins, clock, _folder };
+        let setup = Setup {
+            stage: Commands { hub, targets: HashMap::new(), strict: false, under_way: JoinSet::new() },
+            reins,
+            clock,
+            _folder,
+        };
         let results = setup.results();
         assert_eq!(results.len(), 2);
         let ok = results.iter().find(|result| result["ok"] == true).expect("one was done");
         assert_eq!((&ok["ref"], &ok["time"]), (&17.into(), &"2027-01-15T08:00:00.000Z".into()));
         assert!(ok["error"].is_null());
-        assert!(setup.results().iter().any(|result| result["error"].as_str().is_some_and(|why| why.contains("has ended"))));
+        assert!(
+            setup.results().iter().any(|result| result["error"].as_str().is_some_and(|why| why.contains("has ended")))
+        );
     });
 }
 
