@@ -1,9 +1,11 @@
-//! Lines of JSON to samples, as serial-json does it.
+//! Bytes of serial links to samples, for each framing: a further one is a line in [`LINKS`].
 
-use divan::{Bencher, counter::ItemsCount};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use toml::de::DeTable;
 use vigie::clock::BootTime;
-use vigie::drivers::ByteDecoder;
-use vigie::drivers::serial_json::SerialJson;
+use vigie::drivers::{self, ByteDecoder, Source};
+use vigie::options::{Options, Problems};
 
 fn main() {
     divan::main();
@@ -12,19 +14,73 @@ fn main() {
 /// Lines that come with one read.
 const LINES: usize = 64;
 
-#[divan::bench(args = ["one", "flat", "nested"])]
-fn decode(bencher: Bencher<'_, '_>, shape: &str) {
-    let line = match shape {
-        "one" => "{\"temp\":21.53}\n",
-        "flat" => "{\"temp\":21.53,\"hum\":40.1,\"n\":12345}\r\n",
-        _ => "{\"temp\":21.5,\"lumière\":312,\"sol\":[412,398,405],\"air\":{\"humidity\":48.2,\"ok\":true}}\r\n",
+/// A driver, its keys, and one line or frame of its device.
+struct Link {
+    name: &'static str,
+    driver: &'static str,
+    keys: &'static str,
+    line: &'static [u8],
+}
+
+const fn link(name: &'static str, driver: &'static str, keys: &'static str, line: &'static str) -> Link {
+    Link { name, driver, keys, line: line.as_bytes() }
+}
+
+const LINKS: &[Link] = &[
+    link("json-one", "serial-json", "", "{\"temp\":21.53}\n"),
+    link("json-flat", "serial-json", "", "{\"temp\":21.53,\"hum\":40.1,\"n\":12345}\r\n"),
+    link(
+        "json-nested",
+        "serial-json",
+        "",
+        "{\"temp\":21.5,\"lumière\":312,\"sol\":[412,398,405],\"air\":{\"humidity\":48.2,\"ok\":true}}\r\n",
+    ),
+    link(
+        "json-acknowledge-millis",
+        "serial-json",
+        "acknowledge = \"1s\"\nmillis = \"n\"",
+        "{\"temp\":21.53,\"hum\":40.1,\"n\":12345}\r\n",
+    ),
+    link("lines-pairs", "serial-lines", "", "temp=21.53 hum=40.1 n=12345\r\n"),
+    link(
+        "lines-people",
+        "serial-lines",
+        "",
+        "Humidity: 56.00%  Temperature: 24.50°C 76.10°F  Heat index: 24.47°C 76.04°F\r\n",
+    ),
+    link("lines-csv", "serial-lines", "form = \"csv\"\ncolumns = [\"temp\", \"hum\", \"n\"]", "21.53,40.1,12345\r\n"),
+    link(
+        "lines-pattern",
+        "serial-lines",
+        "form = \"pattern\"\npattern = 'temp=(?<temp>\\S+) hum=(?<hum>\\S+) n=(?<n>\\S+)'",
+        "temp=21.53 hum=40.1 n=12345\r\n",
+    ),
+];
+
+/// A decoder as the agent makes it from its configuration.
+fn decoder(link: &Link) -> Box<dyn ByteDecoder> {
+    let keys = format!("port = \"/dev/ttyUSB0\"\n{}", link.keys);
+    let table = DeTable::parse(&keys).expect("TOML");
+    let problems = Problems::new();
+    let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
+    let driver = drivers::find(link.driver).expect("a driver");
+    let Some(Source::Serial { decoder, .. }) = (driver.parse)(&options).map(|parsed| parsed.source) else {
+        panic!("{:?}", problems.into_sorted())
     };
-    let chunk = line.repeat(LINES);
-    let mut decoder = SerialJson::new();
-    let mut out = Vec::with_capacity(LINES);
-    bencher.counter(ItemsCount::new(LINES)).bench_local(|| {
+    decoder()
+}
+
+#[divan::bench(args = LINKS.iter().map(|link| link.name))]
+fn decode(bencher: Bencher<'_, '_>, name: &str) {
+    let link = LINKS.iter().find(|link| link.name == name).expect("one of them");
+    let chunk = link.line.repeat(LINES);
+    let mut decoder = decoder(link);
+    let mut out = Vec::with_capacity(LINES + 1);
+    // What comes before the first end of a line is skipped by some.
+    decoder.feed(link.line, BootTime(1), &mut out);
+    bencher.counter(ItemsCount::new(LINES)).counter(BytesCount::new(chunk.len())).bench_local(|| {
         out.clear();
-        decoder.feed(chunk.as_bytes(), BootTime(1), &mut out);
-        assert_eq!(out.len(), LINES);
+        decoder.feed(&chunk, BootTime(1), &mut out);
+        assert!(out.len() == LINES && out.iter().all(|(_, outcome)| outcome.is_ok()));
     });
 }

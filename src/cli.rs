@@ -14,6 +14,7 @@ mod drivers;
 mod export;
 mod once;
 mod outbox;
+mod pause;
 mod run;
 mod scan;
 mod table;
@@ -66,6 +67,10 @@ enum Command {
     Outbox(outbox::Args),
     /// Print what the archive keeps, as a table or as JSON
     Export(export::Args),
+    /// Have a sensor let go of its device for a while, or list which have
+    Pause(pause::Args),
+    /// Have a paused sensor take its device back
+    Resume(pause::Resume),
     /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
     Scan(scan::Args),
     /// List the drivers, or show one with its options and a sample
@@ -99,6 +104,8 @@ pub fn main() -> ExitCode {
         Some(Command::Once { config }) => once::once(&config),
         Some(Command::Outbox(args)) => outbox::outbox(args),
         Some(Command::Export(args)) => export::export(args),
+        Some(Command::Pause(args)) => pause::pause(args),
+        Some(Command::Resume(args)) => pause::resume(args),
         Some(Command::Scan(args)) => scan::scan(&args),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };

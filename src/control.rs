@@ -16,6 +16,7 @@ use crate::outbox::Outbox;
 
 pub mod client;
 pub mod desk;
+pub mod pauses;
 pub mod server;
 pub mod status;
 
@@ -69,6 +70,20 @@ pub enum Request {
         #[serde(default)]
         dry_run: bool,
     },
+    /// Which sensors are paused.
+    Pauses {},
+    /// A sensor lets go of its device.
+    Pause {
+        /// Which.
+        sensor: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// A sensor takes its device back before its time.
+    Resume {
+        /// Which.
+        sensor: String,
+    },
 }
 
 /// Which of the records that wait.
@@ -91,6 +106,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Drop`].
     Dropped(Dropped),
+    /// To [`Request::Pauses`] all; to [`Request::Pause`] that one; to [`Request::Resume`] none.
+    Pauses(Vec<Pause>),
     /// The end of the rows.
     Done {
         /// Records lie on disk that cannot be read at the moment.
@@ -98,6 +115,17 @@ pub enum Answer {
     },
     /// In words.
     Error(String),
+}
+
+/// A sensor that is paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Its name.
+    pub sensor: String,
+    /// For how many seconds more, rounded up.
+    pub left: u64,
+    /// Has it let go of its device? A call to the device that does not end holds it.
+    pub free: bool,
 }
 
 /// What was dropped by hand, summed over the uplinks.

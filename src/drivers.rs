@@ -6,18 +6,18 @@
 //!
 //! What they share lies in [`support`].
 //!
-//! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`].
-//! The tests below then hold it to the rules, and `docs/drivers.md` is made from it.
+//! To add a driver, write `drivers/<name>.rs` with a `pub(crate) static DRIVER: Driver`, and add it to [`DRIVERS`];
+//! `docs/adding-a-driver.md` goes through one. The tests below then hold it to the rules, and `docs/drivers.md` is made
+//! from it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::support::{gpio, i2c, serial, spi};
 use crate::clock::BootTime;
 use crate::command::{Answer, Command, Outgoing};
-use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, SerialSettings, SpiPlace};
+use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, PortName, SerialSettings, SpiPlace};
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
@@ -36,11 +36,13 @@ mod ina219;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
+mod modbus_rtu;
 pub mod nmea;
 mod pulse_counter;
 mod pulse_width;
 mod scd4x;
 pub mod serial_json;
+pub mod serial_lines;
 mod sht3x;
 mod sht4x;
 mod spi_raw;
@@ -64,11 +66,13 @@ pub static DRIVERS: &[&Driver] = &[
     &lm75::DRIVER,
     &mcp3008::DRIVER,
     &mcp9808::DRIVER,
+    &modbus_rtu::DRIVER,
     &nmea::DRIVER,
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &scd4x::DRIVER,
     &serial_json::DRIVER,
+    &serial_lines::DRIVER,
     &sht3x::DRIVER,
     &sht4x::DRIVER,
     &spi_raw::DRIVER,
@@ -138,7 +142,7 @@ pub enum Connection {
     /// A GPIO line.
     Line,
     /// A serial port of its own.
-    Serial,
+    Serial(serial::Info),
 }
 
 impl Connection {
@@ -150,7 +154,7 @@ impl Connection {
             Self::I2c(info) => info.options(),
             Self::Spi(info) => info.options(),
             Self::Line => gpio::options(),
-            Self::Serial => serial::options(),
+            Self::Serial(info) => info.options(),
         }
     }
 }
@@ -230,7 +234,9 @@ pub enum Claim {
     /// A chip select on an SPI bus.
     Spi(SpiPlace),
     /// A serial port.
-    Port(PathBuf),
+    Port(PortName),
+    /// A serial port that others may ask on, too, with the same settings.
+    SharedPort(SerialSettings),
     /// A chip on 1-Wire, by its id.
     OneWire(String),
 }
@@ -241,7 +247,7 @@ impl fmt::Display for Claim {
             Self::Line(line) => write!(f, "GPIO line {line}"),
             Self::I2c { path, address } => write!(f, "address {address:#04x} on {path}"),
             Self::Spi(place) => place.fmt(f),
-            Self::Port(port) => write!(f, "serial port {}", port.display()),
+            Self::Port(port) | Self::SharedPort(SerialSettings { port, .. }) => write!(f, "serial port {port}"),
             Self::OneWire(id) => write!(f, "1-Wire chip {id}"),
         }
     }

@@ -5,15 +5,12 @@
 //! name HAL crates.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use crate::clock::{BootTime, Clock};
-use crate::reading::{Fault, FaultCode};
+use crate::reading::Fault;
 
 pub mod adjtimex;
 #[cfg(test)]
@@ -28,6 +25,8 @@ pub mod linux;
 mod power;
 #[cfg(feature = "rppal")]
 pub mod rppal;
+pub mod serial;
+pub mod serial_bus;
 pub mod sim;
 pub mod spi;
 
@@ -36,6 +35,8 @@ pub use files::KernelFiles;
 pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
 pub use inventory::{Inventory, LineInfo, NumberedBus};
 pub use power::PowerSettings;
+pub use serial::{PortName, SerialPort, SerialSettings};
+pub use serial_bus::SerialBus;
 pub use spi::{SpiDevice, SpiError, SpiPlace, SpiSettings};
 
 /// Which hardware the drivers run on (`[hardware] backend`).
@@ -127,43 +128,22 @@ pub trait Hardware: Send + Sync {
     /// As of [`input_line`](Self::input_line).
     fn output_line(&self, settings: &OutputSettings) -> Result<Box<dyn OutputLine>, Fault>;
 
-    /// Opens a serial port, exclusively.
+    /// Opens a serial port, exclusively. Blocks: a USB driver may take seconds for a device that does not answer.
     ///
     /// # Errors
     /// A fault that says which device node or right is missing, or that somebody else holds the port.
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault>;
-}
 
-/// How to open a serial port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SerialSettings {
-    /// The device node; best one below `/dev/serial/by-id`.
-    pub port: PathBuf,
-    /// Bits per second; 8 data bits, no parity, 1 stop bit.
-    pub baud: u32,
-}
+    /// A serial port on which several ask in turn: the one that is open with these settings, or a new one. For threads
+    /// that may block, not from within a runtime.
+    ///
+    /// # Errors
+    /// As of [`serial`](Self::serial).
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault>;
 
-impl SerialSettings {
-    /// What a failed read means: the end of the stream (`None`) and the errors of a device that is gone are how Linux
-    /// says that a cable was pulled (EIO and ENXIO from a hung-up tty, ENODEV from a driver that has left).
-    #[must_use]
-    pub fn read_fault(&self, error: Option<&std::io::Error>) -> Fault {
-        let port = self.port.display();
-        let Some(error) = error else {
-            return Fault::new(FaultCode::Unplugged, format!("{port} was closed from its other end (unplugged?)"));
-        };
-        match error.raw_os_error() {
-            Some(libc::EIO | libc::ENXIO | libc::ENODEV) => {
-                Fault::new(FaultCode::Unplugged, format!("{port} is gone (unplugged?): {error}"))
-            }
-            _ => Fault::new(FaultCode::Io, format!("{port} cannot be read: {error}")),
-        }
-    }
+    /// Is the port there, and may it be opened? Cheap enough to be asked twice a second.
+    fn has_port(&self, name: &PortName) -> bool;
 }
-
-/// An open serial port.
-pub trait SerialPort: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> SerialPort for T {}
 
 /// A GPIO line by name (`GPIO17`) or by chip and offset (`gpiochip0:17`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

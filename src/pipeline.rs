@@ -244,7 +244,7 @@ impl Sensor {
                 .unit
                 .as_deref()
                 .or(declared.and_then(|declared| declared.unit))
-                .or(sample.unit)
+                .or(sample.unit.as_deref())
                 .map(Into::into),
             kind,
             topic: config.topic.as_deref().map(Into::into),

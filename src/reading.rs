@@ -151,7 +151,7 @@ pub struct Sample {
     /// Its value.
     pub value: Value,
     /// Its unit, where the driver learns it from the device and could not declare it.
-    pub unit: Option<&'static str>,
+    pub unit: Option<std::borrow::Cow<'static, str>>,
     /// The driver's own knowledge of the kind, where the value alone does not tell (events).
     pub event: bool,
 }
@@ -170,7 +170,7 @@ impl Sample {
     /// The same, with a unit of the device's own.
     #[must_use]
     pub fn with_unit(self, unit: Option<&'static str>) -> Self {
-        Self { unit, ..self }
+        Self { unit: unit.map(Into::into), ..self }
     }
 }
 
@@ -201,6 +201,8 @@ pub enum FaultCode {
     Stuck,
     /// Its supply is being switched off and on.
     PowerCycle,
+    /// Somebody has paused it, to use its device otherwise.
+    Paused,
     /// The link was closed (a USB cable was pulled).
     Unplugged,
     /// The driver panicked: a bug of ours.
@@ -226,6 +228,7 @@ impl FaultCode {
             Self::Frozen => "frozen",
             Self::Stuck => "stuck",
             Self::PowerCycle => "power-cycle",
+            Self::Paused => "paused",
             Self::Unplugged => "unplugged",
             Self::Panic => "panic",
             Self::Io => "io",

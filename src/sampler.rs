@@ -20,7 +20,9 @@ use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
 mod link;
 mod orders;
+mod pause;
 mod poller;
+mod port;
 mod power;
 pub mod remote;
 
@@ -112,22 +114,37 @@ pub async fn run(sampler: Sampler, mut context: Context) {
     let sampler = Rc::new(sampler);
     let span = info_span!("sensor", sensor = %sampler.name);
     async {
-        loop {
-            let task = tokio::task::spawn_local({
-                let (sampler, context) = (sampler.clone(), context.clone());
+        let mut worker = None;
+        while pause::rest(&sampler, worker.take(), &mut context).await {
+            let (end, ended) = watch::channel(false);
+            let mut task = tokio::task::spawn_local({
+                let (sampler, context) = (sampler.clone(), Context { stop: ended, ..context.clone() });
                 async move {
                     match &sampler.source {
-                        Source::Poller(open) => poller::run(&sampler, open.clone(), context).await,
+                        Source::Poller(open) => return poller::run(&sampler, open.clone(), context).await,
                         Source::Serial { settings, decoder } => {
                             link::serial(&sampler, settings, decoder, context).await;
                         }
                         Source::Line(source) => link::line(&sampler, source, context).await,
                     }
+                    None
                 }
                 .in_current_span()
             });
-            match task.await {
-                Ok(()) => return,
+            let (done, goes_on) = tokio::select! {
+                done = &mut task => (done, false),
+                () = pause::begins(&sampler, &*context.clock) => {
+                    end.send_replace(true);
+                    (task.await, true)
+                }
+                () = stopped(&mut context.stop) => {
+                    end.send_replace(true);
+                    (task.await, false)
+                }
+            };
+            match done {
+                Ok(left) if goes_on => worker = left,
+                Ok(_) => return,
                 Err(end) => {
                     let detail = format!("the driver panicked: {end}");
                     warn!("{detail}");

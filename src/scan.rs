@@ -8,8 +8,9 @@ use std::fmt::Write;
 use crate::drivers::support::kernel;
 use crate::drivers::{hwmon, iio, w1};
 use crate::hardware::header::{self, Function};
-use crate::hardware::{Hardware, Inventory, KernelFiles, LineInfo};
+use crate::hardware::{ExpanderSettings, Hardware, Inventory, KernelFiles, LineId, LineInfo};
 
+mod expanders;
 mod i2c;
 
 /// What to look at.
@@ -19,6 +20,10 @@ pub struct Options {
     pub buses: Vec<u8>,
     /// Leave multiplexers alone, and what is behind them.
     pub no_mux: bool,
+    /// The expanders of a configuration.
+    pub expanders: Vec<ExpanderSettings>,
+    /// Which lines a configuration uses, and what for: "sensor `door`".
+    pub used: Vec<(LineId, String)>,
 }
 
 /// What was found.
@@ -106,6 +111,7 @@ pub fn scan(hardware: &dyn Hardware, options: &Options) -> Found {
     kernel_devices(&*files, &iio::CLASS, ("IIO", "iio", "device"), iio::quantities, &mut found);
     kernel_devices(&*files, &hwmon::CLASS, ("hwmon", "hwmon", "chip"), hwmon::quantities, &mut found);
     ports_and_lines(inventory, &mut found);
+    expanders::tell(options, &mut found);
     found
 }
 

@@ -22,6 +22,7 @@ mod it {
     mod restart;
     mod rotation;
     mod scan;
+    mod serial;
     mod shutdown;
     mod sleep;
     mod supervision;

@@ -16,6 +16,7 @@ mod status;
 
 pub(super) use rows::write;
 use source::Source;
+pub(super) use source::{ask, find_agent, unexpected};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::table::table;
 use super::{FINE, WRONG, complain, load_to_look, print};
 use crate::clock::{Clock, SystemClock, Trust};
-use crate::hardware::Backend;
+use crate::config::SensorConfig;
+use crate::drivers::Source;
+use crate::hardware::{Backend, LineId};
 use crate::scan::{self, Found};
 
 const LONG: &str = "\
@@ -40,21 +42,38 @@ pub(super) struct Args {
 
 pub(super) fn scan(args: &Args) -> u8 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(Trust::Kernel));
+    let mut options = scan::Options { buses: args.buses.clone(), no_mux: args.no_mux, ..scan::Options::default() };
     let hardware = match &args.config {
         Some(path) => match load_to_look(path) {
-            Some(config) => config.hardware.start(&clock),
+            Some(config) => {
+                options.used = lines(&config.sensors);
+                options.expanders.clone_from(&config.hardware.expanders);
+                config.hardware.start(&clock)
+            }
             None => return WRONG,
         },
         None if args.sim => Backend::Sim.start(clock),
         None => Backend::Linux.start(clock),
     };
-    let options = scan::Options { buses: args.buses.clone(), no_mux: args.no_mux };
     let found = scan::scan(&*hardware, &options);
     print(&if args.toml { sections(&found) } else { rows(&found) });
     for trouble in &found.troubles {
         complain(trouble);
     }
     FINE
+}
+
+/// The lines that sensors use, and what for.
+fn lines(sensors: &[SensorConfig]) -> Vec<(LineId, String)> {
+    let read = sensors.iter().filter_map(|sensor| match &sensor.source {
+        Source::Line(source) => Some((source.settings.line.clone(), format!("sensor `{}`", sensor.name))),
+        Source::Poller(_) | Source::Serial { .. } => None,
+    });
+    let supplies = sensors.iter().filter_map(|sensor| {
+        let line = sensor.power.as_ref()?.line.clone();
+        Some((line, format!("the supply of sensor `{}`", sensor.name)))
+    });
+    read.chain(supplies).collect()
 }
 
 fn rows(found: &Found) -> String {

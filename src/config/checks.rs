@@ -7,8 +7,8 @@ use std::path::Path;
 use super::sensor::Placed;
 use super::{Gateway, PayloadShape, SensorConfig};
 use crate::drivers::Claim;
-use crate::hardware::LineId;
 use crate::hardware::header::{self, Function};
+use crate::hardware::{LineId, PortName};
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind, Quantity};
 use crate::topic;
@@ -37,6 +37,8 @@ pub(super) fn claims(sensors: &[Placed], problems: &Problems) {
     for placed in sensors {
         for claim in &placed.claims {
             match seen.entry(plain(claim)) {
+                // A bus is for all who ask on it in the same way.
+                Entry::Occupied(first) if shared(claim, first.get()) => {}
                 Entry::Occupied(first) if !std::ptr::eq(*first.get(), placed) => {
                     let (a, b) = (&first.get().sensor.name, &placed.sensor.name);
                     let message = format!("sensors `{a}` and `{b}` both use {}", first.key());
@@ -67,8 +69,14 @@ pub(super) fn plain(claim: &Claim) -> Claim {
             Some(found) => Claim::Line(LineId::Name(format!("GPIO{}", found.bcm))),
             None => claim.clone(),
         },
+        Claim::SharedPort(settings) => Claim::Port(settings.port.clone()),
         other => other.clone(),
     }
+}
+
+/// May both sensors use that port?
+fn shared(claim: &Claim, other: &Placed) -> bool {
+    matches!(claim, Claim::SharedPort(_)) && other.claims.contains(claim)
 }
 
 /// A line that is a wire of the bus or port on which another sensor is: taking it would cut the other one off.
@@ -84,12 +92,14 @@ fn wire_of_a_bus(placed: &Placed, line: &header::Line, sensors: &[Placed], probl
 
 /// What the header's lines are used as where something is claimed.
 pub(super) fn functions(claim: &Claim) -> Vec<Function> {
-    match claim {
+    match &plain(claim) {
         Claim::I2c { path, .. } => vec![Function::I2c(path.bus)],
         Claim::Spi(place) => vec![Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)],
-        Claim::Port(port) if HEADER_PORTS.iter().any(|name| port == Path::new(name)) => vec![Function::Uart],
+        Claim::Port(PortName::Path(port)) if HEADER_PORTS.iter().any(|name| port == Path::new(name)) => {
+            vec![Function::Uart]
+        }
         // The 1-Wire bus may be on any line; the kernel holds the one that it is on.
-        Claim::Port(_) | Claim::Line(_) | Claim::OneWire(_) => Vec::new(),
+        Claim::Port(_) | Claim::SharedPort(_) | Claim::Line(_) | Claim::OneWire(_) => Vec::new(),
     }
 }
 

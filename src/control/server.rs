@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::desk::{Drops, Newest, Rows};
 use super::status::{self, About};
-use super::{Answer, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Request, Which};
+use super::{Answer, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Pause, Request, Which, pauses};
 use crate::sampler::remote::Remotes;
 use crate::uplink::Hub;
 
@@ -154,10 +154,25 @@ impl Desk {
                 let older_than = older_than.map(Duration::from_secs);
                 self.drop((uplink.as_deref(), sensor), older_than, dry_run, answers).await
             }
+            Request::Pauses {} => Self::said(Ok(pauses::all(&self.remotes, &*self.hub.clock)), answers).await,
+            Request::Pause { sensor, seconds } => {
+                let time = Duration::from_secs(seconds);
+                Self::said(pauses::begin(&self.remotes, &sensor, time, &*self.hub.clock).await, answers).await
+            }
+            Request::Resume { sensor } => {
+                Self::said(pauses::end(&self.remotes, &sensor, &*self.hub.clock), answers).await
+            }
         }?;
         match refused {
             Ok(()) => Ok(()),
             Err(why) => answers.put(&Answer::Error(why)).await,
+        }
+    }
+
+    async fn said(pauses: Result<Vec<Pause>, String>, answers: &mut Answers) -> io::Result<Result<(), String>> {
+        match pauses {
+            Ok(pauses) => answers.put(&Answer::Pauses(pauses)).await.map(Ok),
+            Err(why) => Ok(Err(why)),
         }
     }
 

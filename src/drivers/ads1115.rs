@@ -130,7 +130,7 @@ struct Settings {
     per_second: f64,
 }
 
-// Registers (9.6, 8.6 in older revisions).
+// Registers (9.6).
 const CONVERSION: Register = Register("conversion", 0x00);
 const CONFIG: Register = Register("config", 0x01);
 

@@ -307,6 +307,7 @@ impl<'a> Parts<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use std::borrow::Cow;
 
     use super::*;
     use crate::drivers::support::kernel::scripted::Files;
@@ -327,19 +328,19 @@ mod tests {
         Iio::open(Arc::clone(files) as Arc<dyn KernelFiles>, &settings, Duration::ZERO)
     }
 
-    fn samples(files: &Arc<Files>) -> Vec<(String, f64, Option<&'static str>)> {
+    fn samples(files: &Arc<Files>) -> Vec<(String, f64, Option<String>)> {
         let samples = open(files, None).expect("opens").sample().expect("samples");
         samples
             .into_iter()
             .map(|sample| {
                 let Value::Number(number) = sample.value else { panic!("a number") };
-                (sample.quantity.into_owned(), number.get(), sample.unit)
+                (sample.quantity.into_owned(), number.get(), sample.unit.map(Cow::into_owned))
             })
             .collect()
     }
 
-    fn expected(list: &[(&str, f64, Option<&'static str>)]) -> Vec<(String, f64, Option<&'static str>)> {
-        list.iter().map(|(name, number, unit)| ((*name).to_owned(), *number, *unit)).collect()
+    fn expected(list: &[(&str, f64, Option<&str>)]) -> Vec<(String, f64, Option<String>)> {
+        list.iter().map(|(name, number, unit)| ((*name).to_owned(), *number, unit.map(str::to_owned))).collect()
     }
 
     #[test]

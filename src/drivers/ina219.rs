@@ -224,7 +224,7 @@ mod tests {
         samples.iter().map(testing::number).collect()
     }
 
-    /// 9.2 (table 8 in revision G): 10 A through 2 mΩ at 12 V; shunt voltage 0x07d0, bus voltage 0x5d98 = 11.98 V, and
+    /// 9.2.2.1 (table 8): 10 A through 2 mΩ at 12 V; shunt voltage 0x07d0, bus voltage 0x5d98 = 11.98 V, and
     /// the power 119.8 W.
     #[test]
     fn the_data_sheets_worked_example_comes_out() {

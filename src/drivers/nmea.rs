@@ -38,10 +38,9 @@ at 9600 baud, old ones and instruments at 4800.
 name = "gps"
 driver = "nmea"
 port = "/dev/serial/by-id/usb-u-blox_AG_u-blox_7-if00"
-baud = 9600
 change = { latitude = 0.0001, longitude = 0.0001, altitude = 10 }
 "#,
-    connection: Connection::Serial,
+    connection: Connection::Serial(INFO),
     options: &[],
     quantities: &[
         number("latitude", Some("°"), "Degrees north (WGS 84), -90 to 90, to 7 decimals (about 1 cm)."),
@@ -74,8 +73,11 @@ const fn number(name: &'static str, unit: Option<&'static str>, help: &'static s
     QuantityInfo { name, unit, kind: Kind::Number, help }
 }
 
+/// What modules come with; the standard's 4800 is for old ones.
+const INFO: serial::Info = serial::Info { baud: 9_600 };
+
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let settings = serial::parse(options)?;
+    let settings = INFO.parse(options)?;
     let decoder = Box::new(|| Box::new(Nmea::new()) as Box<dyn ByteDecoder>);
     Some(Parsed { claims: serial::claims(&settings), source: Source::Serial { settings, decoder } })
 }

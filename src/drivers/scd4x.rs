@@ -137,7 +137,8 @@ struct Settings {
     self_calibration: Option<bool>,
 }
 
-/// A command with its execution time (table 9).
+/// A command with its execution time (table 9), the longest of the data sheet's versions: `reinit` and `wake_up` take
+/// 20 ms in version 1.3, 30 ms in later ones.
 struct Command(&'static str, u16, Duration);
 
 const SHORT: Duration = Duration::from_millis(1);

@@ -9,7 +9,7 @@ use serde::de::Deserializer;
 
 use super::support::acknowledge::{self, Answers};
 use super::support::device_clock::{self, Stamp};
-use super::support::lines::{Lines, TooLong};
+use super::support::lines::{Lines, TooLong, excerpt};
 use super::support::serial;
 use super::{ByteDecoder, Connection, Decoded, Driver, Parsed, Source};
 use crate::clock::BootTime;
@@ -33,9 +33,6 @@ pub const MAX_QUANTITIES: usize = 128;
 
 /// Bytes of a quantity's name, made of all keys that lead to it.
 pub const MAX_NAME_BYTES: usize = 128;
-
-/// Characters of a bad line that its fault shows.
-const EXCERPT: usize = 60;
 
 pub(crate) static DRIVER: Driver = Driver {
     name: "serial-json",
@@ -71,14 +68,14 @@ baud = 115200
 as = "temperature"
 unit = "°C"
 "#,
-    connection: Connection::Serial,
+    connection: Connection::Serial(serial::SKETCH),
     options: &[acknowledge::OPTION, device_clock::OPTION],
     quantities: &[],
     parse,
 };
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
-    let settings = serial::parse(options);
+    let settings = serial::SKETCH.parse(options);
     let acknowledge = acknowledge::parse(options);
     let millis = device_clock::parse(options);
     let settings = settings?;
@@ -189,10 +186,7 @@ impl LineReader {
         let outcome = match line {
             Ok(line) if line.iter().all(u8::is_ascii_whitespace) => return None,
             Ok(line) => self.samples(line).map_err(|error| bad_line("a line is not one JSON object", line, &error)),
-            Err(TooLong) => Err(Fault::new(
-                FaultCode::BadData,
-                format!("a line is longer than {MAX_LINE_BYTES} bytes (is the baud rate right?); it was skipped"),
-            )),
+            Err(too_long) => Err(too_long.fault(MAX_LINE_BYTES)),
         };
         if outcome.is_err() && !in_step { None } else { Some(outcome) }
     }
@@ -213,7 +207,7 @@ fn bad_line(what: &str, line: &[u8], error: &serde_json::Error) -> Fault {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
     let text = String::from_utf8_lossy(line);
-    let excerpt: String = text.trim().chars().take(EXCERPT).flat_map(char::escape_default).collect();
+    let excerpt = excerpt(&text);
     let lower = text.to_ascii_lowercase();
     let hint = if lower.contains("nan") || lower.contains("inf") {
         "; `nan` and `inf` are not JSON: have the sketch print null"

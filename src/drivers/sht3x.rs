@@ -59,7 +59,7 @@ const STATUS: [u8; 2] = [0xf3, 0x2d];
 
 /// A measurement at its longest, at a low supply voltage (table 4).
 const MEASURING: Duration = Duration::from_micros(15_500);
-/// After a break, after a soft reset (table 4), and between a command and the next (4.1).
+/// After a break, after a soft reset (table 4), and between a command and what follows it (table 9).
 const BREAKING: Duration = Duration::from_millis(1);
 const RESETTING: Duration = Duration::from_micros(1_500);
 const PAUSE: Duration = Duration::from_millis(1);

@@ -7,6 +7,7 @@
 //! - `sensirion`: words with a checksum each, as Sensirion's chips send them;
 //! - `crc8`: checksums of eight bits;
 //! - `inputs`: the key `inputs` of analog-to-digital converters;
+//! - `scaled`: values that the configuration describes;
 //! - `raw`: a chip that is described in the configuration, for `i2c-raw` and `spi-raw`.
 //!
 //! For GPIO lines:
@@ -22,7 +23,9 @@
 //! - `lines`: cuts bytes into lines;
 //! - `acknowledge`: the key of that name, and answers to commands;
 //! - `device_clock`: the time of measurement from a device's own milliseconds;
-//! - `names`: names of quantities from what a device calls them.
+//! - `names`: names of quantities from what a device calls them;
+//! - `printed`: values as devices print them for people, and `units`: theirs;
+//! - `pattern`: a regular expression whose named groups are quantities.
 
 pub(crate) mod acknowledge;
 pub(crate) mod channels;
@@ -35,10 +38,14 @@ pub(crate) mod kernel;
 pub(crate) mod lines;
 pub(crate) mod measured;
 pub(crate) mod names;
+pub(crate) mod pattern;
+pub(crate) mod printed;
 pub(crate) mod pulses;
 pub(crate) mod raw;
+pub(crate) mod scaled;
 pub(crate) mod sensirion;
 pub(crate) mod serial;
 pub mod spi;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod units;

@@ -1,7 +1,7 @@
 //! What every driver is held to, by walking the registry; see the module's documentation.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock, Trust};
-use crate::hardware::sim::{ARDUINO_PORT, GPS_PORT, Sim};
+use crate::hardware::sim::{ARDUINO_PORT, DHT22_PORT, GPS_PORT, METER_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
 use crate::topic;
@@ -45,19 +45,33 @@ fn sim() -> Sim {
     Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1)
 }
 
+/// A driver's sample, on the port where the simulated machine has such a device.
+fn sample_on_sim(driver: &Driver) -> String {
+    let port = match driver.name {
+        "nmea" => GPS_PORT,
+        "modbus-rtu" => METER_PORT,
+        "serial-lines" => DHT22_PORT,
+        _ => ARDUINO_PORT,
+    };
+    let line =
+        |line: &str| if line.starts_with("port = ") { format!("port = \"{port}\"\n") } else { format!("{line}\n") };
+    driver.sample.lines().map(line).collect()
+}
+
 /// The first samples of a sensor on simulated hardware.
-async fn first_samples(driver: &Driver, parsed: &Parsed) -> Vec<Sample> {
+async fn first_samples(parsed: &Parsed) -> Vec<Sample> {
     let hardware = sim();
     let mut out = Vec::new();
     match &parsed.source {
         Source::Poller(device) => {
-            let mut poller = device.open(&hardware).expect("opens");
-            out.push((BootTime(0), poller.sample()));
+            // A poller may block, and has no reactor around it.
+            let (device, hardware) = (Arc::clone(device), Arc::new(hardware));
+            let sample = move || device.open(&*hardware).expect("opens").sample();
+            let outcome = std::thread::spawn(sample).join().expect("no panic");
+            out.push((BootTime(0), outcome));
         }
         Source::Serial { settings, decoder } => {
-            let port = if driver.name == "nmea" { GPS_PORT } else { ARDUINO_PORT };
-            let settings = SerialSettings { port: PathBuf::from(port), ..settings.clone() };
-            let mut port = hardware.serial(&settings).expect("opens");
+            let mut port = hardware.serial(settings).expect("opens");
             let mut decoder = decoder();
             let mut buffer = [0; 256];
             while out.is_empty() {
@@ -146,8 +160,8 @@ fn options_that_must_be_given_are_missed() {
 #[tokio::test]
 async fn samples_open_on_simulated_hardware_and_give_the_declared_quantities() {
     for driver in DRIVERS {
-        let parsed = parse_fine(driver, driver.sample);
-        let samples = first_samples(driver, &parsed).await;
+        let parsed = parse_fine(driver, &sample_on_sim(driver));
+        let samples = first_samples(&parsed).await;
         assert!(!samples.is_empty(), "{}", driver.name);
         for sample in samples {
             assert_eq!(topic::check_name(&sample.quantity), Ok(()), "{}", driver.name);
@@ -177,6 +191,37 @@ fn the_page_is_current() {
     }
     let found = std::fs::read_to_string(&path).expect("docs/drivers.md is there");
     assert!(found == page, "docs/drivers.md is not current: run `UPDATE_DOCS=1 cargo test --lib drivers`");
+}
+
+/// The file that the guide shows is the shipped one, so what it says compiles and is tested.
+#[test]
+fn the_guides_example_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/adding-a-driver.md");
+    let found = std::fs::read_to_string(&path).expect("docs/adding-a-driver.md is there");
+    let (before, rest) = found.split_once("```rust\n").expect("a block of Rust");
+    let (example, after) = rest.split_once("```\n").expect("its end");
+    let source = include_str!("sht4x.rs");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let page = [before, "```rust\n", source, "```\n", after].concat();
+        std::fs::write(&path, page).expect("docs/adding-a-driver.md can be written");
+        return;
+    }
+    assert!(example == source, "docs/adding-a-driver.md is not current: run `UPDATE_DOCS=1 cargo test --lib drivers`");
+}
+
+/// A driver whose `mod` line is missing is not compiled, so the compiler does not miss it.
+#[test]
+fn every_file_is_a_driver_in_the_registry() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/drivers");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .expect("the drivers' folder")
+        .map(|entry| entry.expect("a file").file_name().into_string().expect("UTF-8"))
+        .filter_map(|name| name.strip_suffix(".rs").map(|stem| stem.replace('_', "-")))
+        .filter(|stem| !["chip-tests", "docs", "support", "tests"].contains(&stem.as_str()))
+        .collect();
+    files.sort();
+    let names: Vec<&str> = DRIVERS.iter().map(|driver| driver.name).collect();
+    assert_eq!(files, names, "each file of src/drivers needs its `mod` line and its line in `DRIVERS`");
 }
 
 #[test]

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::drivers::support::testing::{self, outcome};
 
-    /// Tables 5 and 6 of the data sheet (12 and 13 bits).
+    /// The tables of 7.3.1, of 12 and of 13 bits (tables 5 and 6 until revision C).
     #[test]
     fn the_data_sheets_tables_come_out() {
         for (hex, expected) in [

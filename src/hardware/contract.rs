@@ -13,9 +13,11 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::linux::Linux;
+use super::serial::{Format, Reset};
 use super::sim::{ARDUINO_PORT, Sim};
 use super::*;
 use crate::clock::{ManualClock, SystemClock, Trust};
+use crate::reading::FaultCode;
 
 /// Longer than anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -263,13 +265,25 @@ async fn read(port: &mut Box<dyn SerialPort>) -> std::io::Result<Vec<u8>> {
 #[tokio::test]
 async fn a_port_carries_every_byte_both_ways_and_notices_that_it_is_unplugged() {
     for hardware in [Box::new(Linux::new()) as Box<dyn Hardware>, sim().hardware] {
-        for baud in [9_600, 115_200, 250_000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        for baud in [9_600, 115_200, 250_000, 1_000_000] {
             let (mut device, port) = pty();
-            let settings = SerialSettings { port, baud };
+            let node = port.clone();
+            let format = if baud == 9_600 { Format::ALL[7].1 } else { Format::DEFAULT };
+            let settings = SerialSettings { format, reset: Reset::Avoid, ..SerialSettings::new(port, baud) };
             let mut port = hardware.serial(&settings).expect("opens");
+            let found = rustix::termios::tcgetattr(&device).expect("the other end of the same tty");
+            assert_eq!(found.output_speed(), baud);
+            assert!(!found.control_modes.contains(rustix::termios::ControlModes::HUPCL), "DTR is to stay up");
 
-            let fault = hardware.serial(&settings).err().expect("the port is taken");
+            let link = folder.path().join(format!("link-{baud}"));
+            std::os::unix::fs::symlink(&node, &link).expect("a link");
+            let fault = hardware.serial(&SerialSettings::new(link, baud)).err().expect("the port is taken");
             assert_eq!(fault.code, FaultCode::Busy, "{fault}");
+            let other = format!("open for another sensor of this gateway, whose `port` is \"{}\"", node.display());
+            assert!(fault.detail.contains(&other), "{fault}");
+            assert_eq!(port.node(), node);
+            assert!(port.overruns().is_none(), "nobody counts on a pty");
 
             // A tty would change these, were it not raw: interrupt, end of file, carriage return, flow control.
             let bytes = [0x03, 0x04, 0x0d, 0x0a, 0x11, 0x13, 0x00, 0xff, b'x'];
@@ -295,11 +309,11 @@ async fn a_port_carries_every_byte_both_ways_and_notices_that_it_is_unplugged() 
             };
             assert_eq!(fault.code, FaultCode::Unplugged, "{fault}");
         }
-        let settings = SerialSettings { port: PathBuf::from("/dev/serial/by-id/none"), baud: 9_600 };
+        let settings = SerialSettings::new("/dev/serial/by-id/none", 9_600);
         let fault = hardware.serial(&settings).err().expect("no such port");
         assert_eq!(fault.code, FaultCode::Missing);
         assert!(fault.detail.contains("ls /dev/serial/by-id"), "{fault}");
-        let settings = SerialSettings { port: PathBuf::from("/dev/null"), baud: 9_600 };
+        let settings = SerialSettings::new("/dev/null", 9_600);
         let fault = hardware.serial(&settings).err().expect("no serial port");
         assert!(fault.code == FaultCode::Io && fault.detail.contains("/dev/null"), "{fault}");
     }
@@ -308,7 +322,7 @@ async fn a_port_carries_every_byte_both_ways_and_notices_that_it_is_unplugged() 
 #[tokio::test]
 async fn the_simulated_arduino_prints_lines_and_can_be_opened_again() {
     let hardware = sim().hardware;
-    let settings = SerialSettings { port: PathBuf::from(ARDUINO_PORT), baud: 115_200 };
+    let settings = SerialSettings::new(ARDUINO_PORT, 115_200);
     for _ in 0..2 {
         let mut port = hardware.serial(&settings).expect("opens");
         let mut text = Vec::new();

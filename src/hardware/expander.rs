@@ -17,9 +17,10 @@ use tokio::time::Instant;
 
 use super::{
     Bias, BoxFuture, Edge, Edges, Hardware, I2cBus, I2cPath, InputLine, Inventory, KernelFiles, LineId, LineSettings,
-    OutputLine, OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiSettings,
+    OutputLine, OutputSettings, PortName, SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::clock::{BootTime, Clock};
+use crate::hardware::serial_bus::SerialBus;
 use crate::reading::{Fault, FaultCode};
 
 mod chip;
@@ -162,6 +163,14 @@ impl Hardware for Expanders {
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         self.inner.serial(settings)
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.inner.serial_bus(settings)
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.inner.has_port(name)
     }
 }
 

@@ -10,24 +10,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::files::MachineFiles;
 use super::i2c::RawI2c;
 use super::{
-    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiSettings,
+    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, PortName, SerialPort,
+    SerialSettings, SpiDevice, SpiSettings,
 };
+use crate::hardware::serial_bus::{SerialBus, SerialBuses};
 use crate::reading::{Fault, FaultCode};
 
 pub(super) mod gpio;
 pub(super) mod i2c;
 mod inventory;
+mod ports;
 mod serial;
 pub(super) mod spi;
+mod tty;
 
 pub(super) use inventory::inventory;
-pub(super) use serial::open as open_serial;
+pub(super) use serial::Ports;
 
 /// The devices of a Linux machine.
 #[derive(Debug, Default)]
 pub struct Linux {
     buses: Buses,
+    ports: Ports,
+    serial_buses: SerialBuses,
 }
 
 impl Linux {
@@ -60,7 +65,15 @@ impl Hardware for Linux {
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        open_serial(settings)
+        self.ports.open(settings)
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.serial_buses.get(settings, |settings| self.serial(settings))
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.ports.has(name)
     }
 }
 

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use ::rppal::system::DeviceInfo;
 
 use super::files::MachineFiles;
-use super::linux::{Buses, open_serial};
+use super::linux::{Buses, Ports};
 use super::{
-    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiSettings,
+    Hardware, I2cBus, InputLine, KernelFiles, LineSettings, OutputLine, OutputSettings, PortName, SerialPort,
+    SerialSettings, SpiDevice, SpiSettings,
 };
+use crate::hardware::serial_bus::{SerialBus, SerialBuses};
 use crate::reading::{Fault, FaultCode};
 
 mod gpio;
@@ -25,6 +26,8 @@ mod spi;
 #[derive(Debug, Default)]
 pub struct Rppal {
     buses: Buses,
+    ports: Ports,
+    serial_buses: SerialBuses,
 }
 
 impl Rppal {
@@ -61,7 +64,15 @@ impl Hardware for Rppal {
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        open_serial(settings)
+        self.ports.open(settings)
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.serial_buses.get(settings, |settings| self.serial(settings))
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        self.ports.has(name)
     }
 }
 

@@ -3,20 +3,24 @@
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
 //! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
 //!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
-//! - The serial ports `sim:arduino` and `sim:gps` are ptys on which built-in peers print each second: a line of JSON, and
-//!   sentences of NMEA 0183. Any other port is opened as on Linux, so that tests can bring ptys of their own.
+//! - The serial ports `sim:arduino`, `sim:dht22`, `sim:gps` and `sim:meter` are ptys with built-in peers: each second, two
+//!   print a line of JSON and a line for people, one sentences of NMEA 0183; an energy meter answers to Modbus RTU at
+//!   address 1. The Arduino is also `usb:2341:0043`, and the only one on USB (`auto`). Any other port is opened as on
+//!   Linux, so that tests can bring ptys of their own.
 //!
 //! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
 //! give the same levels and registers.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     Hardware, I2cBus, InputLine, Inventory, KernelFiles, LineInfo, LineSettings, NumberedBus, OutputLine,
-    OutputSettings, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
+    OutputSettings, PortName, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
 };
 use crate::clock::Clock;
+use crate::hardware::serial_bus::{SerialBus, SerialBuses};
 use crate::reading::{Fault, FaultCode};
 
 mod arduino;
@@ -29,6 +33,7 @@ mod files;
 mod gps;
 mod interrupt;
 mod line;
+mod modbus;
 mod world;
 
 /// The I2C bus that there is, as on a Pi's header.
@@ -39,8 +44,20 @@ const SPI_BUS: u8 = 0;
 /// The name of the port on which the built-in Arduino prints.
 pub const ARDUINO_PORT: &str = "sim:arduino";
 
+/// The name of the port on which a sketch prints for people.
+pub const DHT22_PORT: &str = "sim:dht22";
+
 /// The name of the port of the built-in receiver and its weather instruments.
 pub const GPS_PORT: &str = "sim:gps";
+
+/// The name of the port of the built-in energy meter.
+pub const METER_PORT: &str = "sim:meter";
+
+/// What ports that only the simulated machine has begin with.
+pub const PORT_PREFIX: &str = "sim:";
+
+/// Vendor and product of the built-in Arduino, an Uno's; it is the only device on USB.
+const ARDUINO_USB: (u16, u16) = (0x2341, 0x0043);
 
 /// The seed that `[hardware] backend = "sim"` takes.
 pub const DEFAULT_SEED: u64 = 1;
@@ -54,6 +71,8 @@ pub struct Sim {
     script: Arc<fault::Script>,
     /// Offsets of the lines that are taken: a line has one holder, as on Linux.
     taken: Arc<Mutex<BTreeSet<u32>>>,
+    ports: linux::Ports,
+    serial_buses: SerialBuses,
 }
 
 impl Sim {
@@ -73,7 +92,16 @@ impl Sim {
         };
         let adapter = bus::SimI2c::new(I2C_BUS, seed, Box::new(power_on), Arc::clone(&script));
         let wires = adapter.wires();
-        Self { clock, seed, bus: I2cBus::new(Box::new(adapter)), wires, script, taken: Arc::default() }
+        Self {
+            clock,
+            seed,
+            bus: I2cBus::new(Box::new(adapter)),
+            wires,
+            script,
+            taken: Arc::default(),
+            ports: linux::Ports::default(),
+            serial_buses: SerialBuses::default(),
+        }
     }
 }
 
@@ -150,14 +178,36 @@ impl Hardware for Sim {
     }
 
     fn serial(&self, settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
-        self.script.port(settings.port.clone(), || {
-            let (baud, clock) = (settings.baud, Arc::clone(&self.clock));
-            match settings.port.to_str() {
-                Some(ARDUINO_PORT) => arduino::open(baud, clock, self.seed),
-                Some(GPS_PORT) => gps::open(baud, clock, self.seed),
-                _ => linux::open_serial(settings),
+        let name = path_of(&settings.port);
+        self.script.port(name.clone(), || {
+            let (ports, baud, clock) = (&self.ports, settings.baud, Arc::clone(&self.clock));
+            match name.to_str() {
+                Some(ARDUINO_PORT) => arduino::open(ports, baud, clock, self.seed),
+                Some(DHT22_PORT) => arduino::open_dht22(ports, baud, clock, self.seed),
+                Some(GPS_PORT) => gps::open(ports, baud, clock, self.seed),
+                Some(METER_PORT) => modbus::open(ports, baud, clock, self.seed),
+                _ => self.ports.open(settings),
             }
         })
+    }
+
+    fn serial_bus(&self, settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        self.serial_buses.get(settings, |settings| self.serial(settings))
+    }
+
+    fn has_port(&self, name: &PortName) -> bool {
+        let path = path_of(name);
+        let built_in = [ARDUINO_PORT, DHT22_PORT, GPS_PORT, METER_PORT].iter().any(|port| path.as_os_str() == *port);
+        self.script.has_port(path) && (built_in || self.ports.has(name))
+    }
+}
+
+/// The name under which faults happen to a port, and by which the built-in peers are found.
+fn path_of(name: &PortName) -> PathBuf {
+    match name {
+        PortName::Usb(id) if (id.vendor, id.product) == ARDUINO_USB && id.serial.is_none() => ARDUINO_PORT.into(),
+        PortName::Auto => ARDUINO_PORT.into(),
+        PortName::Path(_) | PortName::Usb(_) => PathBuf::from(name.to_string()),
     }
 }
 

@@ -8,10 +8,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use tracing::{debug, info};
 
 use super::orders::Orders;
+use super::port::{self, Lost};
 use super::power::Power;
 use super::{BackOff, Batch, Context, Sampler, stopped};
-use crate::drivers::{ByteDecoder, Decoded, LineSource};
-use crate::hardware::{Edge, InputLine, SerialSettings};
+use crate::drivers::{ByteDecoder, Decoded, LineSource, Source};
+use crate::hardware::{Edge, InputLine, PortName, SerialSettings};
 use crate::reading::{Fault, Observation, SensorIndex};
 
 /// A port that went away is looked for this often at least, so that a replugged device is back within two seconds.
@@ -34,7 +35,7 @@ pub(super) async fn serial(
     let mut orders = Orders::default();
     loop {
         let Some(end) = follow_port(sampler, settings, decoder, &mut attempts, &mut orders, &mut context).await else {
-            return orders.lost("vigie ends");
+            return orders.lost("the sensor is paused, or vigie ends");
         };
         orders.lost(&end.detail);
         let why = format!("the sensor has a fault: {}", end.detail);
@@ -72,11 +73,12 @@ async fn follow_port(
     {
         return Some(fault);
     }
-    let port = match context.hardware.serial(settings) {
+    let opening = refusing(sampler, "the sensor's port is being opened", port::open(sampler, settings, context));
+    let port = match opening.await? {
         Ok(port) => port,
         Err(fault) => return Some(fault),
     };
-    info!(port = %settings.port.display(), "opened");
+    attempts.lost.opened(&*port);
     attempts.back_off.success();
     let (mut from_device, mut to_device) = tokio::io::split(port);
     let mut decoder = decoder();
@@ -110,6 +112,7 @@ async fn follow_port(
         attempts.power.success();
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
+        attempts.lost.observe(Instant::now(), &mut decoded);
         orders.answered(decoder.answers());
         if !send(sampler.index, decoded, None, context).await {
             return None;
@@ -206,15 +209,22 @@ async fn send(sensor: SensorIndex, decoded: Vec<Decoded>, keep: Option<Box<[u8]>
     context.out.send(batch).await.is_ok()
 }
 
-/// How often a link has failed, and what helps.
+/// What outlives one opening of a link: how often it has failed, and what helps.
 struct Attempts {
     back_off: BackOff,
     power: Power,
+    /// The port that is looked for.
+    port: Option<PortName>,
+    lost: Lost,
 }
 
 impl Attempts {
     fn of(sampler: &Sampler, context: &Context) -> Self {
-        Self { back_off: BackOff::default(), power: Power::of(sampler, context) }
+        let port = match &sampler.source {
+            Source::Serial { settings, .. } => Some(settings.port.clone()),
+            Source::Poller(_) | Source::Line(_) => None,
+        };
+        Self { back_off: BackOff::default(), power: Power::of(sampler, context), port, lost: Lost::default() }
     }
 
     /// Reports the fault and waits before the next attempt; false when it is time to end.
@@ -229,7 +239,13 @@ impl Attempts {
                 self.back_off.success();
                 true
             }
-            Some(false) => context.pause(self.back_off.failure(REOPEN_MOST)).await,
+            Some(false) => {
+                let pause = self.back_off.failure(REOPEN_MOST);
+                match &self.port {
+                    Some(port) => port::wait_for(port, pause, context).await,
+                    None => context.pause(pause).await,
+                }
+            }
             None => false,
         }
     }

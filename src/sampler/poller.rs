@@ -20,7 +20,7 @@ const STACK: usize = 256 * 1024;
 type Answer = (BootTime, Result<Vec<Sample>, Fault>);
 
 /// The thread that may block. It ends when its task is gone and its call has returned.
-struct Worker {
+pub(super) struct Worker {
     /// True: the device is to be opened anew, because it had no power.
     ask: std::sync::mpsc::SyncSender<bool>,
     answers: mpsc::Receiver<Answer>,
@@ -60,31 +60,45 @@ impl Worker {
         })?;
         Ok(Self { ask, answers })
     }
+
+    /// Waits until the call that runs, if any, has ended, and the device is closed.
+    pub(super) async fn end(self) {
+        let Self { ask, mut answers } = self;
+        drop(ask);
+        while answers.recv().await.is_some() {}
+    }
 }
 
-pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Context) {
+/// Samples until it is time to end; gives the thread, whose last call may still be running.
+pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Context) -> Option<Worker> {
     let mut worker = match Worker::start(&sampler.name, open, context.hardware.clone(), context.clock.clone()) {
         Ok(worker) => worker,
         Err(error) => {
             let fault = Fault::new(FaultCode::Io, format!("no thread can be started for this sensor: {error}"));
             let _ = context.out.send(context.observe_fault(sampler.index, fault)).await;
-            return;
+            return None;
         }
     };
+    ask(sampler, &mut worker, &mut context).await;
+    Some(worker)
+}
+
+/// Asks for samples until it is time to end.
+async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
     let mut back_off = BackOff::default();
-    let mut power = Power::of(sampler, &context);
+    let mut power = Power::of(sampler, context);
     let mut due = Instant::now();
     loop {
         tokio::select! {
             () = sleep_until(due) => {}
             () = stopped(&mut context.stop) => return,
         }
-        let (at, outcome) = match power.ready(sampler, &mut context).await {
+        let (at, outcome) = match power.ready(sampler, context).await {
             Some(Ok(anew)) => {
                 if worker.ask.try_send(anew).is_err() {
                     return;
                 }
-                let Some(answer) = answer(sampler, &mut worker, &mut power, &mut context).await else { return };
+                let Some(answer) = answer(sampler, worker, &mut power, context).await else { return };
                 answer
             }
             Some(Err(fault)) => (context.clock.boot(), Err(fault)),
@@ -101,7 +115,7 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
                 back_off.failure(sampler.every.max(BACK_OFF_MOST)).max(sampler.every)
             }
         };
-        due = next_due(due, pause, &context);
+        due = next_due(due, pause, context);
         let batch = vec![Observation { sensor: sampler.index, at, outcome, keep: None }];
         match context.out.try_send(batch) {
             Ok(()) => {}
@@ -110,7 +124,7 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
         }
         match failed {
             None => power.success(),
-            Some(fault) => match power.failed(&fault, sampler, &mut context).await {
+            Some(fault) => match power.failed(&fault, sampler, context).await {
                 Some(true) => {
                     back_off.success();
                     due = Instant::now();

@@ -27,8 +27,10 @@ pub struct Order {
 pub struct Remote {
     /// To the device; full when [`MAX_WAITING`] wait.
     pub orders: mpsc::Sender<Order>,
-    /// Until when the sensor lets go of its device.
+    /// Until when the sensor lets go of its device; a time that has passed is as good as none.
     pub paused: watch::Sender<Option<BootTime>>,
+    /// Has it let go?
+    pub resting: watch::Receiver<bool>,
 }
 
 /// The ends of all sensors, by their names.
@@ -40,6 +42,8 @@ pub struct Reins {
     orders: RefCell<mpsc::Receiver<Order>>,
     /// Until when to let go of the device.
     pub paused: watch::Receiver<Option<BootTime>>,
+    /// The device is free.
+    pub resting: watch::Sender<bool>,
 }
 
 impl Reins {
@@ -57,5 +61,6 @@ impl Reins {
 pub fn remote() -> (Remote, Reins) {
     let (orders, waiting) = mpsc::channel(MAX_WAITING);
     let (paused, pause) = watch::channel(None);
-    (Remote { orders, paused }, Reins { orders: RefCell::new(waiting), paused: pause })
+    let (rests, resting) = watch::channel(false);
+    (Remote { orders, paused, resting }, Reins { orders: RefCell::new(waiting), paused: pause, resting: rests })
 }

@@ -1,6 +1,5 @@
 //! What a broken sensor must not do: harm others, lie, or end the agent.
 
-use std::path::Path;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -246,11 +245,88 @@ fn what_a_driver_keeps_comes_with_an_observation_and_is_given_back() {
     });
 }
 
+impl Running {
+    fn pause(&self, time: Option<Duration>) {
+        let until = time.map(|time| SystemClock::new(Trust::Always).boot().after(time));
+        self.remote.paused.send_replace(until);
+    }
+
+    async fn wait_resting(&mut self, resting: bool) {
+        let waited = tokio::time::timeout(DEADLINE, self.remote.resting.wait_for(|is| *is == resting)).await;
+        waited.expect("in time").expect("running");
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Result<Vec<Sample>, FaultCode>) -> bool) {
+        while !wanted(&self.next().await) {}
+    }
+}
+
+#[test]
+fn a_pause_lets_go_of_the_device_and_ends_by_itself_or_by_hand() {
+    local(async {
+        let mut running = Running::poller(|_, _| good(), 8);
+        running.until(Result::is_ok).await;
+        running.pause(Some(Duration::from_secs(3600)));
+        running.until(|outcome| *outcome == Err(FaultCode::Paused)).await;
+        running.wait_resting(true).await;
+        running.pause(None);
+        running.until(Result::is_ok).await;
+        assert!(!*running.remote.resting.borrow());
+        running.pause(Some(Duration::from_millis(100)));
+        running.until(|outcome| *outcome == Err(FaultCode::Paused)).await;
+        running.until(Result::is_ok).await;
+        running.pause(Some(Duration::from_secs(3600)));
+        running.wait_resting(true).await;
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_call_that_does_not_end_holds_the_device_but_not_the_end() {
+    local(async {
+        let mut running = Running::held_up(|_, gate| {
+            gate.wait();
+            good()
+        });
+        assert_eq!(running.next().await, Err(FaultCode::Stuck));
+        running.pause(Some(Duration::from_secs(3600)));
+        tokio::task::yield_now().await;
+        assert!(!*running.remote.resting.borrow());
+        running.gate.open();
+        running.wait_resting(true).await;
+        assert_eq!(running.next().await, Err(FaultCode::Paused));
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_line_that_is_paused_keeps_what_it_has_counted() {
+    local(async {
+        let mut running = Running::start(|_| counted(), 8, DEADLINE);
+        assert!(running.next().await.is_ok());
+        running.pause(Some(Duration::from_secs(3600)));
+        let mut kept = None;
+        running.wait_resting(true).await;
+        while let Some(batch) = running.observations.recv().await {
+            let last = batch.into_iter().next_back().expect("a batch is not empty");
+            if last.outcome.as_ref().is_err_and(|fault| fault.code == FaultCode::Paused) {
+                break;
+            }
+            kept = last.keep.or(kept);
+        }
+        running.pause(None);
+        let batch = tokio::time::timeout(DEADLINE, running.observations.recv()).await.expect("in time");
+        let next = batch.expect("running").pop().and_then(|last| last.keep).expect("the count");
+        assert!(Some(&next) >= kept.as_ref(), "{next:?} after {kept:?}");
+        running.end().await;
+    });
+}
+
 #[test]
 fn a_missing_port_is_a_fault_and_is_looked_for_again() {
     local(async {
         let source = |_| Source::Serial {
-            settings: SerialSettings { port: Path::new("/dev/not-there").to_owned(), baud: 9600 },
+            settings: SerialSettings::new("/dev/not-there", 9600),
             decoder: Box::new(|| Box::new(Bytes)),
         };
         let mut running = Running::start(source, 8, DEADLINE);

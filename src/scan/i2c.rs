@@ -1,7 +1,8 @@
 //! Chips on I2C.
 //!
 //! What is sent, in this order, so that nobody has to guess what a scan does to a chip:
-//! - Addresses that a driver of the kernel has are left alone.
+//! - Addresses that a driver of the kernel has are left alone. Where it is the driver of a multiplexer, the buses of its
+//!   channels come next, without the addresses that answered before it.
 //! - Each other address, 0x08 to 0x77, is read one byte. Some chips do not acknowledge that unless they were asked
 //!   something; where one of our drivers has a chip for the address, it is then called once more with a write that has no
 //!   byte in it.
@@ -12,6 +13,7 @@
 //!   of a register, or a command, and reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -40,12 +42,27 @@ pub(super) fn scan(hardware: &dyn Hardware, buses: &[NumberedBus], options: &Opt
         // One that is not listed is tried all the same, for the words of what is missing.
         some => some.iter().copied().collect(),
     };
-    for number in wanted {
+    let files = hardware.files();
+    let kernels: BTreeMap<u8, Kernels> = wanted.iter().map(|bus| (*bus, kernels(&*files, *bus))).collect();
+    let channels =
+        |bus: &u8| -> Vec<u8> { kernels[bus].values().flat_map(|chip| chip.channels.values().copied()).collect() };
+    let behind: BTreeSet<u8> = wanted.iter().flat_map(channels).collect();
+    // A channel of a multiplexer comes after the bus before it, whose chips answer there as well.
+    let mut next: Vec<(u8, BTreeSet<u8>)> =
+        wanted.iter().rev().filter(|bus| !behind.contains(bus)).map(|bus| (*bus, BTreeSet::new())).collect();
+    let mut left = wanted.clone();
+    while let Some((number, mut known)) = next.pop() {
+        if !left.remove(&number) {
+            continue;
+        }
         match hardware.i2c(number) {
-            Ok(bus) => Scan { hardware, bus, number, options, found }.run(),
+            Ok(bus) => {
+                known = Scan { hardware, bus, number, options, kernels: &kernels[&number], found }.run(known);
+            }
             Err(fault) if there(&number) || !options.buses.is_empty() => found.troubles.push(fault.detail),
             Err(_) => {}
         }
+        next.extend(channels(&number).into_iter().rev().map(|channel| (channel, known.clone())));
     }
 }
 
@@ -54,17 +71,22 @@ struct Scan<'a> {
     bus: I2cBus,
     number: u8,
     options: &'a Options,
+    kernels: &'a Kernels,
     found: &'a mut Found,
 }
 
 impl Scan<'_> {
-    fn run(mut self) {
-        let kernels = kernels(&*self.hardware.files(), self.number);
-        let mut known: BTreeSet<u8> = kernels.keys().copied().collect();
-        known.extend(self.probe(None, &known));
-        for &address in &known {
-            if let Some(name) = kernels.get(&address) {
-                self.push(None, address, format!("used by the kernel's driver for {name}"), None);
+    /// With the addresses that answer before this bus; gives them with those that were found.
+    fn run(mut self, before: BTreeSet<u8>) -> BTreeSet<u8> {
+        let mut known = before;
+        known.extend(self.kernels.keys());
+        let probed = self.probe(None, &known);
+        let mut here: BTreeSet<u8> = self.kernels.keys().copied().collect();
+        here.extend(&probed);
+        known.extend(probed);
+        for address in here {
+            if let Some(chip) = self.kernels.get(&address) {
+                self.push(None, address, chip.to_string(), None);
                 continue;
             }
             let may_be_mux = MUX_ADDRESSES.contains(&address) && !self.options.no_mux;
@@ -73,6 +95,7 @@ impl Scan<'_> {
                 None => self.identify(None, address),
             }
         }
+        known
     }
 
     /// The chips behind a multiplexer that do not also answer before it.
@@ -160,27 +183,61 @@ impl Scan<'_> {
     }
 
     fn push(&mut self, channel: Option<MuxChannel>, address: u8, what: String, sensor: Option<Sensor>) {
-        let place = match channel {
-            None => format!("bus {}, {address:#04x}", self.number),
-            Some(MuxChannel { mux, channel }) => {
-                format!("bus {}, mux {mux:#04x} channel {channel}, {address:#04x}", self.number)
-            }
-        };
+        let place = place(I2cPath { bus: self.number, channel }, address);
         self.found.things.push(Thing { interface: "I2C", place, what, sensor });
     }
 }
 
-/// Addresses that a driver of the kernel has, with the chip's name for it.
-fn kernels(files: &dyn KernelFiles, bus: u8) -> BTreeMap<u8, String> {
+/// Where a chip is, as it is shown.
+pub(super) fn place(I2cPath { bus, channel }: I2cPath, address: u8) -> String {
+    match channel {
+        None => format!("bus {bus}, {address:#04x}"),
+        Some(MuxChannel { mux, channel }) => format!("bus {bus}, mux {mux:#04x} channel {channel}, {address:#04x}"),
+    }
+}
+
+/// A chip that a driver of the kernel has.
+struct KernelChip {
+    /// What the driver calls it.
+    name: String,
+    /// If it is a multiplexer: the buses that its channels are, by the channel's number.
+    channels: BTreeMap<u8, u8>,
+}
+
+impl fmt::Display for KernelChip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "used by the kernel's driver for {}", self.name)?;
+        let mut between = "; channel ";
+        for (channel, bus) in &self.channels {
+            write!(f, "{between}{channel} is bus {bus}")?;
+            between = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// By address, those of one bus.
+type Kernels = BTreeMap<u8, KernelChip>;
+
+/// The chips of a bus that a driver of the kernel has.
+fn kernels(files: &dyn KernelFiles, bus: u8) -> Kernels {
     let folder = Path::new("/sys/bus/i2c/devices");
     let names = files.list(folder).unwrap_or_default();
     let device = |name: &String| {
         let address = name.strip_prefix(&format!("{bus}-"))?;
         let address = u8::from_str_radix(address, 16).ok()?;
         let device = folder.join(name);
-        files.list(&device).ok()?.iter().any(|entry| entry == "driver").then_some(())?;
-        let chip = files.read(&device.join("name")).unwrap_or_default();
-        Some((address, chip.trim().to_owned()))
+        let entries = files.list(&device).ok()?;
+        entries.iter().any(|entry| entry == "driver").then_some(())?;
+        // The kernel's `i2c_mux_add_adapter` links each channel's bus here.
+        let channel = |entry: &String| {
+            let channel = entry.strip_prefix("channel-")?.parse().ok()?;
+            let nodes = files.list(&device.join(entry).join("i2c-dev")).ok()?;
+            Some((channel, nodes.first()?.strip_prefix("i2c-")?.parse().ok()?))
+        };
+        let channels = entries.iter().filter_map(channel).collect();
+        let name = files.read(&device.join("name")).unwrap_or_default().trim().to_owned();
+        Some((address, KernelChip { name, channels }))
     };
     names.iter().filter_map(device).collect()
 }

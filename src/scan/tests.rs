@@ -5,10 +5,11 @@ use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operatio
 
 use super::*;
 use crate::clock::{SystemClock, Trust};
+use crate::hardware::serial_bus::SerialBus;
 use crate::hardware::sim::Sim;
 use crate::hardware::{
-    I2cBus, I2cError, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings, SerialPort, SerialSettings,
-    SpiDevice, SpiSettings,
+    ExpanderChip, I2cBus, I2cError, I2cPath, InputLine, LineSettings, NumberedBus, OutputLine, OutputSettings,
+    PortName, SerialPort, SerialSettings, SpiDevice, SpiSettings,
 };
 use crate::reading::{Fault, FaultCode};
 
@@ -43,8 +44,16 @@ fn the_simulated_machine_is_found_whole() {
 /// What happens on a bus: whether an address acknowledges, or the error for it.
 type Behaviour = fn(u8, &mut [Operation<'_>]) -> Result<(), ErrorKind>;
 
-/// A machine with one I2C bus and nothing else.
-struct OneBus(Behaviour);
+/// A machine with I2C buses that all behave alike, and nothing else.
+struct Buses {
+    behaviour: Behaviour,
+    buses: &'static [u8],
+    folders: Folders,
+}
+
+fn one_bus(behaviour: Behaviour) -> Buses {
+    Buses { behaviour, buses: &[1], folders: Folders(&[]) }
+}
 
 struct Bus(Behaviour);
 
@@ -62,15 +71,18 @@ impl I2c for Bus {
     }
 }
 
-struct NoFiles;
+/// Folders below /sys/bus/i2c/devices with their entries, of which none can be read.
+struct Folders(&'static [(&'static str, &'static [&'static str])]);
 
-impl KernelFiles for NoFiles {
+impl KernelFiles for Folders {
     fn read(&self, _path: &std::path::Path) -> std::io::Result<String> {
         Err(std::io::ErrorKind::NotFound.into())
     }
 
-    fn list(&self, _folder: &std::path::Path) -> std::io::Result<Vec<String>> {
-        Err(std::io::ErrorKind::NotFound.into())
+    fn list(&self, folder: &std::path::Path) -> std::io::Result<Vec<String>> {
+        let found = self.0.iter().find(|(name, _)| folder == std::path::Path::new("/sys/bus/i2c/devices").join(name));
+        let (_, entries) = found.ok_or(std::io::ErrorKind::NotFound)?;
+        Ok(entries.iter().map(|entry| (*entry).to_owned()).collect())
     }
 }
 
@@ -78,18 +90,19 @@ fn absent<T>() -> Result<T, Fault> {
     Err(Fault::new(FaultCode::Missing, "not there"))
 }
 
-impl Hardware for OneBus {
+impl Hardware for Buses {
     fn i2c(&self, bus: u8) -> Result<I2cBus, Fault> {
-        if bus == 1 { Ok(I2cBus::new(Box::new(Bus(self.0)))) } else { absent() }
+        if self.buses.contains(&bus) { Ok(I2cBus::new(Box::new(Bus(self.behaviour)))) } else { absent() }
     }
     fn spi(&self, _settings: &SpiSettings) -> Result<Box<SpiDevice>, Fault> {
         absent()
     }
     fn inventory(&self) -> Inventory {
-        Inventory { i2c: vec![NumberedBus { number: 1, name: String::new() }], ..Inventory::default() }
+        let bus = |number: &u8| NumberedBus { number: *number, name: String::new() };
+        Inventory { i2c: self.buses.iter().map(bus).collect(), ..Inventory::default() }
     }
     fn files(&self) -> Arc<dyn KernelFiles> {
-        Arc::new(NoFiles)
+        Arc::new(Folders(self.folders.0))
     }
     fn input_line(&self, _settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {
         absent()
@@ -100,20 +113,28 @@ impl Hardware for OneBus {
     fn serial(&self, _settings: &SerialSettings) -> Result<Box<dyn SerialPort>, Fault> {
         absent()
     }
+
+    fn serial_bus(&self, _settings: &SerialSettings) -> Result<Arc<SerialBus>, Fault> {
+        absent()
+    }
+
+    fn has_port(&self, _name: &PortName) -> bool {
+        false
+    }
 }
 
 const NAK: ErrorKind = ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address);
 
 #[test]
 fn a_stuck_data_line_is_no_bus_full_of_chips() {
-    let found = scan(&OneBus(|_, _| Ok(())), &Options::default());
+    let found = scan(&one_bus(|_, _| Ok(())), &Options::default());
     assert!(found.things.is_empty(), "{:?}", found.things);
     assert!(found.troubles.iter().any(|trouble| trouble.contains("shorted to ground")), "{:?}", found.troubles);
 }
 
 #[test]
 fn a_bus_that_hangs_is_given_up_and_told_and_the_rest_is_looked_at() {
-    let found = scan(&OneBus(|_, _| Err(ErrorKind::Bus)), &Options::default());
+    let found = scan(&one_bus(|_, _| Err(ErrorKind::Bus)), &Options::default());
     let given_up = found.troubles.iter().find(|trouble| trouble.contains("given up")).expect("it is told");
     assert!(given_up.contains("0x0a") && given_up.contains("the bus hangs"), "{given_up}");
     assert!(found.troubles.iter().any(|trouble| trouble.contains("1-Wire")), "{:?}", found.troubles);
@@ -139,21 +160,68 @@ fn chips_that_nobody_knows_are_only_read() {
             _ => Err(NAK),
         }
     };
-    let found = scan(&OneBus(answer), &Options::default());
+    let found = scan(&one_bus(answer), &Options::default());
     let places: Vec<&str> = found.things.iter().map(|thing| thing.place.as_str()).collect();
     assert_eq!(places, ["bus 1, 0x09", "bus 1, 0x73"]);
     assert!(found.things.iter().all(|thing| thing.what.contains("no driver")), "{:?}", found.things);
 }
 
+/// A bus with a chip at 0x09, and a multiplexer at 0x70 that the kernel drives, with another one at 0x71 behind it.
+#[test]
+fn a_chip_before_a_multiplexer_of_the_kernel_s_is_shown_once_and_each_bus_after_the_one_before_it() {
+    let folders: &[(&str, &[&str])] = &[
+        ("", &["1-0070", "3-0071", "i2c-0", "i2c-1", "i2c-3", "i2c-7"]),
+        ("1-0070", &["channel-0", "channel-5", "driver"]),
+        ("1-0070/channel-0/i2c-dev", &["i2c-0"]),
+        ("1-0070/channel-5/i2c-dev", &["i2c-3"]),
+        ("3-0071", &["channel-0", "driver"]),
+        ("3-0071/channel-0/i2c-dev", &["i2c-7"]),
+    ];
+    let behaviour: Behaviour = |address, _| match address {
+        0x70 => panic!("the kernel's multiplexer was spoken to"),
+        0x09 => Ok(()),
+        _ => Err(NAK),
+    };
+    let machine = Buses { behaviour, buses: &[0, 1, 3, 7], folders: Folders(folders) };
+    let found = scan(&machine, &Options::default());
+    let places: Vec<&str> = found.things.iter().map(|thing| thing.place.as_str()).collect();
+    assert_eq!(places, ["bus 1, 0x09", "bus 1, 0x70", "bus 3, 0x71"]);
+    assert!(found.things[1].what.ends_with("; channel 0 is bus 0, 5 is bus 3"), "{:?}", found.things);
+}
+
 #[test]
 fn buses_can_be_chosen_and_an_absent_one_is_told() {
-    let options = Options { buses: vec![7], no_mux: false };
+    let options = Options { buses: vec![7], no_mux: false, ..Options::default() };
     let found = scan(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1), &options);
     assert!(found.things.iter().all(|thing| thing.interface != "I2C"), "{:?}", found.things);
     assert!(found.troubles[0].contains("i2c-7"), "{:?}", found.troubles);
-    let options = Options { buses: vec![1], no_mux: true };
+    let options = Options { buses: vec![1], no_mux: true, ..Options::default() };
     let found = scan(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1), &options);
     assert!(!thing(&found, "bus 1, 0x70").what.contains("multiplexer"));
+}
+
+#[test]
+fn expanders_of_a_configuration_are_told_with_who_uses_their_lines() {
+    let expander = |name: &str, address| ExpanderSettings {
+        name: name.to_owned(),
+        chip: ExpanderChip::Mcp23017,
+        path: I2cPath { bus: 1, channel: None },
+        address,
+        interrupt: None,
+        every: std::time::Duration::from_millis(100),
+    };
+    let line = |chip: &str, offset| LineId::Offset { chip: chip.to_owned(), offset };
+    let options = Options {
+        expanders: vec![expander("cabinet", 0x20), expander("roof", 0x27)],
+        used: vec![(line("cabinet", 10), "sensor `gate`".to_owned()), (line("cabinet", 5), "sensor `door`".to_owned())],
+        ..Options::default()
+    };
+    let found = scan(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1), &options);
+    assert_eq!(thing(&found, "bus 1, 0x20").what, "expander `cabinet` (MCP23017) of the configuration");
+    let lines = &thing(&found, "cabinet:0 to cabinet:15").what;
+    assert_eq!(lines, "5 is for sensor `door`, 10 is for sensor `gate`, the others are free");
+    assert_eq!(thing(&found, "roof:0 to roof:15").what, "all are free in the configuration");
+    assert!(matches!(&found.troubles[..], [trouble] if trouble.contains("`roof`") && trouble.contains("0x27")));
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn tail_dir(config: &Config) -> PathBuf {
 }
 
 /// Connects to the agent that runs on this outbox; `None`: none does.
-fn find_agent(config: &Config) -> Result<Option<Client>, Failure> {
+pub(in crate::cli) fn find_agent(config: &Config) -> Result<Option<Client>, Failure> {
     let path = &config.outbox.path;
     let mut denied = None;
     for dir in places::possible(config.outbox.tail.as_deref(), path) {
@@ -265,7 +265,8 @@ fn listed(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn ask(client: &mut Client, request: &Request) -> Result<Answer, Failure> {
+/// Asks for something that has one answer.
+pub(in crate::cli) fn ask(client: &mut Client, request: &Request) -> Result<Answer, Failure> {
     client.ask(request).map_err(Failure::failed)?;
     match client.answer().map_err(Failure::failed)? {
         Answer::Error(why) => Err(Failure::failed(why)),
@@ -291,11 +292,13 @@ fn receive(client: &mut Client, request: &Request, take: &mut Take<'_>) -> Resul
     }
 }
 
-fn unexpected(answer: &Answer) -> Failure {
+/// An answer to something else.
+pub(in crate::cli) fn unexpected(answer: &Answer) -> Failure {
     let kind = match answer {
         Answer::Row(_) => "a row",
         Answer::Status(_) => "its status",
         Answer::Dropped(_) => "a count",
+        Answer::Pauses(_) => "its pauses",
         Answer::Done { .. } => "an end",
         Answer::Error(why) => why,
     };

@@ -1,12 +1,32 @@
 //! Cuts a stream of bytes into lines, for the decoders of serial links.
 
-/// A line that was longer than allowed; its bytes up to the next newline are skipped, and the stream goes on.
+use crate::reading::{Fault, FaultCode};
+
+/// A line that was longer than allowed; its bytes up to the next line's beginning are skipped, and the stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
+
+impl TooLong {
+    /// As a fault.
+    pub(crate) fn fault(self, max_bytes: usize) -> Fault {
+        let detail = format!("a line is longer than {max_bytes} bytes (is the baud rate right?); it was skipped");
+        Fault::new(FaultCode::BadData, detail)
+    }
+}
+
+/// Characters of a bad line that its fault shows.
+const EXCERPT: usize = 60;
+
+/// The beginning of a line as it may stand in a message: without control characters.
+pub(crate) fn excerpt(text: &str) -> String {
+    text.trim().chars().take(EXCERPT).flat_map(char::escape_debug).collect()
+}
 
 /// Collects lines from chunks that are cut anywhere. Holds at most `max_bytes`.
 #[derive(Debug)]
 pub(crate) struct Lines {
+    /// What ends a line.
+    end: u8,
     max_bytes: usize,
     /// The beginning of a line whose end has not come yet.
     begun: Vec<u8>,
@@ -15,14 +35,20 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Lines that end with a newline.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, begun: Vec::new(), skipping: false }
+        Self::ending(max_bytes, b'\n')
     }
 
-    /// Takes the next bytes and hands over each line that they complete, without its newline. An over-long line is
+    /// Lines that end with that byte.
+    pub(crate) fn ending(max_bytes: usize, end: u8) -> Self {
+        Self { end, max_bytes, begun: Vec::new(), skipping: false }
+    }
+
+    /// Takes the next bytes and hands over each line that they complete, without its end. An over-long line is
     /// told once, as soon as it is too long.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(Result<&[u8], TooLong>)) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = bytes.iter().position(|byte| *byte == self.end) {
             let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
             if std::mem::take(&mut self.skipping) {

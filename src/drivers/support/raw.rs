@@ -6,17 +6,14 @@
 use std::time::Duration;
 
 use super::crc8::Crc8;
-use super::gpio::tidy;
-use crate::options::{Options, unit};
-use crate::reading::{Fault, FaultCode, Sample, Value};
-use crate::topic;
+use super::scaled::{self, Named, Scaled};
+use crate::options::Options;
+use crate::reading::{Fault, Sample};
 
 mod described;
 
 pub(crate) use described::{Ask, source};
 
-/// Most values of one chip.
-const MAX_VALUES: usize = 64;
 /// Most messages at the start.
 const MAX_MESSAGES: usize = 64;
 /// Longest message or answer, in bytes.
@@ -61,14 +58,10 @@ impl Field {
 /// A value that the chip gives.
 #[derive(Clone, Debug)]
 struct RawValue {
-    quantity: String,
-    unit: Option<String>,
+    scaled: Scaled,
     /// Index of its question.
     question: usize,
     field: Field,
-    scale: f64,
-    offset: f64,
-    range: Option<(f64, f64)>,
 }
 
 /// The check that the right chip answers.
@@ -254,32 +247,13 @@ fn field(options: &Options<'_>) -> Option<Field> {
     (options.problems().len() == before).then_some(Field { at, length, little_endian, low, width, signed })
 }
 
-/// `[[sensor.value]]`, or a list of tables.
 fn values(
     options: &Options<'_>,
     bus: Bus,
     checked: Option<Checked>,
     questions: &mut Vec<Question>,
 ) -> Option<Vec<RawValue>> {
-    let expected = || Some("expected [[sensor.value]] tables, one a value that the chip gives".to_owned());
-    let Some(list) = options.raw("value") else {
-        if !options.problems().is_partial() {
-            options.problem("value", format!("{} lacks the key `value`", options.what()), expected());
-        }
-        return None;
-    };
-    let Some(items) = list.get_ref().as_array().filter(|items| (1..=MAX_VALUES).contains(&items.len())) else {
-        let message = format!("`value` of {} is no list of 1 to {MAX_VALUES} tables", options.what());
-        options.problem("value", message, expected());
-        return None;
-    };
-    let mut values: Vec<RawValue> = Vec::new();
-    for (number, item) in items.iter().enumerate() {
-        let what = format!("value {} of {}", number + 1, options.what());
-        let Some(table) = Options::table(item, what, options.problems()) else { continue };
-        values.extend(value(&table, bus, checked, questions, &values));
-    }
-    Some(values)
+    scaled::tables(options, |table, names| value(table, bus, checked, questions, names))
 }
 
 fn value(
@@ -287,17 +261,13 @@ fn value(
     bus: Bus,
     checked: Option<Checked>,
     questions: &mut Vec<Question>,
-    others: &[RawValue],
+    names: &[&str],
 ) -> Option<RawValue> {
-    let quantity = options.required::<String>("quantity").and_then(|name| name_of(options, name, others));
+    let scaled = Scaled::parse(options, names);
     let send = question(options, bus);
     let field = field(options);
-    let unit = unit(options);
-    let scale = options.optional::<f64>("scale").unwrap_or(1.0);
-    let offset = options.optional::<f64>("offset").unwrap_or(0.0);
-    let range = range(options);
     options.finish();
-    let (quantity, send, field) = (quantity?, send?, field?);
+    let (scaled, send, field) = (scaled?, send?, field?);
     let end = field.at + field.length;
     fits(options, &Question { send: send.clone(), length: end }, bus)?;
     on_data(options, &field, checked)?;
@@ -306,7 +276,7 @@ fn value(
         questions.len() - 1
     });
     questions[question].length = questions[question].length.max(end);
-    Some(RawValue { quantity, unit, question, field, scale, offset, range })
+    Some(RawValue { scaled, question, field })
 }
 
 /// A field must not lie on a checksum.
@@ -322,34 +292,10 @@ fn on_data(options: &Options<'_>, field: &Field, checked: Option<Checked>) -> Op
     Some(())
 }
 
-fn name_of(options: &Options<'_>, name: String, others: &[RawValue]) -> Option<String> {
-    let why = match topic::check_name(&name) {
-        Err(why) => why,
-        Ok(()) if topic::RESERVED.contains(&name.as_str()) => "is one of vigie's own topics".to_owned(),
-        Ok(()) if others.iter().any(|other| other.quantity == name) => "is another value's already".to_owned(),
-        Ok(()) => return Some(name),
-    };
-    let message = format!("`quantity` of {}: \"{name}\" {why}", options.what());
-    options.problem("quantity", message, Some("expected a name such as \"temperature\"".to_owned()));
-    None
-}
-
-fn range(options: &Options<'_>) -> Option<(f64, f64)> {
-    let range = options.optional::<Vec<f64>>("range")?;
-    match *range.as_slice() {
-        [min, max] if min < max => Some((min, max)),
-        _ => {
-            let message = format!("`range` of {} is no range", options.what());
-            options.problem("range", message, Some("expected the lowest and the highest value: [-40, 125]".to_owned()));
-            None
-        }
-    }
-}
-
 impl Description {
     /// Units by quantity.
     pub(crate) fn units(&self) -> Vec<(String, String)> {
-        self.values.iter().filter_map(|value| Some((value.quantity.clone(), value.unit.clone()?))).collect()
+        self.values.iter().filter_map(|value| value.scaled.unit()).collect()
     }
 
     /// Sees that the checksums of an answer are right.
@@ -384,21 +330,15 @@ impl Description {
 
 impl RawValue {
     fn sample(&self, answer: &[u8]) -> Result<Sample, Fault> {
-        let Self { quantity, scale, offset, range, .. } = self;
         #[expect(clippy::cast_precision_loss, reason = "a field has 32 bits at most")]
         let raw = self.field.number(answer) as f64;
-        let number = tidy(raw * scale + offset);
-        let unit = self.unit.as_deref().unwrap_or_default();
-        let sample = Value::number(number).map(|value| Sample::new(quantity.clone(), value));
-        match (sample, range) {
-            (Some(sample), None) => Ok(sample),
-            (Some(sample), Some((min, max))) if (*min..=*max).contains(&number) => Ok(sample),
-            _ => {
-                let (min, max) = range.unwrap_or((f64::MIN, f64::MAX));
-                let detail = format!("{quantity} is {number} {unit}, outside of its `range` ({min} to {max} {unit})");
-                Err(Fault::new(FaultCode::Impossible, detail))
-            }
-        }
+        self.scaled.sample(raw)
+    }
+}
+
+impl Named for RawValue {
+    fn name(&self) -> &str {
+        &self.scaled.quantity
     }
 }
 

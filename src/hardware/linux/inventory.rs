@@ -1,10 +1,10 @@
 //! What this machine has: names in /sys/class/i2c-dev and /dev, and what each GPIO chip says of its lines.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::gpio::{HEADER_CHIPS, chip_fault, open_chip};
+use super::ports::{Roots, names};
 use crate::hardware::{Inventory, LineInfo, NumberedBus, SpiPlace, header};
 use crate::reading::Fault;
 
@@ -21,13 +21,7 @@ pub(in crate::hardware) fn inventory() -> Inventory {
         );
     }
     let dev = Path::new("/dev");
-    Inventory { i2c, spi: spi(dev), lines, ports: ports(dev), troubles }
-}
-
-/// Names in a folder, sorted; none where it is not there.
-fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    Inventory { i2c, spi: spi(dev), lines, ports: Roots::default().steady_names(), troubles }
 }
 
 /// The lines of all GPIO chips.
@@ -89,46 +83,16 @@ fn spi(dev: &Path) -> Vec<SpiPlace> {
     places
 }
 
-/// Serial ports: by the device's own name and serial number where it has them, else by where it is plugged in; and the
-/// header's.
-fn ports(dev: &Path) -> Vec<PathBuf> {
-    let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
-    let mut ports = Vec::new();
-    let folders = ["serial/by-id", "serial/by-path"].map(|folder| dev.join(folder));
-    let linked = folders.iter().flat_map(|folder| names(folder).into_iter().map(move |name| folder.join(name)));
-    for path in linked.chain([dev.join("serial0")]) {
-        if let Ok(node) = fs::canonicalize(&path)
-            && seen.insert(node)
-        {
-            ports.push(path);
-        }
-    }
-    ports
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
 
     #[test]
-    fn each_port_is_listed_once_by_its_steadiest_name() {
+    fn chip_selects_come_in_order() {
         let dev = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| dev.path().join(name);
-        for folder in ["serial/by-id", "serial/by-path"] {
-            fs::create_dir_all(path(folder)).expect("a folder");
+        for node in ["spidev10.1", "spidev0.0", "spidev", "ttyUSB0"] {
+            fs::write(dev.path().join(node), "").expect("a file");
         }
-        for node in ["ttyUSB0", "ttyUSB1", "ttyAMA0", "spidev0.0", "spidev10.1", "spidev"] {
-            fs::write(path(node), "").expect("a file");
-        }
-        symlink("../../ttyUSB0", path("serial/by-id/usb-Arduino_Uno-if00")).expect("a link");
-        symlink("../../ttyUSB0", path("serial/by-path/platform-usb-0:1.2")).expect("a link");
-        symlink("../../ttyUSB1", path("serial/by-path/platform-usb-0:1.3")).expect("a link");
-        symlink("../../ttyUSB9", path("serial/by-path/platform-usb-0:1.4")).expect("a link");
-        symlink("ttyAMA0", path("serial0")).expect("a link");
-        let expected = ["serial/by-id/usb-Arduino_Uno-if00", "serial/by-path/platform-usb-0:1.3", "serial0"].map(path);
-        assert_eq!(ports(dev.path()), expected);
         let places: Vec<(u8, u8)> = spi(dev.path()).iter().map(|place| (place.bus, place.chip_select)).collect();
         assert_eq!(places, [(0, 0), (10, 1)]);
     }

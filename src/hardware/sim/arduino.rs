@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::world;
 use crate::clock::{BootTime, Clock};
-use crate::hardware::{SerialPort, SerialSettings, linux};
+use crate::hardware::linux::Ports;
+use crate::hardware::{SerialPort, SerialSettings};
 use crate::reading::{Fault, FaultCode};
 
 /// How often the peer looks whether the port was closed; it ends at the latest this long after.
@@ -28,17 +29,34 @@ const LOOKS_A_SECOND: u32 = 10;
 const MAX_INPUT: usize = 256;
 
 /// Starts a peer and opens the port to it.
-pub(super) fn open(baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
-    connect(baud, clock, Arduino { seed, led: false, interval: 1, input: Vec::new() })
+pub(super) fn open(ports: &Ports, baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
+    let device = Arduino { seed, led: false, interval: 1, input: Vec::new() };
+    on_pty(ports, baud, move |peer| play(peer, &*clock, device))
+}
+
+/// The same with a sketch that prints for people, as that of a DHT22 does.
+pub(super) fn open_dht22(
+    ports: &Ports,
+    baud: u32,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+) -> Result<Box<dyn SerialPort>, Fault> {
+    open_peer(ports, baud, clock, move |number, at| {
+        let air = world::air(seed ^ 0xd22, at);
+        let (banner, celsius) = (if number == 0 { "DHT22 test!\r\n" } else { "" }, air.temperature);
+        let fahrenheit = celsius * 1.8 + 32.0;
+        format!("{banner}Humidity: {:.2}%  Temperature: {celsius:.2}°C {fahrenheit:.2}°F\r\n", air.humidity)
+    })
 }
 
 /// Starts a peer that prints such lines, one a second, and opens the port to it.
 pub(super) fn open_peer(
+    ports: &Ports,
     baud: u32,
     clock: Arc<dyn Clock>,
     line: impl Fn(u32, BootTime) -> String + Send + 'static,
 ) -> Result<Box<dyn SerialPort>, Fault> {
-    connect(baud, clock, Printer(line))
+    on_pty(ports, baud, move |peer| play(peer, &*clock, Printer(line)))
 }
 
 /// A device on the other side.
@@ -66,16 +84,17 @@ impl<F: Fn(u32, BootTime) -> String> Device for Printer<F> {
     }
 }
 
-fn connect(
+/// Starts a peer on a new pty and opens the port to it.
+pub(super) fn on_pty(
+    ports: &Ports,
     baud: u32,
-    clock: Arc<dyn Clock>,
-    device: impl Device + Send + 'static,
+    play: impl FnOnce(File) + Send + 'static,
 ) -> Result<Box<dyn SerialPort>, Fault> {
     let failed = |error: std::io::Error| Fault::new(FaultCode::Io, format!("the simulated device has no pty: {error}"));
     let (peer, port) = pty().map_err(failed)?;
     // The port is opened before the peer runs, which takes a pty without an open port for one that was closed.
-    let port = linux::open_serial(&SerialSettings { port, baud })?;
-    thread::Builder::new().name("sim-serial".to_owned()).spawn(move || play(peer, &*clock, device)).map_err(failed)?;
+    let port = ports.open(&SerialSettings::new(port, baud))?;
+    thread::Builder::new().name("sim-serial".to_owned()).spawn(move || play(peer)).map_err(failed)?;
     Ok(port)
 }
 

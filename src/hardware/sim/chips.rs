@@ -9,11 +9,14 @@ use embedded_hal::i2c::Operation;
 
 use super::bus::Wires;
 use crate::clock::Clock;
+#[cfg(test)]
+use crate::clock::ManualClock;
 
 mod ads1115;
 mod aht20;
 mod bh1750;
 pub(super) mod bme280;
+mod commanded;
 mod expander;
 mod ina219;
 mod lm75;
@@ -95,92 +98,130 @@ pub trait SpiChip: Send {
 #[must_use]
 pub fn i2c_bus_1(clock: &Arc<dyn Clock>, seed: u64) -> Wires {
     let clock = || Arc::clone(clock);
+    let there = |model: &'static Model| model.there.iter().map(move |address| (model, *address));
+    let mut chips: Vec<Box<dyn I2cChip>> =
+        MODELS.iter().flat_map(there).map(|(model, address)| (model.make)(address, clock(), seed)).collect();
+    chips.push(Box::new(bme280::Chip::bmp280(0x77, clock(), seed)));
     let mut channels = [const { Vec::<Box<dyn I2cChip>>::new() }; 8];
     for (channel, other_air) in [(3, 3), (4, 4)] {
         channels[channel].push(Box::new(lm75::chip(0x4b, clock(), seed ^ other_air)));
     }
-    Wires::new(vec![
-        Box::new(ads1115::chip(0x48, clock(), seed)),
-        Box::new(bme280::Chip::bme280(0x76, clock(), seed)),
-        Box::new(bme280::Chip::bmp280(0x77, clock(), seed)),
-        Box::new(ina219::chip(0x40, clock(), seed)),
-        Box::new(lm75::chip(0x4a, clock(), seed)),
-        Box::new(mcp23017::chip(0x20, clock(), seed)),
-        Box::new(mcp9808::chip(0x18, clock(), seed)),
-        Box::new(pcf8574::chip(0x21, clock(), seed)),
-        Box::new(tca9548a::Chip::new(0x70, channels)),
-        Box::new(tmp102::chip(0x49, clock(), seed)),
-        Box::new(bh1750::Chip::new(0x23, clock(), seed)),
-        Box::new(aht20::Chip::new(0x38, clock(), seed)),
-        Box::new(sht4x::Chip::new(0x44, clock(), seed)),
-        Box::new(sht3x::Chip::new(0x45, clock(), seed)),
-        Box::new(scd4x::Chip::new(0x62, clock(), seed)),
-    ])
+    chips.push(Box::new(tca9548a::Chip::new(0x70, channels)));
+    Wires::new(chips)
 }
 
-/// A kind of chip, for tests that put one where another is expected.
-#[cfg(test)]
-pub(crate) struct Model {
-    pub(crate) name: &'static str,
+/// A kind of chip.
+pub struct Model {
+    /// Its name, which is its driver's where it has one.
+    pub name: &'static str,
     /// The addresses that it can have.
-    pub(crate) addresses: std::ops::RangeInclusive<u8>,
-    pub(crate) make: fn(u8, Arc<dyn Clock>, u64) -> Box<dyn I2cChip>,
+    pub addresses: std::ops::RangeInclusive<u8>,
+    /// Those at which bus 1 has one.
+    pub there: &'static [u8],
+    /// Makes one as it is after power-on, from its address, the clock that it lives by, and a seed.
+    pub make: fn(u8, Arc<dyn Clock>, u64) -> Box<dyn I2cChip>,
 }
 
-/// All chips that there are models of.
+/// A chip as it is after power-on, and the clock that it lives by.
 #[cfg(test)]
-pub(crate) const MODELS: &[Model] = &[
-    Model { name: "ads1115", addresses: 0x48..=0x4b, make: |at, clock, seed| Box::new(ads1115::chip(at, clock, seed)) },
+fn powered_on<C>(address: u8, make: impl FnOnce(u8, Arc<dyn Clock>, u64) -> C) -> (Arc<ManualClock>, C) {
+    let clock = Arc::new(ManualClock::new());
+    let chip = make(address, Arc::clone(&clock) as Arc<dyn Clock>, 1);
+    (clock, chip)
+}
+
+/// All kinds of chips that there are models of, for the bus and for tests that put one where another is expected.
+pub static MODELS: &[Model] = &[
+    Model {
+        name: "ads1115",
+        addresses: 0x48..=0x4b,
+        there: &[0x48],
+        make: |at, clock, seed| Box::new(ads1115::chip(at, clock, seed)),
+    },
     Model {
         name: "aht20",
         addresses: 0x38..=0x38,
-        make: |at, clock, seed| Box::new(aht20::Chip::new(at, clock, seed)),
+        there: &[0x38],
+        make: |at, clock, seed| Box::new(aht20::chip(at, clock, seed)),
     },
     Model {
         name: "bh1750",
         addresses: 0x23..=0x23,
-        make: |at, clock, seed| Box::new(bh1750::Chip::new(at, clock, seed)),
+        there: &[0x23],
+        make: |at, clock, seed| Box::new(bh1750::chip(at, clock, seed)),
     },
     Model {
         name: "bme280",
         addresses: 0x76..=0x77,
+        there: &[0x76],
         make: |at, clock, seed| Box::new(bme280::Chip::bme280(at, clock, seed)),
     },
-    Model { name: "ina219", addresses: 0x40..=0x4f, make: |at, clock, seed| Box::new(ina219::chip(at, clock, seed)) },
-    Model { name: "lm75", addresses: 0x48..=0x4f, make: |at, clock, seed| Box::new(lm75::chip(at, clock, seed)) },
+    Model {
+        name: "ina219",
+        addresses: 0x40..=0x4f,
+        there: &[0x40],
+        make: |at, clock, seed| Box::new(ina219::chip(at, clock, seed)),
+    },
+    Model {
+        name: "lm75",
+        addresses: 0x48..=0x4f,
+        there: &[0x4a],
+        make: |at, clock, seed| Box::new(lm75::chip(at, clock, seed)),
+    },
     Model {
         name: "mcp23017",
         addresses: 0x20..=0x27,
+        there: &[0x20],
         make: |at, clock, seed| Box::new(mcp23017::chip(at, clock, seed)),
     },
-    Model { name: "mcp9808", addresses: 0x18..=0x1f, make: |at, clock, seed| Box::new(mcp9808::chip(at, clock, seed)) },
-    Model { name: "pcf8574", addresses: 0x20..=0x27, make: |at, clock, seed| Box::new(pcf8574::chip(at, clock, seed)) },
+    Model {
+        name: "mcp9808",
+        addresses: 0x18..=0x1f,
+        there: &[0x18],
+        make: |at, clock, seed| Box::new(mcp9808::chip(at, clock, seed)),
+    },
+    Model {
+        name: "pcf8574",
+        addresses: 0x20..=0x27,
+        there: &[0x21],
+        make: |at, clock, seed| Box::new(pcf8574::chip(at, clock, seed)),
+    },
     Model {
         name: "pcf8574a",
         addresses: 0x38..=0x3f,
+        there: &[],
         make: |at, clock, seed| Box::new(pcf8574::chip(at, clock, seed)),
     },
     Model {
         name: "scd4x",
         addresses: 0x62..=0x62,
-        make: |at, clock, seed| Box::new(scd4x::Chip::new(at, clock, seed)),
+        there: &[0x62],
+        make: |at, clock, seed| Box::new(scd4x::chip(at, clock, seed)),
     },
     Model {
         name: "sht3x",
         addresses: 0x44..=0x45,
-        make: |at, clock, seed| Box::new(sht3x::Chip::new(at, clock, seed)),
+        there: &[0x45],
+        make: |at, clock, seed| Box::new(sht3x::chip(at, clock, seed)),
     },
     Model {
         name: "sht4x",
         addresses: 0x44..=0x46,
-        make: |at, clock, seed| Box::new(sht4x::Chip::new(at, clock, seed)),
+        there: &[0x44],
+        make: |at, clock, seed| Box::new(sht4x::chip(at, clock, seed)),
     },
     Model {
         name: "tca9548a",
         addresses: 0x70..=0x77,
+        there: &[],
         make: |at, _, _| Box::new(tca9548a::Chip::new(at, [const { Vec::new() }; 8])),
     },
-    Model { name: "tmp102", addresses: 0x48..=0x4b, make: |at, clock, seed| Box::new(tmp102::chip(at, clock, seed)) },
+    Model {
+        name: "tmp102",
+        addresses: 0x48..=0x4b,
+        there: &[0x49],
+        make: |at, clock, seed| Box::new(tmp102::chip(at, clock, seed)),
+    },
 ];
 
 /// The chip at a chip select of the header's SPI bus 0.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock::{BootTime, Clock};
+use crate::hardware::serial::Overruns;
 use crate::hardware::{BoxFuture, Edge, InputLine, LineId, OutputLine, SerialPort};
 use crate::reading::{Fault, FaultCode};
 
@@ -208,6 +209,11 @@ impl Script {
         Ok(Box::new(Unpluggable { port, unplugged, is_gone: false }))
     }
 
+    /// Is the port there, as far as the script knows?
+    pub(super) fn has_port(&self, path: PathBuf) -> bool {
+        !self.is_unplugged(&Device::Port(path))
+    }
+
     fn concerns(&self, device: &Device) -> bool {
         self.faults.iter().any(|fault| fault.device == *device)
     }
@@ -280,6 +286,16 @@ struct Unpluggable {
     port: Box<dyn SerialPort>,
     unplugged: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_gone: bool,
+}
+
+impl SerialPort for Unpluggable {
+    fn node(&self) -> &Path {
+        self.port.node()
+    }
+
+    fn overruns(&self) -> Option<Overruns> {
+        self.port.overruns()
+    }
 }
 
 impl AsyncRead for Unpluggable {

@@ -8,14 +8,15 @@ use std::time::Duration;
 use super::{arduino, world};
 use crate::clock::{BootTime, Clock};
 use crate::hardware::SerialPort;
+use crate::hardware::linux::Ports;
 use crate::reading::Fault;
 
 /// Seconds for once around the anchor.
 const ROUND: f64 = 600.0;
 
 /// Starts a peer and opens the port to it.
-pub(super) fn open(baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
-    arduino::open_peer(baud, clock, move |number, at| sentences(seed, number, at))
+pub(super) fn open(ports: &Ports, baud: u32, clock: Arc<dyn Clock>, seed: u64) -> Result<Box<dyn SerialPort>, Fault> {
+    arduino::open_peer(ports, baud, clock, move |number, at| sentences(seed, number, at))
 }
 
 /// What the receiver and the instruments say within a second. Its time runs from the first of January 2026.

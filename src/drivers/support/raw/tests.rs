@@ -10,6 +10,7 @@ use crate::clock::{SystemClock, Trust};
 use crate::drivers::{self, Source};
 use crate::hardware::sim::Sim;
 use crate::options::Problems;
+use crate::reading::{FaultCode, Value};
 
 fn described(text: &str, bus: Bus) -> Result<Description, Vec<String>> {
     let table = DeTable::parse(text).expect("TOML");

@@ -144,13 +144,7 @@ impl Registers for Ads1115 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
-
-    fn started() -> (Arc<ManualClock>, Pointed<Ads1115>) {
-        let clock = Arc::new(ManualClock::new());
-        let chip = chip(0x48, Arc::clone(&clock) as Arc<dyn Clock>, 1);
-        (clock, chip)
-    }
+    use crate::hardware::sim::chips::powered_on;
 
     #[test]
     fn codes_are_those_of_the_data_sheets_table() {
@@ -166,14 +160,14 @@ mod tests {
 
     #[test]
     fn power_on_values_are_those_of_the_data_sheet() {
-        let (_, mut chip) = started();
+        let (_, mut chip) = powered_on(0x48, chip);
         let words: Vec<u16> = (0..4).map(|pointer| chip.word(pointer)).collect();
         assert_eq!(words, [0, 0x8583, 0x8000, 0x7fff]);
     }
 
     #[test]
     fn a_single_shot_takes_its_time_and_then_sleeps() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x48, chip);
         // AIN0 against ground, ± 4.096 V, 128 samples a second.
         chip.set_word(CONFIG, 0xc383);
         assert_eq!(chip.word(CONFIG), 0x4383, "converting");
@@ -189,7 +183,7 @@ mod tests {
 
     #[test]
     fn continuous_conversions_follow_each_other() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x48, chip);
         chip.set_word(CONFIG, 0x4283);
         clock.advance(Duration::from_secs(1));
         let first = chip.word(CONVERSION);

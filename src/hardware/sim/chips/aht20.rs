@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_hal::i2c::Operation;
-
-use super::{I2cChip, Message, Nak, each_message, sensirion};
+use super::commanded::{Commanded, Commands};
+use super::{Nak, sensirion};
 use crate::clock::{BootTime, Clock};
 use crate::hardware::sim::world;
 
@@ -27,9 +26,7 @@ enum Busy {
     Initialising,
 }
 
-pub(super) struct Chip {
-    address: u8,
-    clock: Arc<dyn Clock>,
+pub(super) struct Aht20 {
     seed: u64,
     deaf_until: BootTime,
     busy: Option<(BootTime, Busy)>,
@@ -38,13 +35,13 @@ pub(super) struct Chip {
     data: [u8; 5],
 }
 
-impl Chip {
-    pub(super) fn new(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
-        let deaf_until = clock.boot();
-        let seed = seed ^ u64::from(address);
-        Self { address, clock, seed, deaf_until, busy: None, calibrated: false, data: [0; 5] }
-    }
+/// A chip that was not initialised yet.
+pub(super) fn chip(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Commanded<Aht20> {
+    let (seed, deaf_until) = (seed ^ u64::from(address), clock.boot());
+    Commanded::new(address, clock, Aht20 { seed, deaf_until, busy: None, calibrated: false, data: [0; 5] })
+}
 
+impl Aht20 {
     fn live_on(&mut self, now: BootTime) {
         let Some((done_at, busy)) = self.busy.take_if(|(done_at, _)| *done_at <= now) else { return };
         match busy {
@@ -52,30 +49,39 @@ impl Chip {
             Busy::Initialising => self.calibrated = true,
         }
     }
+}
 
-    fn command(&mut self, bytes: &[u8], now: BootTime) {
+impl Commands for Aht20 {
+    fn deaf_until(&self) -> BootTime {
+        self.deaf_until
+    }
+
+    fn command(&mut self, bytes: &[u8], now: BootTime) -> Result<(), Nak> {
+        self.live_on(now);
         let (time, busy) = match bytes {
             [0xba] => {
                 (self.busy, self.calibrated, self.data) = (None, false, [0; 5]);
                 self.deaf_until = now.after(RESETTING);
-                return;
+                return Ok(());
             }
             [0xbe, 0x08, 0x00] => (INITIALISING, Busy::Initialising),
             [0xac, 0x33, 0x00] if self.calibrated => (MEASURING, Busy::Measuring),
-            _ => return,
+            _ => return Ok(()),
         };
         if self.busy.is_none() {
             self.busy = Some((now.after(time), busy));
         }
+        Ok(())
     }
 
     /// Status, humidity, temperature, checksum over all of them.
-    fn answer(&self) -> [u8; 7] {
+    fn answer(&mut self, now: BootTime) -> Result<Vec<u8>, Nak> {
+        self.live_on(now);
         let busy = if self.busy.is_some() { BUSY } else { 0 };
         let calibrated = if self.calibrated { CALIBRATED } else { 0 };
-        let [a, b, c, d, e] = self.data;
-        let bytes = [busy | RESERVED | calibrated, a, b, c, d, e];
-        [bytes[0], a, b, c, d, e, sensirion::crc(&bytes)]
+        let mut bytes = [&[busy | RESERVED | calibrated][..], &self.data].concat();
+        bytes.push(sensirion::crc(&bytes));
+        Ok(bytes)
     }
 }
 
@@ -91,55 +97,13 @@ fn data(air: &world::Air) -> [u8; 5] {
     data
 }
 
-impl I2cChip for Chip {
-    fn answers(&self, address: u8) -> bool {
-        address == self.address
-    }
-
-    fn transaction(&mut self, operations: &mut [Operation<'_>]) -> Result<(), Nak> {
-        let now = self.clock.boot();
-        if now < self.deaf_until {
-            return Err(Nak);
-        }
-        self.live_on(now);
-        let mut at = 0;
-        each_message(operations, |message| {
-            match message {
-                Message::Write(bytes) => {
-                    self.command(bytes, now);
-                    at = 0;
-                }
-                Message::Read(buffer) => {
-                    let answer = self.answer();
-                    for byte in buffer {
-                        *byte = answer.get(at).copied().unwrap_or(0xff);
-                        at += 1;
-                    }
-                }
-            }
-            Ok(())
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::hardware::sim::chips::powered_on;
 
-    fn new() -> (Chip, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::new());
-        (Chip::new(0x38, Arc::clone(&clock) as Arc<dyn Clock>, 1), clock)
-    }
-
-    fn send(chip: &mut Chip, bytes: &[u8]) -> Result<(), Nak> {
-        chip.transaction(&mut [Operation::Write(bytes)])
-    }
-
-    fn receive<const N: usize>(chip: &mut Chip) -> [u8; N] {
-        let mut bytes = [0; N];
-        chip.transaction(&mut [Operation::Read(&mut bytes)]).expect("acknowledged");
-        bytes
+    fn receive<const N: usize>(chip: &mut Commanded<Aht20>) -> [u8; N] {
+        chip.receive().expect("acknowledged")
     }
 
     /// What two people read from their chips; the checksums are the chips' own.
@@ -151,22 +115,22 @@ mod tests {
 
     #[test]
     fn it_is_initialised_measures_and_says_when_it_is_done() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x38, chip);
         assert_eq!(receive(&mut chip), [RESERVED, 0, 0, 0, 0, 0, sensirion::crc(&[RESERVED, 0, 0, 0, 0, 0]), 0xff]);
-        send(&mut chip, &[0xac, 0x33, 0x00]).expect("acknowledged");
+        chip.send(&[0xac, 0x33, 0x00]).expect("acknowledged");
         assert_eq!(receive(&mut chip), [RESERVED], "not calibrated");
-        send(&mut chip, &[0xbe, 0x08, 0x00]).expect("acknowledged");
+        chip.send(&[0xbe, 0x08, 0x00]).expect("acknowledged");
         assert_eq!(receive(&mut chip), [BUSY | RESERVED]);
         clock.advance(INITIALISING);
         assert_eq!(receive(&mut chip), [RESERVED | CALIBRATED]);
 
-        send(&mut chip, &[0xac, 0x33, 0x00]).expect("acknowledged");
+        chip.send(&[0xac, 0x33, 0x00]).expect("acknowledged");
         clock.advance(Duration::from_micros(79_999));
         assert_eq!(receive(&mut chip), [BUSY | RESERVED | CALIBRATED, 0, 0, 0, 0, 0], "the data are the old ones");
         clock.advance(Duration::from_micros(1));
         let bytes: [u8; 7] = receive(&mut chip);
         assert_eq!((bytes[0], bytes[6]), (RESERVED | CALIBRATED, sensirion::crc(&bytes[..6])));
-        let air = world::air(chip.seed, clock.boot());
+        let air = world::air(chip.chip.seed, clock.boot());
         let humidity = u32::from_be_bytes([0, bytes[1], bytes[2], bytes[3]]) >> 4;
         let temperature = u32::from_be_bytes([0, bytes[3] & 0x0f, bytes[4], bytes[5]]);
         assert!((f64::from(humidity) / 1_048_576.0 * 100.0 - air.humidity).abs() < 1e-3);
@@ -175,11 +139,11 @@ mod tests {
 
     #[test]
     fn a_soft_reset_begins_anew() {
-        let (mut chip, clock) = new();
-        send(&mut chip, &[0xbe, 0x08, 0x00]).expect("acknowledged");
+        let (clock, mut chip) = powered_on(0x38, chip);
+        chip.send(&[0xbe, 0x08, 0x00]).expect("acknowledged");
         clock.advance(INITIALISING);
-        send(&mut chip, &[0xba]).expect("acknowledged");
-        assert_eq!(send(&mut chip, &[0xbe, 0x08, 0x00]), Err(Nak));
+        chip.send(&[0xba]).expect("acknowledged");
+        assert_eq!(chip.send(&[0xbe, 0x08, 0x00]), Err(Nak));
         clock.advance(RESETTING);
         assert_eq!(receive(&mut chip), [RESERVED]);
     }

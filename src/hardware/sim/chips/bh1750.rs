@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_hal::i2c::Operation;
-
-use super::{I2cChip, Message, Nak, each_message};
+use super::Nak;
+use super::commanded::{Commanded, Commands};
 use crate::clock::{BootTime, Clock};
 use crate::hardware::sim::world;
 
@@ -39,9 +38,7 @@ struct Measuring {
     mtreg: u8,
 }
 
-pub(super) struct Chip {
-    address: u8,
-    clock: Arc<dyn Clock>,
+pub(super) struct Bh1750 {
     seed: u64,
     on: bool,
     mtreg: u8,
@@ -49,12 +46,13 @@ pub(super) struct Chip {
     data: u16,
 }
 
-impl Chip {
-    pub(super) fn new(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
-        let seed = seed ^ u64::from(address);
-        Self { address, clock, seed, on: false, mtreg: DEFAULT_MTREG, measuring: None, data: 0 }
-    }
+/// A chip as it is after power-on: powered down.
+pub(super) fn chip(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Commanded<Bh1750> {
+    let seed = seed ^ u64::from(address);
+    Commanded::new(address, clock, Bh1750 { seed, on: false, mtreg: DEFAULT_MTREG, measuring: None, data: 0 })
+}
 
+impl Bh1750 {
     /// Ends the measurements whose time has come.
     fn live_on(&mut self, now: BootTime) {
         let Some(Measuring { start, resolution, once, mtreg }) = self.measuring else { return };
@@ -72,7 +70,7 @@ impl Chip {
         }
     }
 
-    fn command(&mut self, opcode: u8, now: BootTime) {
+    fn take(&mut self, opcode: u8, now: BootTime) {
         let (resolution, once) = match opcode {
             0x00 => {
                 (self.on, self.measuring) = (false, None);
@@ -124,52 +122,39 @@ fn counts(lux: f64, resolution: Resolution, factor: f64) -> u16 {
     counts
 }
 
-impl I2cChip for Chip {
-    fn answers(&self, address: u8) -> bool {
-        address == self.address
+impl Commands for Bh1750 {
+    /// Never.
+    fn deaf_until(&self) -> BootTime {
+        BootTime(0)
     }
 
-    fn transaction(&mut self, operations: &mut [Operation<'_>]) -> Result<(), Nak> {
-        let now = self.clock.boot();
+    fn command(&mut self, bytes: &[u8], now: BootTime) -> Result<(), Nak> {
         self.live_on(now);
-        let mut at = 0;
-        each_message(operations, |message| {
-            match message {
-                Message::Write(bytes) => {
-                    self.command(bytes[0], now);
-                    at = 0;
-                }
-                Message::Read(buffer) => {
-                    for byte in buffer {
-                        *byte = self.data.to_be_bytes().get(at).copied().unwrap_or(0xff);
-                        at += 1;
-                    }
-                }
-            }
-            Ok(())
-        })
+        if let [opcode, ..] = bytes {
+            self.take(*opcode, now);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, now: BootTime) -> Result<Vec<u8>, Nak> {
+        self.live_on(now);
+        Ok(self.data.to_be_bytes().to_vec())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::hardware::sim::chips::powered_on;
 
-    fn new() -> (Chip, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::new());
-        (Chip::new(0x23, Arc::clone(&clock) as Arc<dyn Clock>, 1), clock)
+    fn send(chip: &mut Commanded<Bh1750>, opcode: u8) {
+        chip.send(&[opcode]).expect("acknowledged");
     }
 
-    fn send(chip: &mut Chip, opcode: u8) {
-        chip.transaction(&mut [Operation::Write(&[opcode])]).expect("acknowledged");
-    }
-
-    fn read(chip: &mut Chip) -> u16 {
-        let mut bytes = [0; 3];
-        chip.transaction(&mut [Operation::Read(&mut bytes)]).expect("acknowledged");
-        assert_eq!(bytes[2], 0xff, "the idle bus");
-        u16::from_be_bytes([bytes[0], bytes[1]])
+    fn read(chip: &mut Commanded<Bh1750>) -> u16 {
+        let [high, low, idle] = chip.receive().expect("acknowledged");
+        assert_eq!(idle, 0xff, "the idle bus");
+        u16::from_be_bytes([high, low])
     }
 
     #[test]
@@ -185,14 +170,14 @@ mod tests {
 
     #[test]
     fn a_single_measurement_takes_its_time_and_ends_powered_down() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x23, chip);
         assert_eq!(read(&mut chip), 0);
         send(&mut chip, 0x20);
         clock.advance(Duration::from_millis(179));
         assert_eq!(read(&mut chip), 0, "too early: what was there before");
         clock.advance(Duration::from_millis(1));
         let value = read(&mut chip);
-        assert_eq!(value, counts(world::illuminance(chip.seed, clock.boot()), Resolution::High, 1.0));
+        assert_eq!(value, counts(world::illuminance(chip.chip.seed, clock.boot()), Resolution::High, 1.0));
         clock.advance(Duration::from_secs(100));
         assert_eq!(read(&mut chip), value, "no further ones");
         send(&mut chip, 0x07);
@@ -204,7 +189,7 @@ mod tests {
 
     #[test]
     fn it_measures_on_until_it_is_powered_down() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x23, chip);
         send(&mut chip, 0x10);
         let mut values = Vec::new();
         for _ in 0..3 {
@@ -220,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_measurement_time_register_lengthens_the_measurement() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x23, chip);
         // 138 = 100_01010: twice the default.
         send(&mut chip, 0b0100_0100);
         send(&mut chip, 0b0110_1010);
@@ -228,6 +213,6 @@ mod tests {
         clock.advance(Duration::from_millis(359));
         assert_eq!(read(&mut chip), 0);
         clock.advance(Duration::from_millis(1));
-        assert_eq!(read(&mut chip), counts(world::illuminance(chip.seed, clock.boot()), Resolution::High2, 2.0));
+        assert_eq!(read(&mut chip), counts(world::illuminance(chip.chip.seed, clock.boot()), Resolution::High2, 2.0));
     }
 }

@@ -177,17 +177,11 @@ impl Registers for Ina219 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
-
-    fn started() -> (Arc<ManualClock>, Pointed<Ina219>) {
-        let clock = Arc::new(ManualClock::new());
-        let chip = chip(0x40, Arc::clone(&clock) as Arc<dyn Clock>, 1);
-        (clock, chip)
-    }
+    use crate::hardware::sim::chips::powered_on;
 
     #[test]
     fn the_data_sheets_worked_example_comes_out() {
-        // SBOS448G, 9.2.2.3, table 8: 10 A through 2 mΩ at 11.98 V, calibration 0x5000.
+        // SBOS448G, 9.2.2.1, table 8: 10 A through 2 mΩ at 11.98 V, calibration 0x5000.
         let bus = 0x5d98 >> 3;
         assert_eq!(results(0x07d0, bus, 0x5000), (0x2710, 0x1766, false));
         assert!(results(0x7d00, 8000, 0xfffe).2, "neither fits 16 bits");
@@ -195,14 +189,14 @@ mod tests {
 
     #[test]
     fn power_on_values_are_those_of_the_data_sheet() {
-        let (_, mut chip) = started();
+        let (_, mut chip) = powered_on(0x40, chip);
         let words: Vec<u16> = (0..6).map(|pointer| chip.word(pointer)).collect();
         assert_eq!(words, [0x399f, 0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn values_follow_the_supply_and_cnvr_is_cleared_by_reading_the_power() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x40, chip);
         clock.advance(Duration::from_micros(1_171));
         assert_eq!(chip.word(BUS_VOLTAGE), 0, "two conversions of 12 bits take 1172 µs at the longest");
         clock.advance(Duration::from_micros(1));
@@ -225,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_triggered_measurement_is_made_once_and_a_reset_forgets_everything() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x40, chip);
         chip.set_word(CALIBRATION, 4096);
         chip.set_word(CONFIGURATION, 0x399b);
         clock.advance(Duration::from_millis(2));
@@ -240,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_range_is_held_at_its_end() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x40, chip);
         // 16 V and ± 40 mV, 12 bits with 128 averages: 586 µs × 128 × 2.
         chip.set_word(CONFIGURATION, 0x07ff);
         clock.advance(Duration::from_millis(150));

@@ -97,14 +97,7 @@ mod tests {
     use embedded_hal::i2c::Operation;
 
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::hardware::sim::chips::I2cChip;
-
-    fn started() -> (Arc<ManualClock>, Pointed<Lm75>) {
-        let clock = Arc::new(ManualClock::new());
-        let chip = chip(0x4a, Arc::clone(&clock) as Arc<dyn Clock>, 1);
-        (clock, chip)
-    }
+    use crate::hardware::sim::chips::{I2cChip, powered_on};
 
     #[test]
     fn codes_are_those_of_the_data_sheets_table() {
@@ -128,7 +121,7 @@ mod tests {
 
     #[test]
     fn power_on_values_are_those_of_the_data_sheet() {
-        let (_, mut chip) = started();
+        let (_, mut chip) = powered_on(0x4a, chip);
         assert_eq!([chip.word(TEMP), chip.word(THYST), chip.word(TOS)], [0, 0x4b00, 0x5000]);
         assert_eq!(chip.word(CONF), 0x00ff, "one byte, then nothing");
         assert_eq!(chip.word(7), 0xffff);
@@ -136,7 +129,7 @@ mod tests {
 
     #[test]
     fn it_converts_by_itself_until_it_is_shut_down() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x4a, chip);
         clock.advance(Duration::from_millis(9));
         assert_eq!(chip.word(TEMP), 0);
         clock.advance(Duration::from_millis(1));
@@ -153,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_single_byte_may_be_read_again_without_the_pointer() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x4a, chip);
         clock.advance(PERIOD);
         let word = chip.word(TEMP);
         let mut byte = [0];

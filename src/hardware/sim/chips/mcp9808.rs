@@ -137,14 +137,7 @@ mod tests {
     use embedded_hal::i2c::Operation;
 
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::hardware::sim::chips::I2cChip;
-
-    fn started() -> (Arc<ManualClock>, Pointed<Mcp9808>) {
-        let clock = Arc::new(ManualClock::new());
-        let chip = chip(0x18, Arc::clone(&clock) as Arc<dyn Clock>, 1);
-        (clock, chip)
-    }
+    use crate::hardware::sim::chips::{I2cChip, powered_on};
 
     #[test]
     fn the_data_sheets_worked_example_comes_out() {
@@ -156,7 +149,7 @@ mod tests {
 
     #[test]
     fn power_on_values_are_those_of_the_data_sheet() {
-        let (_, mut chip) = started();
+        let (_, mut chip) = powered_on(0x18, chip);
         let words: Vec<u16> = (1..8).map(|pointer| chip.word(pointer)).collect();
         assert_eq!(words, [0, 0, 0, 0, 0x8000, 0x0054, 0x0400]);
         assert_eq!(chip.word(RESOLUTION), 0x03ff, "one byte, then nothing");
@@ -164,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_conversion_takes_its_time_and_a_chip_that_is_shut_down_keeps_the_last() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x18, chip);
         clock.advance(Duration::from_millis(249));
         assert_eq!(chip.word(T_A) & 0x1fff, 0);
         clock.advance(Duration::from_millis(1));
@@ -186,7 +179,7 @@ mod tests {
 
     #[test]
     fn locked_limits_stay() {
-        let (_, mut chip) = started();
+        let (_, mut chip) = powered_on(0x18, chip);
         chip.set_word(T_UPPER, 0xffff);
         assert_eq!(chip.word(T_UPPER), LIMIT);
         chip.set_word(CONFIG, WIN_LOCK);

@@ -8,10 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_hal::i2c::Operation;
-
-use super::sensirion::{self, Commands};
-use super::{I2cChip, Nak};
+use super::commanded::{Commanded, Commands};
+use super::{Nak, sensirion};
 use crate::clock::{BootTime, Clock};
 use crate::hardware::sim::world;
 
@@ -67,11 +65,8 @@ enum Mode {
     Single(BootTime, bool),
 }
 
-pub(super) struct Chip {
-    address: u8,
-    clock: Arc<dyn Clock>,
+pub(super) struct Scd41 {
     seed: u64,
-    /// Until then it acknowledges nothing.
     deaf_until: BootTime,
     mode: Mode,
     settings: Settings,
@@ -81,21 +76,21 @@ pub(super) struct Chip {
     answer: Option<Vec<u8>>,
 }
 
-impl Chip {
-    pub(super) fn new(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
-        Self {
-            address,
-            seed: seed ^ u64::from(address),
-            deaf_until: clock.boot(),
-            clock,
-            mode: Mode::Idle,
-            settings: FACTORY,
-            persisted: FACTORY,
-            pressure: 0,
-            answer: None,
-        }
-    }
+/// A chip that is idle.
+pub(super) fn chip(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Commanded<Scd41> {
+    let chip = Scd41 {
+        seed: seed ^ u64::from(address),
+        deaf_until: clock.boot(),
+        mode: Mode::Idle,
+        settings: FACTORY,
+        persisted: FACTORY,
+        pressure: 0,
+        answer: None,
+    };
+    Commanded::new(address, clock, chip)
+}
 
+impl Scd41 {
     /// The pressure that is compensated for, in Pa.
     fn assumed_pressure(&self) -> f64 {
         if self.pressure > 0 {
@@ -203,11 +198,12 @@ impl Chip {
     }
 }
 
-impl Commands for Chip {
+impl Commands for Scd41 {
+    fn deaf_until(&self) -> BootTime {
+        self.deaf_until
+    }
+
     fn command(&mut self, bytes: &[u8], now: BootTime) -> Result<(), Nak> {
-        if now < self.deaf_until {
-            return Err(Nak);
-        }
         self.answer = None;
         let (command, argument) = match *bytes {
             [high, low] => (u16::from_be_bytes([high, low]), None),
@@ -229,47 +225,28 @@ impl Commands for Chip {
         taken.then_some(()).ok_or(Nak)
     }
 
-    fn answer(&mut self, now: BootTime) -> Result<Vec<u8>, Nak> {
-        if now < self.deaf_until { Err(Nak) } else { self.answer.take().ok_or(Nak) }
-    }
-}
-
-impl I2cChip for Chip {
-    fn answers(&self, address: u8) -> bool {
-        address == self.address
-    }
-
-    fn transaction(&mut self, operations: &mut [Operation<'_>]) -> Result<(), Nak> {
-        let now = self.clock.boot();
-        sensirion::transaction(self, operations, now)
+    fn answer(&mut self, _: BootTime) -> Result<Vec<u8>, Nak> {
+        self.answer.take().ok_or(Nak)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use embedded_hal::i2c::Operation;
+
     use super::*;
     use crate::clock::ManualClock;
+    use crate::hardware::sim::chips::{I2cChip, powered_on};
 
-    fn new() -> (Chip, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::new());
-        (Chip::new(0x62, Arc::clone(&clock) as Arc<dyn Clock>, 1), clock)
-    }
-
-    fn send(chip: &mut Chip, command: u16) -> Result<(), Nak> {
-        chip.transaction(&mut [Operation::Write(&command.to_be_bytes())])
-    }
-
-    fn receive<const N: usize>(chip: &mut Chip) -> Result<[u8; N], Nak> {
-        let mut bytes = [0; N];
-        chip.transaction(&mut [Operation::Read(&mut bytes)])?;
-        Ok(bytes)
+    fn send(chip: &mut Commanded<Scd41>, command: u16) -> Result<(), Nak> {
+        chip.send(&command.to_be_bytes())
     }
 
     /// The words of the answer to a command, after its execution time.
-    fn ask<const N: usize>(chip: &mut Chip, clock: &ManualClock, command: u16) -> Result<Vec<u16>, Nak> {
+    fn ask<const N: usize>(chip: &mut Commanded<Scd41>, clock: &ManualClock, command: u16) -> Result<Vec<u16>, Nak> {
         send(chip, command)?;
         clock.advance(Duration::from_millis(READING));
-        let bytes = receive::<N>(chip)?;
+        let bytes = chip.receive::<N>()?;
         let word = |bytes: &[u8]| {
             assert_eq!(sensirion::crc(&bytes[..2]), bytes[2]);
             u16::from_be_bytes([bytes[0], bytes[1]])
@@ -277,22 +254,22 @@ mod tests {
         Ok(bytes.chunks(3).map(word).collect())
     }
 
-    fn set(chip: &mut Chip, clock: &ManualClock, command: u16, argument: u16) {
+    fn set(chip: &mut Commanded<Scd41>, clock: &ManualClock, command: u16, argument: u16) {
         let message = [&command.to_be_bytes()[..], &sensirion::words(&[argument])].concat();
-        chip.transaction(&mut [Operation::Write(&message)]).expect("acknowledged");
+        chip.send(&message).expect("acknowledged");
         clock.advance(Duration::from_millis(READING));
     }
 
     #[test]
     fn periodic_measurements_come_each_five_seconds_and_are_read_once() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x62, chip);
         send(&mut chip, 0x21b1).expect("acknowledged");
         assert_eq!(ask::<3>(&mut chip, &clock, 0xe4b8), Ok(vec![NOT_READY]));
         assert_eq!(ask::<9>(&mut chip, &clock, 0xec05), Err(Nak), "none yet");
         clock.advance(PERIOD);
         assert_eq!(ask::<3>(&mut chip, &clock, 0xe4b8), Ok(vec![READY]));
         let words = ask::<9>(&mut chip, &clock, 0xec05).expect("a measurement");
-        let air = world::air(chip.seed, BootTime(0).after(PERIOD));
+        let air = world::air(chip.chip.seed, BootTime(0).after(PERIOD));
         let temperature = -45.0 + 175.0 * f64::from(words[1]) / 65_535.0;
         assert!((temperature - air.temperature).abs() < 0.01, "the factory's offset is that of its own warmth");
         assert!((f64::from(words[2]) * 100.0 / 65_535.0 - air.humidity).abs() < 0.01);
@@ -310,17 +287,17 @@ mod tests {
 
     #[test]
     fn an_answer_needs_its_execution_time() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x62, chip);
         let mut bytes = [0; 9];
         let at_once = chip.transaction(&mut [Operation::Write(&[0x36, 0x82]), Operation::Read(&mut bytes)]);
         assert_eq!(at_once, Err(Nak), "a repeated start is too early");
         clock.advance(Duration::from_millis(READING));
-        assert_eq!(receive::<9>(&mut chip), Ok([0xf8, 0x96, 0x31, 0x9f, 0x07, 0xc2, 0x3b, 0xbe, 0x89]));
+        assert_eq!(chip.receive::<9>(), Ok([0xf8, 0x96, 0x31, 0x9f, 0x07, 0xc2, 0x3b, 0xbe, 0x89]));
     }
 
     #[test]
     fn a_single_shot_takes_five_seconds() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x62, chip);
         send(&mut chip, 0x219d).expect("acknowledged");
         clock.advance(Duration::from_millis(SINGLE_SHOT - 1));
         assert_eq!(send(&mut chip, 0xe4b8), Err(Nak));
@@ -334,12 +311,12 @@ mod tests {
 
     #[test]
     fn settings_last_until_they_are_reloaded_unless_they_were_persisted() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x62, chip);
         assert_eq!(ask::<3>(&mut chip, &clock, 0x2318), Ok(vec![1_498]), "4 °C");
         set(&mut chip, &clock, 0x2427, 1_950);
         let mut wrong = [&[0x24, 0x27][..], &sensirion::words(&[77])].concat();
         wrong[4] ^= 1;
-        assert_eq!(chip.transaction(&mut [Operation::Write(&wrong)]), Err(Nak));
+        assert_eq!(chip.send(&wrong), Err(Nak));
         assert_eq!(ask::<3>(&mut chip, &clock, 0x2322), Ok(vec![1_950]));
         send(&mut chip, 0x3646).expect("acknowledged");
         clock.advance(Duration::from_millis(STARTING));
@@ -354,10 +331,13 @@ mod tests {
 
     #[test]
     fn carbon_dioxide_depends_on_the_pressure_that_is_assumed() {
-        let (mut chip, clock) = new();
-        assert!((chip.assumed_pressure() - 101_325.0).abs() < 1.0);
-        let word = |chip: &Chip| {
-            f64::from(u16::from_be_bytes([chip.measure(BootTime(0), true)[0], chip.measure(BootTime(0), true)[1]]))
+        let (clock, mut chip) = powered_on(0x62, chip);
+        assert!((chip.chip.assumed_pressure() - 101_325.0).abs() < 1.0);
+        let word = |chip: &Commanded<Scd41>| {
+            f64::from(u16::from_be_bytes([
+                chip.chip.measure(BootTime(0), true)[0],
+                chip.chip.measure(BootTime(0), true)[1],
+            ]))
         };
         set(&mut chip, &clock, 0xe000, 1_000);
         let at_1000_hpa = word(&chip);
@@ -365,12 +345,12 @@ mod tests {
         assert!((word(&chip) / at_1000_hpa - 2.0).abs() < 0.01);
         set(&mut chip, &clock, 0xe000, 0);
         set(&mut chip, &clock, 0x2427, 2_000);
-        assert!((chip.assumed_pressure() - 79_495.0).abs() < 20.0, "ISO 2533 has 79,501 Pa at 2,000 m");
+        assert!((chip.chip.assumed_pressure() - 79_495.0).abs() < 20.0, "ISO 2533 has 79,501 Pa at 2,000 m");
     }
 
     #[test]
     fn it_sleeps_until_it_is_woken_which_it_does_not_acknowledge() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x62, chip);
         send(&mut chip, 0x36e0).expect("acknowledged");
         clock.advance(Duration::from_secs(1));
         assert_eq!(send(&mut chip, 0x3682), Err(Nak));

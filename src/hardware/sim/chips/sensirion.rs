@@ -1,9 +1,7 @@
-//! What Sensirion's chips have in common: commands, words with a checksum, and an answer that is ready later.
+//! What Sensirion's chips have in common: words with a checksum, and the scale of their temperature.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Message, Nak};
 use crate::clock::BootTime;
 use crate::hardware::sim::world::Air;
 
@@ -29,37 +27,6 @@ pub(super) fn ratio(part: f64) -> u16 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "held to the range before")]
     let raw = (part * 65_535.0).round().clamp(0.0, 65_535.0) as u16;
     raw
-}
-
-/// What a chip does in a transaction, beside waiting.
-pub(super) trait Commands {
-    /// Takes a command, with its arguments.
-    fn command(&mut self, bytes: &[u8], now: BootTime) -> Result<(), Nak>;
-    /// What is to be read, once.
-    fn answer(&mut self, now: BootTime) -> Result<Vec<u8>, Nak>;
-}
-
-/// Goes through a transaction. A read goes on where an adjacent one ended; what is read past the end is the idle bus.
-pub(super) fn transaction(
-    chip: &mut impl Commands,
-    operations: &mut [embedded_hal::i2c::Operation<'_>],
-    now: BootTime,
-) -> Result<(), Nak> {
-    let mut sending: Option<VecDeque<u8>> = None;
-    super::each_message(operations, |message| match message {
-        Message::Write(bytes) => {
-            sending = None;
-            chip.command(bytes, now)
-        }
-        Message::Read(buffer) => {
-            let bytes = match &mut sending {
-                Some(bytes) => bytes,
-                none => none.insert(chip.answer(now)?.into()),
-            };
-            buffer.fill_with(|| bytes.pop_front().unwrap_or(0xff));
-            Ok(())
-        }
-    })
 }
 
 /// How often a periodic measurement was done since its start.

@@ -7,10 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedded_hal::i2c::Operation;
-
-use super::sensirion::{self, Commands};
-use super::{I2cChip, Nak};
+use super::commanded::{Commanded, Commands};
+use super::{Nak, sensirion};
 use crate::clock::{BootTime, Clock};
 use crate::hardware::sim::world;
 
@@ -47,11 +45,8 @@ enum Mode {
     },
 }
 
-pub(super) struct Chip {
-    address: u8,
-    clock: Arc<dyn Clock>,
+pub(super) struct Sht3x {
     seed: u64,
-    /// Until then it acknowledges nothing.
     deaf_until: BootTime,
     mode: Mode,
     status: u16,
@@ -59,13 +54,13 @@ pub(super) struct Chip {
     answer: Option<Vec<u8>>,
 }
 
-impl Chip {
-    pub(super) fn new(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Self {
-        let deaf_until = clock.boot();
-        let seed = seed ^ u64::from(address);
-        Self { address, clock, seed, deaf_until, mode: Mode::Idle, status: POWER_ON, answer: None }
-    }
+/// A chip that is idle.
+pub(super) fn chip(address: u8, clock: Arc<dyn Clock>, seed: u64) -> Commanded<Sht3x> {
+    let (seed, deaf_until) = (seed ^ u64::from(address), clock.boot());
+    Commanded::new(address, clock, Sht3x { seed, deaf_until, mode: Mode::Idle, status: POWER_ON, answer: None })
+}
 
+impl Sht3x {
     fn measure(&self, at: BootTime) -> Vec<u8> {
         let air = world::air(self.seed, at);
         sensirion::words(&[sensirion::temperature(&air), sensirion::ratio(air.humidity / 100.0)])
@@ -81,10 +76,13 @@ impl Chip {
     }
 }
 
-impl Commands for Chip {
+impl Commands for Sht3x {
+    fn deaf_until(&self) -> BootTime {
+        self.deaf_until
+    }
+
     fn command(&mut self, bytes: &[u8], now: BootTime) -> Result<(), Nak> {
-        let busy = matches!(self.mode, Mode::Single { done_at, .. } if now < done_at);
-        if now < self.deaf_until || busy {
+        if matches!(self.mode, Mode::Single { done_at, .. } if now < done_at) {
             return Err(Nak);
         }
         self.answer = None;
@@ -129,9 +127,6 @@ impl Commands for Chip {
     }
 
     fn answer(&mut self, now: BootTime) -> Result<Vec<u8>, Nak> {
-        if now < self.deaf_until {
-            return Err(Nak);
-        }
         if let Some(answer) = self.answer.take() {
             return Ok(answer);
         }
@@ -156,40 +151,18 @@ impl Commands for Chip {
     }
 }
 
-impl I2cChip for Chip {
-    fn answers(&self, address: u8) -> bool {
-        address == self.address
-    }
-
-    fn transaction(&mut self, operations: &mut [Operation<'_>]) -> Result<(), Nak> {
-        let now = self.clock.boot();
-        sensirion::transaction(self, operations, now)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::hardware::sim::chips::powered_on;
 
-    fn new() -> (Chip, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::new());
-        (Chip::new(0x45, Arc::clone(&clock) as Arc<dyn Clock>, 1), clock)
+    fn send(chip: &mut Commanded<Sht3x>, command: u16) -> Result<(), Nak> {
+        chip.send(&command.to_be_bytes())
     }
 
-    fn send(chip: &mut Chip, command: u16) -> Result<(), Nak> {
-        chip.transaction(&mut [Operation::Write(&command.to_be_bytes())])
-    }
-
-    fn receive<const N: usize>(chip: &mut Chip) -> Result<[u8; N], Nak> {
-        let mut bytes = [0; N];
-        chip.transaction(&mut [Operation::Read(&mut bytes)])?;
-        Ok(bytes)
-    }
-
-    fn status(chip: &mut Chip) -> u16 {
+    fn status(chip: &mut Commanded<Sht3x>) -> u16 {
         send(chip, 0xf32d).expect("acknowledged");
-        let bytes = receive::<3>(chip).expect("an answer");
+        let bytes = chip.receive::<3>().expect("an answer");
         assert_eq!(sensirion::crc(&bytes[..2]), bytes[2]);
         u16::from_be_bytes([bytes[0], bytes[1]])
     }
@@ -197,25 +170,25 @@ mod tests {
     #[test]
     fn a_measurement_takes_its_time_and_is_read_once() {
         for (command, micros) in [(0x2400, 15_500), (0x240b, 6_500), (0x2416, 4_500)] {
-            let (mut chip, clock) = new();
+            let (clock, mut chip) = powered_on(0x45, chip);
             send(&mut chip, command).expect("acknowledged");
             clock.advance(Duration::from_micros(micros - 1));
-            assert_eq!(receive::<6>(&mut chip), Err(Nak));
+            assert_eq!(chip.receive::<6>(), Err(Nak));
             assert_eq!(send(&mut chip, 0xf32d), Err(Nak));
             clock.advance(Duration::from_micros(1));
-            let expected = chip.measure(clock.boot());
+            let expected = chip.chip.measure(clock.boot());
             clock.advance(Duration::from_secs(60));
-            assert_eq!(receive::<6>(&mut chip), Ok(expected.try_into().expect("6 bytes")), "as it was when measured");
-            assert_eq!(receive::<6>(&mut chip), Err(Nak));
+            assert_eq!(chip.receive::<6>(), Ok(expected.try_into().expect("6 bytes")), "as it was when measured");
+            assert_eq!(chip.receive::<6>(), Err(Nak));
         }
     }
 
     #[test]
     fn results_stand_for_the_air_that_there_is() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x45, chip);
         send(&mut chip, 0x2c06).expect("acknowledged");
-        let bytes = receive::<7>(&mut chip).expect("the clock is stretched until it is done");
-        let air = world::air(chip.seed, clock.boot().after(MEASURING[0]));
+        let bytes = chip.receive::<7>().expect("the clock is stretched until it is done");
+        let air = world::air(chip.chip.seed, clock.boot().after(MEASURING[0]));
         let word = |at: usize| f64::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
         // 4.13
         assert!((-45.0 + 175.0 * word(0) / 65_535.0 - air.temperature).abs() < 0.002);
@@ -226,17 +199,17 @@ mod tests {
 
     #[test]
     fn periodic_measurements_are_fetched_once_each_and_ended_by_a_break() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x45, chip);
         send(&mut chip, 0x2236).expect("acknowledged");
         clock.advance(Duration::from_millis(499));
         send(&mut chip, 0xe000).expect("acknowledged");
-        assert_eq!(receive::<6>(&mut chip), Err(Nak), "none yet");
+        assert_eq!(chip.receive::<6>(), Err(Nak), "none yet");
         clock.advance(Duration::from_millis(1));
-        assert_eq!(receive::<6>(&mut chip), Err(Nak), "to be fetched first");
+        assert_eq!(chip.receive::<6>(), Err(Nak), "to be fetched first");
         send(&mut chip, 0xe000).expect("acknowledged");
-        receive::<6>(&mut chip).expect("a measurement");
+        chip.receive::<6>().expect("a measurement");
         send(&mut chip, 0xe000).expect("acknowledged");
-        assert_eq!(receive::<6>(&mut chip), Err(Nak), "the data memory is cleared");
+        assert_eq!(chip.receive::<6>(), Err(Nak), "the data memory is cleared");
         send(&mut chip, 0x2400).expect("acknowledged");
         assert_eq!(status(&mut chip) & NOT_PROCESSED, NOT_PROCESSED);
         send(&mut chip, 0x3093).expect("acknowledged");
@@ -247,13 +220,13 @@ mod tests {
 
     #[test]
     fn the_status_tells_of_resets_the_heater_and_unknown_commands() {
-        let (mut chip, clock) = new();
+        let (clock, mut chip) = powered_on(0x45, chip);
         assert_eq!(status(&mut chip), 0x8010);
         send(&mut chip, 0x306d).expect("acknowledged");
         send(&mut chip, 0x3041).expect("acknowledged");
         assert_eq!(status(&mut chip), HEATER);
         send(&mut chip, 0x1234).expect("acknowledged");
-        assert_eq!(receive::<6>(&mut chip), Err(Nak));
+        assert_eq!(chip.receive::<6>(), Err(Nak));
         assert_eq!(status(&mut chip), HEATER | NOT_PROCESSED);
         assert_eq!(status(&mut chip), HEATER, "of the last command");
         send(&mut chip, 0x30a2).expect("acknowledged");

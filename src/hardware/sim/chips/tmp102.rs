@@ -1,4 +1,4 @@
-//! TMP102, a temperature sensor, from Texas Instruments' data sheet SBOS397.
+//! TMP102, a temperature sensor, from Texas Instruments' data sheet SBOS397 (tables below are revision C's).
 //!
 //! Converts at the rate of CR1 and CR0 and sleeps in between; in shutdown, a write with OS makes one conversion.
 //! Conversions take the longest time that the data sheet allows. Not modelled: the fault queue and the interrupt mode
@@ -160,15 +160,9 @@ impl Registers for Tmp102 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::hardware::sim::chips::powered_on;
 
     const T_HIGH: u8 = 3;
-
-    fn started() -> (Arc<ManualClock>, Pointed<Tmp102>) {
-        let clock = Arc::new(ManualClock::new());
-        let chip = chip(0x49, Arc::clone(&clock) as Arc<dyn Clock>, 1);
-        (clock, chip)
-    }
 
     #[test]
     fn codes_are_those_of_the_data_sheets_tables() {
@@ -191,14 +185,14 @@ mod tests {
 
     #[test]
     fn power_on_values_are_those_of_the_data_sheet() {
-        let (_, mut chip) = started();
+        let (_, mut chip) = powered_on(0x49, chip);
         let words: Vec<u16> = (0..4).map(|pointer| chip.word(pointer)).collect();
         assert_eq!(words, [0, 0x60a0, 0x4b00, 0x5000]);
     }
 
     #[test]
     fn it_converts_by_itself_and_in_shutdown_once() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x49, chip);
         clock.advance(Duration::from_millis(34));
         assert_eq!(chip.word(TEMPERATURE), 0);
         clock.advance(Duration::from_millis(1));
@@ -222,7 +216,7 @@ mod tests {
 
     #[test]
     fn al_follows_the_limits() {
-        let (clock, mut chip) = started();
+        let (clock, mut chip) = powered_on(0x49, chip);
         chip.set_word(T_HIGH, 0x0100);
         chip.set_word(T_LOW, 0x0000);
         clock.advance(Duration::from_secs(1));

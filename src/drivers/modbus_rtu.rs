@@ -1,0 +1,226 @@
+//! Meters, inverters, sensors and controllers on RS-485 (or RS-232) that speak Modbus RTU.
+//!
+//! Frames are in [`frame`], what the tables hold in [`value`]. One bus may carry many units, and several sensors may ask
+//! the same unit, each at its own pace: the bus is theirs in turn ([`SerialBus`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::support::{scaled, serial};
+use super::{Claim, Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
+use crate::hardware::serial_bus::{ExchangeError, SerialBus};
+use crate::hardware::{Hardware, SerialSettings};
+use crate::options::Options;
+use crate::reading::{Fault, FaultCode, Sample};
+
+mod frame;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use frame::Request;
+use value::{Plan, TableValue};
+
+pub(crate) static DRIVER: Driver = Driver {
+    name: "modbus-rtu",
+    summary: "Meters, inverters and sensors that speak Modbus RTU, on RS-485 or RS-232",
+    notes: "\
+For energy meters (SDM120, SDM630, PZEM-004T v3), soil and air sensors, inverters, heat pumps: whatever has a table of
+registers in its manual. A `[[sensor.value]]` table a value; its keys:
+
+| key | values | default | |
+|---|---|---|---|
+| `quantity` | name | must be given | How the value is called. |
+| `holding`, `input`, `coil` or `discrete` | 0 to 65535 | must be given | In which table it is, and where, counted from 0. |
+| `type` | `u16` `i16` `u32` `i32` `u64` `i64` `f32` `f64` `text` | `u16` | Of registers; the larger ones take two or four. |
+| `word_order` | `big` or `little` | `\"big\"` | Which register comes first, the most or the least significant one. |
+| `byte_order` | `big` or `little` | `\"big\"` | The same of the bytes of a register; the specification says `big`. |
+| `bit` | 0 to 15 | none | Makes a switch of one bit of a register. |
+| `length` | 1 to 64 | must be given for `text` | Its registers, two characters each. |
+| `scale`, `offset` | number | 1, 0 | The value is the number × `scale` + `offset`. |
+| `unit` | text | none | |
+| `range` | [lowest, highest] | none | What is outside is the fault `impossible`. |
+
+- Manuals often count from 1 and put a digit for the table in front: register 40001 is `holding = 0`, register 30006 is
+  `input = 5`, coil 00017 is `coil = 16`.
+- If a number is nonsense, try the other `word_order` first. Of the bytes A B C D, `CDAB` in a manual is
+  `word_order = \"little\"`, `BADC` is `byte_order = \"little\"`, `DCBA` is both.
+- What lies together is read in one request, so that values belong together. Where a unit lets you read registers that
+  mean nothing, `gap` makes fewer requests.
+- Several sensors may have the same `port`, for several units or for some values more often than others. They must have the
+  same `baud` and `format`. A unit that is silent delays the others by its `timeout` only.
+- `format` is `8E1` by the specification, but many units come with `8N1`.
+- Connect A to A (often called D+) and B to B (D-), with 120 Ω at both ends of a long line. The adapter (or the kernel's
+  driver, for one on the header) must switch the direction by itself; one that echoes what is sent is fine.",
+    sample: r#"[[sensor]]
+name = "compteur"
+driver = "modbus-rtu"
+port = "/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A10KZP0Q-if00-port0"
+address = 1
+[[sensor.value]]
+quantity = "voltage"
+input = 0
+type = "f32"
+unit = "V"
+range = [80, 300]
+[[sensor.value]]
+quantity = "power"
+input = 12
+type = "f32"
+unit = "W"
+"#,
+    connection: Connection::Serial(INFO),
+    options: &[
+        OptionInfo { name: "address", values: "1 to 247", default: None, help: "The unit's address on the bus." },
+        OptionInfo {
+            name: "value",
+            values: "list of tables, see above",
+            default: None,
+            help: "What is read, each as a table `[[sensor.value]]`.",
+        },
+        OptionInfo {
+            name: "timeout",
+            values: "10ms to 10s",
+            default: Some("\"500ms\""),
+            help: "How long the unit has for an answer, from the end of the request on.",
+        },
+        OptionInfo {
+            name: "retries",
+            values: "0 to 5",
+            default: Some("1"),
+            help: "How often a request is sent again that gets no answer, or a damaged one.",
+        },
+        OptionInfo {
+            name: "gap",
+            values: "0 to 124",
+            default: Some("0"),
+            help: "Entries that nobody asked for are read over if at most so many lie between two that are wanted.",
+        },
+    ],
+    quantities: &[],
+    parse,
+};
+
+/// What most units come with; the specification says 19200.
+const INFO: serial::Info = serial::Info { baud: 9_600 };
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
+
+const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+
+const DEFAULT_RETRIES: u8 = 1;
+
+fn parse(options: &Options<'_>) -> Option<Parsed> {
+    let settings = INFO.parse(options);
+    let address = options.required::<u8>("address").filter(|address| {
+        let unit = (1..=247).contains(address);
+        if !unit {
+            let message = format!("no unit can have the address {address}");
+            options.problem("address", message, Some("expected 1 to 247".to_owned()));
+        }
+        unit
+    });
+    let timeout = options.optional_in("timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT);
+    let retries = options.optional_in("retries", 0..=5).unwrap_or(DEFAULT_RETRIES);
+    let gap = options.optional_in("gap", 0..=124).unwrap_or(0);
+    let values = scaled::tables(options, TableValue::parse);
+    let (settings, plan) = (settings?, Plan::new(address?, values?, gap));
+    Some(Parsed {
+        claims: vec![Claim::SharedPort(settings.clone())],
+        source: Source::Poller(Arc::new(Unit { settings, plan: Arc::new(plan), timeout, retries })),
+    })
+}
+
+/// A unit on a bus.
+struct Unit {
+    settings: SerialSettings,
+    plan: Arc<Plan>,
+    timeout: Duration,
+    retries: u8,
+}
+
+impl Open for Unit {
+    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        let Self { timeout, retries, .. } = *self;
+        let bus = hardware.serial_bus(&self.settings)?;
+        Ok(Box::new(OpenUnit { bus, plan: Arc::clone(&self.plan), timeout, retries }))
+    }
+
+    fn longest(&self) -> Duration {
+        // All of them silent; and others on the same bus may be before us.
+        let requests = u32::try_from(self.plan.requests.len()).unwrap_or(u32::MAX);
+        self.timeout.saturating_mul(requests).saturating_mul(u32::from(self.retries) + 1) + Duration::from_secs(2)
+    }
+
+    fn units(&self) -> Vec<(String, String)> {
+        self.plan.units()
+    }
+}
+
+struct OpenUnit {
+    bus: Arc<SerialBus>,
+    plan: Arc<Plan>,
+    timeout: Duration,
+    retries: u8,
+}
+
+impl Poller for OpenUnit {
+    fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
+        let data = self.plan.requests.iter().map(|request| self.read(request)).collect::<Result<Vec<_>, _>>()?;
+        self.plan.samples(&data)
+    }
+}
+
+impl OpenUnit {
+    /// Sends a request, and again if the wires seem to be at fault.
+    fn read(&self, request: &Request) -> Result<Vec<u8>, Fault> {
+        let mut attempts = 0;
+        loop {
+            let outcome = self.ask(request);
+            let again = outcome.as_ref().is_err_and(|fault| matches!(fault.code, FaultCode::Missing | FaultCode::Crc));
+            if !again || attempts == self.retries {
+                return outcome;
+            }
+            attempts += 1;
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<Vec<u8>, Fault> {
+        let frame = request.frame();
+        // An adapter may hear what it sends itself.
+        let without_echo =
+            |came: &[u8]| came.strip_prefix(frame.as_slice()).map_or_else(|| came.to_vec(), <[u8]>::to_vec);
+        let whole = |came: &[u8]| !frame.starts_with(came) && request.is_whole(&without_echo(came));
+        let fault = |code, what: &str| {
+            let Request { address, table, first, count } = request;
+            let last = u32::from(*first) + u32::from(*count) - 1;
+            let detail = format!("unit {address}, {} {first} to {last}: {what}", table.entries());
+            Fault::new(code, detail)
+        };
+        match self.bus.exchange(&frame, self.timeout, whole) {
+            Ok(answer) => match request.data(&without_echo(&answer)) {
+                Ok(data) => Ok(data.to_vec()),
+                Err(refused) => Err(fault(refused.code, &refused.what)),
+            },
+            Err(ExchangeError::Silent(came)) => Err(match without_echo(&came).len() {
+                0 => fault(
+                    FaultCode::Missing,
+                    &format!(
+                        "no answer within {}: check its address, baud rate, format and wires (A and B exchanged?)",
+                        humantime::format_duration(self.timeout)
+                    ),
+                ),
+                count => match request.data(&without_echo(&came)) {
+                    // Shorter than it should be, but whole: the unit says something else than was asked for.
+                    Err(refused) if refused.code != FaultCode::Crc => fault(refused.code, &refused.what),
+                    _ => fault(FaultCode::Crc, &format!("only {count} bytes of its answer came, or they are damaged")),
+                },
+            }),
+            Err(ExchangeError::Noise) => Err(fault(
+                FaultCode::BadData,
+                "the line is never silent: does another master ask on it, or is the baud rate wrong?",
+            )),
+            Err(ExchangeError::Port(fault)) => Err(fault),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Frames, values, requests, and the driver on a simulated meter and on units that misbehave.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::thread;
+
+use proptest::prelude::*;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use toml::de::DeTable;
+
+use super::frame::{Table, crc};
+use super::*;
+use crate::clock::{SystemClock, Trust};
+use crate::hardware::sim::{METER_PORT, Sim};
+use crate::options::Problems;
+use crate::reading::Value;
+
+fn parsed(text: &str) -> Result<Arc<dyn Open>, Vec<String>> {
+    let table = DeTable::parse(text).expect("TOML");
+    let problems = Problems::new();
+    let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
+    let parsed = parse(&options);
+    drop(options);
+    let messages: Vec<String> = problems.into_sorted().into_iter().map(|problem| problem.message).collect();
+    match (parsed, messages.is_empty()) {
+        (Some(Parsed { source: Source::Poller(unit), .. }), true) => Ok(unit),
+        (_, _) => Err(messages),
+    }
+}
+
+fn plan(values: &str, gap: u16) -> Plan {
+    let text = format!("value = [{values}]");
+    let table = DeTable::parse(&text).expect("TOML");
+    let problems = Problems::new();
+    let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
+    let values = scaled::tables(&options, TableValue::parse);
+    drop(options);
+    let problems = problems.into_sorted();
+    assert!(problems.is_empty(), "{problems:?}");
+    Plan::new(1, values.expect("no problems"), gap)
+}
+
+fn told(samples: &[Sample]) -> Vec<String> {
+    let value = |sample: &Sample| match &sample.value {
+        Value::Number(number) => number.to_string(),
+        Value::Switch(on) => on.to_string(),
+        Value::Text(text) => text.to_string(),
+        Value::Bytes(_) => panic!("there are no bytes"),
+    };
+    samples.iter().map(value).collect()
+}
+
+/// The only value in these registers.
+fn number(keys: &str, data: &[u8]) -> Result<String, FaultCode> {
+    let plan = plan(&format!("{{ quantity = \"x\", holding = 7, {keys} }}"), 0);
+    plan.samples(&[data.to_vec()]).map(|samples| told(&samples).concat()).map_err(|fault| fault.code)
+}
+
+#[test]
+fn frames_are_those_of_the_specification() {
+    // The check value of CRC-16/MODBUS.
+    assert_eq!(crc(b"123456789"), 0x4b37);
+    // Modbus Application Protocol V1.1b3, 6.3: registers 108 to 110 of a holding table.
+    let request = Request { address: 17, table: Table::Holding, first: 0x6b, count: 3 };
+    let frame = request.frame();
+    assert_eq!(frame[..6], [17, 3, 0, 0x6b, 0, 3]);
+    assert_eq!(crc(&frame), 0, "a frame with its checksum leaves none");
+    let answer = with_crc(&[17, 3, 6, 2, 0x2b, 0, 0, 0, 0x64]);
+    assert!(request.is_whole(&answer) && !request.is_whole(&answer[..10]));
+    assert_eq!(request.data(&answer), Ok(&[2, 0x2b, 0, 0, 0, 0x64][..]));
+    // 6.1: coils 20 to 38.
+    let request = Request { address: 1, table: Table::Coil, first: 0x13, count: 19 };
+    assert_eq!(request.data(&with_crc(&[1, 1, 3, 0xcd, 0x6b, 5])), Ok(&[0xcd, 0x6b, 5][..]));
+}
+
+fn with_crc(body: &[u8]) -> Vec<u8> {
+    [body, &crc(body).to_le_bytes()].concat()
+}
+
+#[test]
+fn what_is_no_answer_is_refused_with_a_reason() {
+    let request = Request { address: 2, table: Table::Input, first: 0, count: 1 };
+    let refused = |answer: &[u8]| request.data(answer).expect_err("refused");
+    assert_eq!(refused(&[2, 4, 2, 0, 1, 0, 0]).code, FaultCode::Crc);
+    for (body, part) in [
+        (&[2, 0x84, 2][..], "exception 2, illegal data address"),
+        (&[2, 0x84, 77], "exception 77, which the specification does not know"),
+        (&[3, 4, 2, 0, 1], "unit 3 answers"),
+        (&[2, 3, 2, 0, 1], "none to this request"),
+        (&[2, 4, 4, 0, 1, 0, 2], "none to this request"),
+        (&[2, 4, 3, 0, 1], "none to this request"),
+        (&[2], "none to this request"),
+    ] {
+        let refused = refused(&with_crc(body));
+        assert!(refused.code == FaultCode::BadData && refused.what.contains(part), "{refused:?}");
+    }
+    assert_eq!(refused(&[1]).code, FaultCode::BadData);
+}
+
+#[test]
+fn registers_are_numbers_in_each_order() {
+    assert_eq!(number("", &[0xff, 0xfe]).as_deref(), Ok("65534"));
+    assert_eq!(number("type = \"i16\", scale = 0.1", &[0xff, 0xfe]).as_deref(), Ok("-0.2"));
+    // 230.2 V as an SDM120 gives it.
+    let volts = 230.2_f32.to_be_bytes();
+    let [a, b, c, d] = volts;
+    assert_eq!(number("type = \"f32\", range = [230.19, 230.21]", &volts).map(|text| text.len() > 4), Ok(true));
+    for (keys, data) in [
+        ("", [a, b, c, d]),
+        (", word_order = \"little\"", [c, d, a, b]),
+        (", byte_order = \"little\"", [b, a, d, c]),
+        (", word_order = \"little\", byte_order = \"little\"", [d, c, b, a]),
+    ] {
+        let number = number(&format!("type = \"f32\", scale = 10, range = [2301.9, 2302.1]{keys}"), &data);
+        assert!(number.is_ok(), "{keys}: {number:?}");
+    }
+    assert_eq!(number("type = \"u32\"", &[0, 1, 0, 2]).as_deref(), Ok("65538"));
+    assert_eq!(number("type = \"i32\", word_order = \"little\"", &[0xff, 0xfe, 0xff, 0xff]).as_deref(), Ok("-2"));
+    assert_eq!(number("type = \"u64\"", &[0, 0, 0, 1, 0, 0, 0, 0]).as_deref(), Ok("4294967296"));
+    assert_eq!(number("type = \"i64\"", &[0xff; 8]).as_deref(), Ok("-1"));
+    assert_eq!(number("type = \"f64\"", &(-0.5_f64).to_be_bytes()).as_deref(), Ok("-0.5"));
+    assert_eq!(number("bit = 9", &[2, 0]).as_deref(), Ok("true"));
+    assert_eq!(number("bit = 8", &[2, 0]).as_deref(), Ok("false"));
+    assert_eq!(number("type = \"text\", length = 3", b"SDM1  ").as_deref(), Ok("SDM1"));
+    assert_eq!(number("type = \"text\", length = 3", b"SDM1\0\xff").as_deref(), Ok("SDM1"));
+    assert_eq!(number("type = \"text\", length = 1", &[0xff, 0xfe]), Err(FaultCode::BadData));
+    assert_eq!(number("type = \"f32\"", &f32::NAN.to_be_bytes()), Err(FaultCode::Impossible));
+    assert_eq!(number("range = [0, 10]", &[0, 11]), Err(FaultCode::Impossible));
+}
+
+#[test]
+fn coils_are_switches() {
+    let plan =
+        plan("{ quantity = \"a\", coil = 19 }, { quantity = \"b\", coil = 20 }, { quantity = \"c\", coil = 28 }", 8);
+    let spans: Vec<(u16, u16)> = plan.requests.iter().map(|request| (request.first, request.count)).collect();
+    assert_eq!(spans, [(19, 10)]);
+    let samples = plan.samples(&[vec![0b10, 0b10]]).expect("samples");
+    assert_eq!(told(&samples), ["false", "true", "true"]);
+}
+
+#[test]
+fn what_lies_together_is_read_in_one_request() {
+    let values = "{ quantity = \"a\", holding = 10, type = \"f32\" }, { quantity = \"b\", holding = 12 },
+        { quantity = \"c\", input = 12 }, { quantity = \"d\", holding = 16 }, { quantity = \"e\", holding = 0 }";
+    let spans = |gap| {
+        let requests = plan(values, gap).requests;
+        requests.into_iter().map(|request| (request.table, request.first, request.count)).collect::<Vec<_>>()
+    };
+    use Table::{Holding, Input};
+    assert_eq!(spans(0), [(Holding, 0, 1), (Holding, 10, 3), (Holding, 16, 1), (Input, 12, 1)]);
+    assert_eq!(spans(3), [(Holding, 0, 1), (Holding, 10, 7), (Input, 12, 1)]);
+    assert_eq!(spans(124), [(Holding, 0, 17), (Input, 12, 1)]);
+    let far = plan("{ quantity = \"a\", holding = 0 }, { quantity = \"b\", holding = 124, type = \"u32\" }", 124);
+    assert_eq!(far.requests.len(), 2, "126 registers are too many");
+}
+
+#[test]
+fn mistakes_are_told() {
+    let text = |value: &str| format!("port = \"/dev/ttyUSB0\"\naddress = 1\n[[value]]\nquantity = \"x\"\n{value}");
+    for (text, part) in [
+        (text(""), "does not say where it is"),
+        (text("holding = 1\ninput = 2"), "is in two places"),
+        (text("holding = 65536"), "`holding`"),
+        (text("holding = 65535\ntype = \"u32\""), "ends behind entry 65535"),
+        (text("holding = 1\ntype = \"u8\""), "`type`"),
+        (text("coil = 1\ntype = \"u16\""), "a coil or discrete input is a switch"),
+        (text("discrete = 1\nbit = 1"), "a coil or discrete input is a switch"),
+        (text("holding = 1\nbit = 16"), "`bit`"),
+        (text("holding = 1\nbit = 1\ntype = \"i16\""), "has no type then"),
+        (text("holding = 1\ntype = \"text\""), "lacks the key `length`"),
+        (text("holding = 1\nlength = 2"), "is for texts"),
+        (text("holding = 1\nword_order = \"middle\""), "`word_order`"),
+        (text("holding = 1").replace("address = 1", "address = 248"), "no unit can have the address 248"),
+        (text("holding = 1").replace("address = 1", "address = 0"), "no unit can have the address 0"),
+        (text("holding = 1").replace("address = 1", "address = 1\ntimeout = \"1ms\""), "`timeout`"),
+        ("port = \"/dev/ttyUSB0\"\naddress = 1".to_owned(), "lacks the key `value`"),
+    ] {
+        let problems = parsed(&text).err().unwrap_or_default();
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{text}: {problems:?}");
+    }
+}
+
+/// A unit at the other end of a pty that answers each request as it is told; the sensor that asks it.
+fn against(answers: Vec<Vec<Vec<u8>>>, keys: &str) -> (Box<dyn Poller>, thread::JoinHandle<Vec<Vec<u8>>>) {
+    let peer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
+    grantpt(&peer).and_then(|()| unlockpt(&peer)).expect("a pty");
+    let port = ptsname(&peer, Vec::new()).expect("a name").into_string().expect("ASCII");
+    let text = format!("port = \"{port}\"\naddress = 1\n{keys}\n[[value]]\nquantity = \"x\"\nholding = 5");
+    let unit = parsed(&text).expect("a sensor");
+    let poller = unit.open(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1)).expect("opens");
+    let mut peer = File::from(peer);
+    let played = thread::spawn(move || {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let mut request = vec![0; 8];
+            peer.read_exact(&mut request).expect("a request");
+            requests.push(request);
+            for piece in answer {
+                peer.write_all(&piece).expect("it listens");
+            }
+        }
+        // The pty stays open until everything has been read.
+        let _ = peer.read(&mut [0]);
+        requests
+    });
+    (poller, played)
+}
+
+fn value_of(samples: Result<Vec<Sample>, Fault>) -> Result<String, (FaultCode, String)> {
+    samples.map(|samples| told(&samples).concat()).map_err(|fault| (fault.code, fault.detail))
+}
+
+#[test]
+fn an_answer_in_pieces_an_echo_and_a_second_attempt() {
+    let good = with_crc(&[1, 3, 2, 0, 42]);
+    let echo = Request { address: 1, table: Table::Holding, first: 5, count: 1 }.frame();
+    let mut damaged = good.clone();
+    damaged[4] ^= 1;
+    let pieces = good.iter().map(|byte| vec![*byte]).collect();
+    let (mut unit, _peer) =
+        against(vec![pieces, vec![[echo, good.clone()].concat()], vec![damaged], vec![good]], "timeout = \"10s\"");
+    for _ in 0..3 {
+        assert_eq!(value_of(unit.sample()), Ok("42".to_owned()));
+    }
+}
+
+#[test]
+fn a_unit_that_is_silent_or_refuses_is_told() {
+    let late = with_crc(&[1, 3, 2, 0, 1]);
+    let refusal = with_crc(&[1, 0x83, 2]);
+    let (mut unit, peer) = against(
+        vec![vec![], vec![refusal], vec![late[..3].to_vec()], vec![with_crc(&[9, 3, 2, 0, 1])]],
+        "timeout = \"50ms\"\nretries = 0",
+    );
+    let expected = [
+        (FaultCode::Missing, "unit 1, holding registers 5 to 5: no answer within 50ms"),
+        (FaultCode::BadData, "exception 2, illegal data address"),
+        (FaultCode::Crc, "only 3 bytes of its answer came"),
+        (FaultCode::BadData, "unit 9 answers in its place"),
+    ];
+    for (code, part) in expected {
+        let (found, detail) = value_of(unit.sample()).expect_err(part);
+        assert!(found == code && detail.contains(part), "{detail}");
+    }
+    drop(unit);
+    assert_eq!(peer.join().expect("no panic").len(), 4);
+}
+
+#[test]
+fn a_late_answer_is_not_taken_for_the_next_one() {
+    let (mut unit, _peer) = against(vec![vec![], vec![with_crc(&[1, 3, 2, 0, 2])]], "timeout = \"50ms\"\nretries = 0");
+    assert!(unit.sample().is_err());
+    assert_eq!(value_of(unit.sample()), Ok("2".to_owned()));
+    // What nobody asked for lies in the port's buffer when the next request is made.
+    let old = with_crc(&[1, 3, 2, 0, 1]);
+    let (mut unit, _peer) =
+        against(vec![vec![with_crc(&[1, 3, 2, 0, 7]), old], vec![with_crc(&[1, 3, 2, 0, 8])]], "timeout = \"10s\"");
+    assert_eq!(value_of(unit.sample()), Ok("7".to_owned()));
+    assert_eq!(value_of(unit.sample()), Ok("8".to_owned()));
+}
+
+#[test]
+fn a_pulled_port_is_unplugged_and_can_be_opened_again() {
+    let (mut unit, peer) = against(Vec::new(), "timeout = \"10s\"");
+    // The peer reads one byte of the request, and is gone.
+    let (code, detail) = value_of(unit.sample()).expect_err("gone");
+    assert_eq!(code, FaultCode::Unplugged, "{detail}");
+    peer.join().expect("no panic");
+    let (code, _) = value_of(unit.sample()).expect_err("still gone");
+    assert_eq!(code, FaultCode::Unplugged);
+}
+
+#[test]
+fn two_sensors_share_a_bus() {
+    let hardware = Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1);
+    let text = |value: &str| format!("port = \"{METER_PORT}\"\naddress = 1\n[[value]]\nquantity = \"x\"\n{value}");
+    let volts = parsed(&text("input = 0\ntype = \"f32\"\nrange = [200, 260]")).expect("a sensor");
+    let hertz = parsed(&text("input = 70\ntype = \"f32\"")).expect("a sensor");
+    let mut pollers: Vec<_> = [volts, hertz].map(|unit| unit.open(&hardware).expect("opens")).into();
+    for poller in &mut pollers {
+        let sample = value_of(poller.sample()).expect("a value");
+        assert!(sample == "50" || sample.starts_with("22") || sample.starts_with("23"), "{sample}");
+    }
+    let beyond = parsed(&text("input = 79\ntype = \"f32\"")).expect("a sensor");
+    let (_, detail) = value_of(beyond.open(&hardware).expect("opens").sample()).expect_err("not there");
+    assert!(detail.contains("input registers 79 to 80: it refuses with exception 2"), "{detail}");
+}
+
+proptest! {
+    #[test]
+    fn any_answer_is_data_or_refused(
+        mut body in prop::collection::vec(any::<u8>(), 0..40),
+        count in 1_u16..20,
+        right: bool,
+        valid: bool,
+    ) {
+        let request = Request { address: 1, table: Table::Holding, first: 0, count };
+        if valid && body.len() >= 3 {
+            body[..2].copy_from_slice(&[1, 3]);
+        }
+        let answer = if right { with_crc(&body) } else { body };
+        let _ = request.is_whole(&answer);
+        if let Ok(data) = request.data(&answer) {
+            prop_assert_eq!(data.len(), 2 * usize::from(count));
+        }
+    }
+
+    #[test]
+    fn every_value_is_in_a_request(
+        places in prop::collection::vec((0_u16..400, 0_usize..9), 1..40),
+        gap in 0_u16..=124,
+        data in prop::collection::vec(any::<u8>(), 250),
+    ) {
+        let types = ["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "text\", length = 5, byte_order = \"big"];
+        let values: Vec<String> = places
+            .iter()
+            .enumerate()
+            .map(|(number, (first, kind))| {
+                format!("{{ quantity = \"q{number}\", holding = {first}, type = \"{}\" }}", types[*kind])
+            })
+            .collect();
+        let plan = plan(&values.join(","), gap);
+        prop_assert!(plan.requests.iter().all(|request| (1..=125).contains(&request.count)));
+        let data = vec![data; plan.requests.len()];
+        if let Ok(samples) = plan.samples(&data) {
+            prop_assert_eq!(samples.len(), places.len());
+        }
+    }
+}

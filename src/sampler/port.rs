@@ -1,0 +1,250 @@
+//! What a sensor on a serial port does around its readings: opening, skipping what the boot says, watching for lost
+//! bytes, and looking for a port that has gone.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{info, warn};
+
+use super::{Context, Sampler, guarded, stopped};
+use crate::drivers::Decoded;
+use crate::hardware::serial::{self, PortName, SerialPort, SerialSettings};
+use crate::reading::{Fault, FaultCode, Sample, Value};
+
+/// A port that went away is looked for this often.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Opening takes less than this, `reset = "pulse"` included, but where the driver waits for a device that does not
+/// answer.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// How often the kernel is asked for lost bytes, while bytes come.
+const ASK: Duration = Duration::from_secs(1);
+
+/// How often lost bytes are logged.
+const COMPLAIN: Duration = Duration::from_secs(60);
+
+/// Bytes skipped at once.
+const SKIPPED: usize = 1024;
+
+/// The quantity that tells how many bytes were lost.
+const OVERRUNS: &str = "overruns";
+
+/// A thread that opens a port needs little.
+const STACK: usize = 256 * 1024;
+
+/// Opens the port, and skips what comes first if that is configured. `None` when it is time to end.
+pub(super) async fn open(
+    sampler: &Sampler,
+    settings: &SerialSettings,
+    context: &mut Context,
+) -> Option<Result<Box<dyn SerialPort>, Fault>> {
+    let mut port = match opened(sampler, settings, context).await? {
+        Ok(port) => port,
+        Err(fault) => return Some(Err(fault)),
+    };
+    info!(port = %settings.port, node = %port.node().display(), "opened");
+    let end = Instant::now() + settings.skip;
+    let mut buffer = [0; SKIPPED];
+    loop {
+        let read = tokio::select! {
+            read = timeout_at(end, port.read(&mut buffer)) => read,
+            () = stopped(&mut context.stop) => return None,
+        };
+        match read {
+            Err(_) => return Some(Ok(port)),
+            Ok(Ok(0)) => return Some(Err(settings.read_fault(None))),
+            // A port that never rests would keep the time from being looked at.
+            Ok(Ok(_)) if Instant::now() >= end => return Some(Ok(port)),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Some(Err(settings.read_fault(Some(&error)))),
+        }
+    }
+}
+
+/// Opens the port on a thread of its own: the driver may wait for a device that does not answer.
+async fn opened(
+    sampler: &Sampler,
+    settings: &SerialSettings,
+    context: &mut Context,
+) -> Option<Result<Box<dyn SerialPort>, Fault>> {
+    let (done, mut opened) = oneshot::channel();
+    let (hardware, runtime, wanted) = (Arc::clone(&context.hardware), Handle::current(), settings.clone());
+    let thread = thread::Builder::new().name(format!("o:{}", sampler.name)).stack_size(STACK).spawn(move || {
+        let _reactor = runtime.enter();
+        // Nobody waits any more where the agent stops: then the port is closed again.
+        let _ = done.send(guarded(|| hardware.serial(&wanted)));
+    });
+    if let Err(error) = thread {
+        return Some(Err(Fault::new(FaultCode::Io, format!("no thread can be started to open the port: {error}"))));
+    }
+    let gone = |_| Err(Fault::new(FaultCode::Panic, "the thread that opens the port has ended"));
+    let first = tokio::select! {
+        first = timeout(OPENING, &mut opened) => first,
+        () = stopped(&mut context.stop) => return None,
+    };
+    if let Ok(port) = first {
+        return Some(port.unwrap_or_else(gone));
+    }
+    let detail = format!("{} does not open: its driver still waits for the device", settings.port);
+    context.out.send(context.observe_fault(sampler.index, Fault::new(FaultCode::Stuck, detail))).await.ok()?;
+    tokio::select! {
+        port = opened => Some(port.unwrap_or_else(gone)),
+        () = stopped(&mut context.stop) => None,
+    }
+}
+
+/// Waits, but no longer than until a port that is not there comes back. False when it is time to end.
+pub(super) async fn wait_for(name: &PortName, most: Duration, context: &mut Context) -> bool {
+    let end = Instant::now() + most;
+    let mut was_there = context.hardware.has_port(name);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if !context.pause(LOOK.min(left)).await {
+            return false;
+        }
+        let is_there = context.hardware.has_port(name);
+        if left <= LOOK || is_there && !was_there {
+            return true;
+        }
+        was_there = is_there;
+    }
+}
+
+/// Counts the bytes that a sensor's port has lost, over all of its openings.
+#[derive(Default)]
+pub(super) struct Lost {
+    count: Option<serial::Overruns>,
+    /// What the kernel said last.
+    last: u32,
+    asked: Option<Instant>,
+    total: u64,
+    published: u64,
+    logged: Option<(Instant, u64)>,
+}
+
+impl Lost {
+    /// The port was opened.
+    pub(super) fn opened(&mut self, port: &dyn SerialPort) {
+        self.count = port.overruns();
+        self.last = self.count.as_ref().and_then(|count| count()).unwrap_or_default();
+        self.asked = None;
+    }
+
+    /// Bytes have come. The total goes with the next samples, as what is lost while nothing can be understood is no
+    /// sign that the sensor works.
+    pub(super) fn observe(&mut self, now: Instant, decoded: &mut [Decoded]) {
+        if self.asked.is_none_or(|asked| now.duration_since(asked) >= ASK) {
+            self.asked = Some(now);
+            let count = self.count.as_ref().and_then(|count| count()).unwrap_or(self.last);
+            self.total += u64::from(count.wrapping_sub(self.last));
+            self.last = count;
+        }
+        if self.total == self.published {
+            return;
+        }
+        if self.logged.is_none_or(|(time, total)| now.duration_since(time) >= COMPLAIN && self.total > total) {
+            warn!(lost = self.total, "the port has lost bytes, as they came quicker than they were taken");
+            self.logged = Some((now, self.total));
+        }
+        let good = decoded.iter_mut().rev().find_map(|(_, outcome)| outcome.as_mut().ok());
+        // A device may have such a quantity of its own.
+        if let Some(samples) = good.filter(|good| good.iter().all(|sample| sample.quantity != OVERRUNS)) {
+            #[expect(clippy::cast_precision_loss, reason = "a count that long takes longer than any device lives")]
+            samples.extend(Value::number(self.total as f64).map(|total| Sample::new(OVERRUNS, total)));
+            self.published = self.total;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Poll;
+
+    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+
+    use super::*;
+    use crate::clock::BootTime;
+
+    /// A port whose kernel counts.
+    struct Counting(DuplexStream, Arc<AtomicU32>);
+
+    impl SerialPort for Counting {
+        fn node(&self) -> &Path {
+            Path::new("/dev/ttyTEST0")
+        }
+
+        fn overruns(&self) -> Option<serial::Overruns> {
+            let count = Arc::clone(&self.1);
+            Some(Box::new(move || Some(count.load(Ordering::Relaxed))))
+        }
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    fn good() -> Vec<Decoded> {
+        vec![(BootTime(0), Ok(vec![Sample::new("a", Value::Switch(true))]))]
+    }
+
+    fn told(lost: &mut Lost, now: Instant) -> Option<Value> {
+        let mut decoded = good();
+        lost.observe(now, &mut decoded);
+        let samples = decoded.remove(0).1.expect("samples");
+        samples.into_iter().find(|sample| sample.quantity == OVERRUNS).map(|sample| sample.value)
+    }
+
+    #[test]
+    fn lost_bytes_are_summed_over_openings_and_a_wrap_and_told_once_with_good_samples() {
+        let kernel = Arc::new(AtomicU32::new(u32::MAX - 1));
+        let port = Counting(tokio::io::duplex(1).0, Arc::clone(&kernel));
+        let (mut lost, start) = (Lost::default(), Instant::now());
+        lost.opened(&port);
+        assert_eq!(told(&mut lost, start), None, "what was lost before the opening is not ours");
+        kernel.store(3, Ordering::Relaxed);
+        assert_eq!(told(&mut lost, start), None, "the kernel is asked once a second");
+        let later = start + ASK;
+        let mut garbled = vec![(BootTime(0), Err(Fault::new(FaultCode::BadData, "garbled")))];
+        lost.observe(later, &mut garbled);
+        assert!(garbled[0].1.is_err());
+        assert_eq!(told(&mut lost, later), Value::number(5.0));
+        assert_eq!(told(&mut lost, later + ASK), None);
+        kernel.store(0, Ordering::Relaxed);
+        lost.opened(&port);
+        kernel.store(2, Ordering::Relaxed);
+        assert_eq!(told(&mut lost, later), Value::number(7.0));
+    }
+}

@@ -1,0 +1,255 @@
+//! Prevents: a serial port that does not come back after its cable was pulled, or comes back with half a line glued to
+//! what follows; a link that garbage ends; bytes lost on the way from the port to the outbox; and a port that nobody
+//! else can have for a moment.
+//!
+//! The ports are ptys, reached by a link that moves as one below `/dev/serial/by-id` does.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::harness::{Agent, Gateway, MARK, Mosquitto, Port, Subscriber, command, wait_for, wait_until};
+
+/// What the memory of the process may grow by while lines come: the outbox keeps 8 MiB of records.
+const GROWTH_KIB: u64 = 24 * 1024;
+
+struct Run {
+    // Dropped in this order: the agent first.
+    agent: Agent,
+    subscriber: Subscriber,
+    _broker: Mosquitto,
+    gateway: Gateway,
+}
+
+impl Run {
+    /// An agent with the sensor `arduino` on the link of [`Self::link`], which leads to that port.
+    fn start(port: &Port, more: &str) -> Self {
+        let broker = Mosquitto::start();
+        let subscriber = Subscriber::start(&broker, "watch", 1);
+        let gateway = Gateway::new();
+        gateway.configure(&format!(
+            "[uplink.home]\nurl = \"mqtt://localhost:{}\"\n\n\
+             [[sensor]]\nname = \"arduino\"\nroom = \"salle\"\ndriver = \"serial-json\"\nport = \"{}\"\n{more}\n",
+            broker.port(),
+            link(&gateway).display()
+        ));
+        lead(&gateway, port);
+        let mut agent = gateway.run();
+        agent.wait_log("connected");
+        Self { agent, subscriber, _broker: broker, gateway }
+    }
+
+    /// The marks that were received, in order.
+    fn marks(&self) -> Vec<String> {
+        let text = |message: &super::harness::Message| message.json()["value"].as_str().expect("a text").to_owned();
+        self.subscriber.on("maison/salle/mark").iter().map(text).collect()
+    }
+
+    /// Writes a line until it has come through: what is written to a port that was just opened may be skipped.
+    #[track_caller]
+    fn works(&self, port: &mut Port, mark: &str) {
+        wait_until("the port to be opened", || port.is_open());
+        wait_until(&format!("the line {mark}"), || {
+            port.write_line(&format!("{{\"mark\":\"{mark}\"}}"));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            self.marks().iter().any(|found| found == mark)
+        });
+    }
+
+    /// Waits for an availability of the sensor after the first `seen`; gives it, and how many there are now.
+    #[track_caller]
+    fn availability(&self, seen: usize, state: &str) -> (Value, usize) {
+        wait_for(&format!("the sensor to be {state}"), || {
+            let messages = self.subscriber.on("maison/salle/arduino/availability");
+            let place = messages.iter().skip(seen).position(|message| {
+                let json = message.json();
+                json["state"] == state || json["reason"] == state
+            })?;
+            Some((messages[seen + place].json(), seen + place + 1))
+        })
+    }
+
+    fn vigie(&self, args: &[&str]) -> Output {
+        let config = self.gateway.config_file().display().to_string();
+        let all: Vec<&str> = args.iter().copied().chain(["--config", &config]).collect();
+        command(&all, self.gateway.path()).output().expect("vigie starts")
+    }
+
+    #[track_caller]
+    fn says(&self, args: &[&str]) -> String {
+        let output = self.vigie(args);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && err.is_empty(), "{args:?}: {out}{err}");
+        out.into_owned()
+    }
+
+    fn taken(&self) -> u64 {
+        let status: Value = serde_json::from_str(&self.says(&["outbox", "status", "--json"])).expect("JSON");
+        status["agent"]["taken"].as_u64().expect("a count")
+    }
+
+    fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.agent.pid())).expect("the agent runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+fn link(gateway: &Gateway) -> PathBuf {
+    gateway.path().join("usb-Arduino_Uno-if00")
+}
+
+/// The pty itself.
+fn node(port: &Port) -> PathBuf {
+    fs::read_link(port.path()).expect("a link")
+}
+
+/// Has the link lead to that port.
+fn lead(gateway: &Gateway, port: &Port) {
+    symlink(node(port), link(gateway)).expect("a link can be made");
+}
+
+#[test]
+fn a_cable_that_was_pulled_in_the_middle_of_a_line_comes_back_as_another_port() {
+    let mut port = Port::open();
+    let run = Run::start(&port, "");
+    run.works(&mut port, "before");
+    let (_, seen) = run.availability(0, "online");
+
+    // There before the first one goes, so that it has another number.
+    let mut other = Port::open();
+    assert_ne!(node(&port), node(&other));
+    port.master().write_all(b"{\"mark\":\"half").expect("written");
+    fs::remove_file(link(&run.gateway)).expect("the link is there");
+    drop(port);
+    let (fault, seen) = run.availability(seen, "unplugged");
+    assert!(fault["detail"].as_str().is_some_and(|detail| detail.contains("usb-Arduino_Uno-if00")), "{fault}");
+    run.availability(seen, "missing");
+
+    lead(&run.gateway, &other);
+    wait_until("the other port to be opened", || other.is_open());
+    other.master().write_all(b" of a line\"}\n").expect("written");
+    run.works(&mut other, "after");
+    run.availability(seen, "online");
+    let marks = run.marks();
+    assert!(marks.iter().all(|mark| mark == "before" || mark == "after"), "{marks:?}");
+}
+
+#[test]
+fn garbage_and_a_line_without_an_end_do_not_end_the_link() {
+    let mut port = Port::open();
+    let run = Run::start(&port, "");
+    run.works(&mut port, "before");
+    let before = run.memory_kib();
+    for (number, garbage) in
+        [vec![b'x'; 1 << 20], vec![0; 100_000], (0..=255).collect(), b"\xff\xfe{\"mark\":\r\n}\0\n".repeat(1000)]
+            .into_iter()
+            .enumerate()
+    {
+        port.master().write_all(&garbage).expect("written");
+        run.works(&mut port, &format!("after {number}"));
+    }
+    assert_eq!(run.agent.log.count(" node="), 1, "it was never opened anew");
+    let grown = run.memory_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "memory has grown by {grown} KiB");
+}
+
+#[test]
+fn a_device_that_never_stops_talking_loses_nothing_and_memory_stays() {
+    // What an Arduino at 115,200 baud says in a minute; the pty gives it as quickly as it is taken.
+    const LINES: usize = 15_000;
+    let mut port = Port::open();
+    let run = Run::start(&port, "baud = 1000000");
+    run.works(&mut port, "before");
+    let start = run.taken();
+    port.send(1000);
+    wait_until("the first lines to be taken", || run.taken() == start + 2000);
+    let before = run.memory_kib();
+    port.send(LINES);
+    wait_until("all lines to be taken", || run.taken() >= start + 2000 + 2 * LINES as u64);
+    assert_eq!(run.taken(), start + 2000 + 2 * LINES as u64);
+    let grown = run.memory_kib().saturating_sub(before);
+    assert!(grown < GROWTH_KIB, "memory has grown by {grown} KiB");
+    let last = format!("{MARK}{:08}", port.next() - 1);
+    wait_until("the last line to arrive", || run.marks().contains(&last));
+}
+
+#[test]
+fn a_paused_sensor_frees_its_port_and_takes_it_back() {
+    let mut port = Port::open();
+    let run = Run::start(&port, "");
+    run.works(&mut port, "before");
+    assert_eq!(run.says(&["pause"]), "No sensor is paused.\n");
+    let (_, seen) = run.availability(0, "online");
+
+    let said = run.says(&["pause", "arduino", "1h"]);
+    assert!(said.contains("arduino") && said.contains("free"), "{said}");
+    assert!(!port.is_open(), "the port is free once that is said");
+    let (fault, seen) = run.availability(seen, "paused");
+    let detail = fault["detail"].as_str().expect("a sentence");
+    assert!(detail.contains("paused until 20") && detail.contains("`vigie resume arduino`"), "{detail}");
+    // Somebody else has the port now, and hears the device.
+    let mut ide = File::open(node(&port)).expect("it opens");
+    port.write_line("for the other one");
+    let mut heard = [0; 17];
+    ide.read_exact(&mut heard).expect("read");
+    assert_eq!(&heard, b"for the other one");
+    assert!(run.says(&["pause"]).contains("arduino"));
+    drop(ide);
+
+    assert_eq!(run.says(&["resume", "arduino"]), "arduino takes its device back.\n");
+    run.works(&mut port, "after");
+    let (_, seen) = run.availability(seen, "online");
+
+    run.says(&["pause", "arduino", "1s"]);
+    let (_, seen) = run.availability(seen, "paused");
+    run.works(&mut port, "by itself");
+    run.availability(seen, "online");
+
+    for (args, part) in [
+        (["pause", "arduinno"], "there is no sensor `arduinno`; there are: arduino"),
+        (["resume", "arduino"], "`arduino` is not paused"),
+    ] {
+        let output = run.vigie(&args);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && err.contains(part), "{args:?}: {err}");
+    }
+}
+
+/// Another program with a port open. Killed when dropped.
+struct Other(Child);
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn who_has_the_port_is_named() {
+    let mut port = Port::open();
+    let stdin = Stdio::from(File::open(node(&port)).expect("it opens"));
+    let monitor = Other(Command::new("sleep").arg("1000").stdin(stdin).spawn().expect("it starts"));
+    let run = Run::start(&port, "");
+    let (fault, seen) = run.availability(0, "busy");
+    let detail = fault["detail"].as_str().expect("a sentence");
+    assert!(detail.contains(&format!("is in use by `sleep` (process {})", monitor.0.id())), "{detail}");
+    drop(monitor);
+    run.works(&mut port, "after");
+    run.availability(seen, "online");
+}
+
+#[test]
+fn what_comes_at_first_can_be_skipped() {
+    let mut port = Port::open();
+    let run = Run::start(&port, "skip = \"3s\"");
+    wait_until("the port to be opened", || port.is_open());
+    port.write_line("{\"mark\":\"boot\"}\n{\"mark\":\"boot\"}");
+    run.works(&mut port, "after");
+    assert!(run.marks().iter().all(|mark| mark == "after"), "{:?}", run.marks());
+}
