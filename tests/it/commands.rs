@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
-use super::harness::{Agent, Exit, Gateway, Mosquitto, Port, Subscriber, wait_for, wait_until};
+use super::harness::{Agent, Exit, Gateway, Mosquitto, Port, Subscriber, command, wait_for, wait_until};
 
 const SET: &str = "maison/salle/arduino/set";
 const RESULT: &str = "maison/salle/arduino/set/result";
@@ -148,7 +148,7 @@ fn commands_go_down_while_readings_go_up() {
 #[test]
 fn what_the_device_does_not_get_or_not_answer_is_told() {
     let mut setup = Setup::start("commands = true");
-    setup.publish(r#"{"ref":"unplugged"}"#);
+    setup.publish(r#"{"ref":"interrupted"}"#);
     setup.command();
     setup.publish("not json");
     let message = setup.subscriber.wait(RESULT, |message| message.payload.contains("one JSON object"));
@@ -158,9 +158,24 @@ fn what_the_device_does_not_get_or_not_answer_is_told() {
     setup.publish(&format!(r#"{{"text":"{}"}}"#, "x".repeat(1_100)));
     setup.subscriber.wait(RESULT, |message| message.payload.contains("a command has at most 1024"));
 
+    // While the port is somebody else's, nothing is sent.
+    let config = setup.gateway.config_file().display().to_string();
+    let says = |args: &[&str]| {
+        let output = command(&[args, &["--config", &config]].concat(), setup.gateway.path()).output().expect("vigie runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    says(&["pause", "arduino", "10m"]);
+    assert!(setup.error("interrupted").contains("whether it was carried out is not known"));
+    setup.publish(r#"{"ref":"paused"}"#);
+    assert_eq!(setup.error("paused"), "the sensor is paused");
+    says(&["resume", "arduino"]);
+    wait_until("the port to be open again", || setup.port.is_open());
+    setup.publish(r#"{"ref":"pulled"}"#);
+    assert_eq!(setup.command(), json!({"id": 3}));
+
     // The cable is pulled while one waits for its answer; after that, every command is refused at once.
     setup.port = Port::open();
-    assert!(setup.error("unplugged").contains("whether it was carried out is not known"));
+    assert!(setup.error("pulled").contains("whether it was carried out is not known"));
     setup.publish(r#"{"ref":"away"}"#);
     assert!(setup.error("away").contains("the sensor has a fault"));
     setup.end();
