@@ -34,6 +34,7 @@ fn entry() -> Entry {
         unit: Some(unit.into()),
         kind: Kind::Number,
         topic: None,
+        content_type: None,
     };
     let descriptor = Descriptor {
         gateway: "atelier".into(),
@@ -54,7 +55,7 @@ fn entry() -> Entry {
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Encoder::new(Settings { template, shape, retain: true, backlog_topic: None })
+    Encoder::new(Settings { template, shape, retain: true, base64: false, backlog_topic: None })
 }
 
 fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
@@ -73,6 +74,7 @@ fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
             id: 7,
             reading: Some(message.id),
             expiry: None,
+            content_type: None,
         };
         packet::put_publish(&mut out, &head, form, 10_000, |out| message.write(out)).expect("small enough");
         black_box(out.len())

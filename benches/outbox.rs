@@ -82,6 +82,7 @@ fn sensor() -> Arc<Descriptor> {
             unit: Some("°C".into()),
             kind: Kind::Number,
             topic: None,
+            content_type: None,
         }],
     })
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config;
+use crate::{config, guard};
 
 mod check;
 mod demo;
@@ -73,6 +73,15 @@ enum Command {
     Resume(pause::Resume),
     /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
     Scan(scan::Args),
+    /// Runs a sensor's program; the agent calls it
+    #[command(hide = true)]
+    Guard {
+        /// Process id of the agent
+        parent: u32,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
     /// List the drivers, or show one with its options and a sample
     Drivers {
         /// A driver
@@ -91,6 +100,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { WRONG } else { FINE });
         }
     };
+    if let Some(Command::Guard { parent, command }) = &cli.command {
+        return ExitCode::from(guard::run(*parent, command));
+    }
     let quiet = !matches!(cli.command, Some(Command::Run { .. }));
     let filter = cli.log.as_deref().or((quiet && std::env::var_os("RUST_LOG").is_none()).then_some("warn"));
     if let Err(error) = crate::logging::init(filter) {
@@ -107,6 +119,7 @@ pub fn main() -> ExitCode {
         Some(Command::Pause(args)) => pause::pause(args),
         Some(Command::Resume(args)) => pause::resume(args),
         Some(Command::Scan(args)) => scan::scan(&args),
+        Some(Command::Guard { .. }) => unreachable!("done above, before there is a log"),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };
     ExitCode::from(status)

@@ -352,6 +352,8 @@ pub struct UplinkConfig {
     pub clock_wait: Duration,
     /// How messages are cut.
     pub payload: PayloadShape,
+    /// Do bytes go out as base64 inside JSON, rather than as they are?
+    pub base64: bool,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
     /// Which readings it sends.
@@ -494,6 +496,7 @@ impl fmt::Debug for Source {
             Self::Poller(_) => "Poller",
             Self::Serial { .. } => "Serial",
             Self::Line { .. } => "Line",
+            Self::Process { .. } => "Process",
         })
     }
 }

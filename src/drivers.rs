@@ -11,6 +11,7 @@
 //! from it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ mod aht20;
 mod bh1750;
 mod bme280;
 pub mod docs;
+mod exec;
+mod file;
 mod frequency;
 mod gpio_input;
 mod host;
@@ -56,6 +59,8 @@ pub static DRIVERS: &[&Driver] = &[
     &aht20::DRIVER,
     &bh1750::DRIVER,
     &bme280::DRIVER,
+    &exec::DRIVER,
+    &file::DRIVER,
     &frequency::DRIVER,
     &gpio_input::DRIVER,
     &host::DRIVER,
@@ -266,6 +271,8 @@ pub enum Source {
     },
     /// Edges of a GPIO line, and its level each `every`.
     Line(LineSource),
+    /// What a program prints.
+    Process(ProcessSource),
 }
 
 impl Source {
@@ -274,6 +281,7 @@ impl Source {
     pub fn takes_commands(&self) -> bool {
         match self {
             Self::Serial { decoder, .. } => decoder().takes_commands(),
+            Self::Process(source) => source.settings.once.is_none(),
             Self::Poller(_) | Self::Line(_) => false,
         }
     }
@@ -283,7 +291,7 @@ impl Source {
     pub fn units(&self) -> Vec<(String, String)> {
         match self {
             Self::Poller(device) => device.units(),
-            Self::Serial { .. } => Vec::new(),
+            Self::Serial { .. } | Self::Process(_) => Vec::new(),
             Self::Line(line) => line.units.iter().map(|(name, unit)| ((*name).to_owned(), unit.clone())).collect(),
         }
     }
@@ -297,6 +305,28 @@ pub struct LineSource {
     pub units: Vec<(&'static str, String)>,
     /// Makes a decoder for each time that the line is taken.
     pub decoder: Box<MakeLineDecoder>,
+}
+
+/// A sensor that is a program.
+pub struct ProcessSource {
+    /// The program.
+    pub settings: ProcessSettings,
+    /// Makes a decoder of what it prints for each time that it is started.
+    pub decoder: Box<dyn Fn() -> Box<dyn ByteDecoder> + Send>,
+}
+
+/// A program to run, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// The program and its arguments; no shell reads them. Not empty.
+    pub command: Vec<String>,
+    /// In which folder.
+    pub directory: PathBuf,
+    /// What its environment holds besides, or instead of, what all programs get.
+    pub env: Vec<(String, String)>,
+    /// `Some`: it is started for each sample, and prints so many bytes at most before it ends. `None`: it is to run
+    /// for ever.
+    pub once: Option<usize>,
 }
 
 /// Makes a decoder from what the last one of the sensor gave to keep.
@@ -342,6 +372,11 @@ pub const MAX_KEPT: usize = 128;
 pub trait ByteDecoder: Send {
     /// Takes the next bytes, read at `at`; appends what is complete.
     fn feed(&mut self, bytes: &[u8], at: BootTime, out: &mut Vec<Decoded>);
+
+    /// The stream has ended as it should, at `at`; appends what that completes.
+    fn end(&mut self, at: BootTime, out: &mut Vec<Decoded>) {
+        let _ = (at, out);
+    }
 
     /// Can the device be sent commands?
     fn takes_commands(&self) -> bool {

@@ -18,6 +18,7 @@ pub mod config;
 pub mod control;
 pub mod drivers;
 pub mod export;
+pub mod guard;
 pub mod hardware;
 pub mod logging;
 pub mod options;

@@ -203,6 +203,7 @@ impl Sensor {
     /// The value to publish, with its quantity's index; `None` where the filter holds it back.
     fn sample(&mut self, position: usize, sample: Sample, at: BootTime) -> Result<Option<(u16, Value)>, String> {
         let index = self.slot(position, &sample)?;
+        self.note_content_type(index, &sample);
         let heartbeat = self.config.heartbeat;
         let slot = &mut self.slots[usize::from(index)];
         let value = convert::convert(sample.value, slot.kind, &slot.config)?;
@@ -248,6 +249,7 @@ impl Sensor {
                 .map(Into::into),
             kind,
             topic: config.topic.as_deref().map(Into::into),
+            content_type: sample.content_type.clone(),
             name: published,
         };
         let change = self.config.change.get(&*quantity.name).copied();
@@ -258,6 +260,17 @@ impl Sensor {
         self.by_name.insert(name.clone(), index);
         self.slots.push(Slot { name, kind, config, change, published: None });
         index
+    }
+
+    /// A quantity's bytes may become another type of bytes; from then on the sensor has another descriptor.
+    fn note_content_type(&mut self, index: u16, sample: &Sample) {
+        let known = &self.descriptor.quantities[usize::from(index)].content_type;
+        if sample.content_type.is_none() || sample.content_type == *known {
+            return;
+        }
+        let mut descriptor = Descriptor::clone(&self.descriptor);
+        descriptor.quantities[usize::from(index)].content_type = sample.content_type.clone();
+        self.descriptor = Arc::new(descriptor);
     }
 
     fn fault(&mut self, fault: Fault) -> Outcome {
@@ -370,6 +383,22 @@ mod tests {
         }
         let descriptor = pipeline.descriptor(SensorIndex(0)).expect("the sensor");
         assert_eq!(descriptor.quantities[0].unit.as_deref(), Some("°C"));
+    }
+
+    #[test]
+    fn bytes_have_the_type_that_came_with_them_last() {
+        let mut pipeline = pipeline(PipelineConfig::default());
+        let picture = |content_type: Option<&str>| Sample {
+            content_type: content_type.map(Into::into),
+            ..Sample::new("picture", Value::Bytes([1].into()))
+        };
+        for (said, known) in [(None, None), (Some("a/b"), Some("a/b")), (None, Some("a/b")), (Some("c/d"), Some("c/d"))]
+        {
+            let outcome = observe(&mut pipeline, 1, vec![picture(said)]);
+            let (descriptor, values) = outcome.reading.expect("bytes");
+            assert_eq!(values.len(), 1);
+            assert_eq!((descriptor.quantities.len(), descriptor.quantities[0].content_type.as_deref()), (1, known));
+        }
     }
 
     #[test]

@@ -101,6 +101,32 @@ pub struct Quantity {
     pub kind: Kind,
     /// A topic given outright in the configuration, instead of the template.
     pub topic: Option<Box<str>>,
+    /// What its bytes are, where that is known: see [`is_content_type`]. Whoever stores descriptors stores it beside
+    /// them, so that what was stored before there was such a thing can still be read.
+    #[serde(skip)]
+    pub content_type: Option<Box<str>>,
+}
+
+/// The most bytes of one value. With what stands around it, it fits into a frame of the outbox, and in base64 into the
+/// largest packet that brokers take as they come (1 MiB).
+pub const MAX_BYTES: usize = 512_000;
+
+/// Bytes of a content type: so many, with the other properties of a PUBLISH, have a length of one byte.
+pub const MAX_CONTENT_TYPE: usize = 78;
+
+/// Is that a content type, such as `image/jpeg` or `text/plain; charset=utf-8`? (RFC 9110, 8.3: type and subtype are
+/// tokens; parameters are not looked into.)
+#[must_use]
+pub fn is_content_type(text: &str) -> bool {
+    let token = |text: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !text.is_empty() && text.bytes().all(plain)
+    };
+    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let parts = essence.trim_end().split_once('/');
+    text.len() <= MAX_CONTENT_TYPE
+        && parameters.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && parts.is_some_and(|(main, sub)| token(main) && token(sub))
 }
 
 /// A place on Earth (WGS 84).
@@ -152,6 +178,8 @@ pub struct Sample {
     pub value: Value,
     /// Its unit, where the driver learns it from the device and could not declare it.
     pub unit: Option<std::borrow::Cow<'static, str>>,
+    /// What bytes are, where that is known: see [`is_content_type`].
+    pub content_type: Option<Box<str>>,
     /// The driver's own knowledge of the kind, where the value alone does not tell (events).
     pub event: bool,
 }
@@ -159,12 +187,12 @@ pub struct Sample {
 impl Sample {
     /// A value of a quantity that persists until it changes.
     pub fn new(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
-        Self { quantity: quantity.into(), value, unit: None, event: false }
+        Self { quantity: quantity.into(), value, unit: None, content_type: None, event: false }
     }
 
     /// Something that happened.
     pub fn event(quantity: impl Into<std::borrow::Cow<'static, str>>, value: Value) -> Self {
-        Self { quantity: quantity.into(), value, unit: None, event: true }
+        Self { quantity: quantity.into(), value, unit: None, content_type: None, event: true }
     }
 
     /// The same, with a unit of the device's own.
@@ -205,6 +233,10 @@ pub enum FaultCode {
     Paused,
     /// The link was closed (a USB cable was pulled).
     Unplugged,
+    /// The sensor's program ended or could not be started.
+    Ended,
+    /// The device or program says itself that it has no value.
+    Reported,
     /// The driver panicked: a bug of ours.
     Panic,
     /// Anything else the operating system reports.
@@ -230,6 +262,8 @@ impl FaultCode {
             Self::PowerCycle => "power-cycle",
             Self::Paused => "paused",
             Self::Unplugged => "unplugged",
+            Self::Ended => "ended",
+            Self::Reported => "reported",
             Self::Panic => "panic",
             Self::Io => "io",
         }

@@ -24,6 +24,7 @@ mod pause;
 mod poller;
 mod port;
 mod power;
+mod process;
 pub mod remote;
 
 use remote::Reins;
@@ -126,6 +127,7 @@ pub async fn run(sampler: Sampler, mut context: Context) {
                             link::serial(&sampler, settings, decoder, context).await;
                         }
                         Source::Line(source) => link::line(&sampler, source, context).await,
+                        Source::Process(source) => process::run(&sampler, source, context).await,
                     }
                     None
                 }

@@ -227,7 +227,13 @@ mod tests {
     }
 
     fn quantity(topic: Option<&str>) -> Quantity {
-        Quantity { name: "temperature".into(), unit: None, kind: Kind::Number, topic: topic.map(Into::into) }
+        Quantity {
+            name: "temperature".into(),
+            unit: None,
+            kind: Kind::Number,
+            topic: topic.map(Into::into),
+            content_type: None,
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod it {
     mod counter;
     #[cfg(feature = "broker")]
     mod demo;
+    mod exec;
     mod failover;
     mod harness;
     mod main_path;

@@ -88,8 +88,13 @@ impl Commands {
             let mut descriptor = sensor.descriptor(&config.gateway);
             let topic = topic::result_topic(&config.gateway.topic, &descriptor);
             // An event of bytes goes out as it is, and is never retained.
-            descriptor.quantities =
-                vec![Quantity { name: "result".into(), unit: None, kind: Kind::Event, topic: Some(topic.into()) }];
+            descriptor.quantities = vec![Quantity {
+                name: "result".into(),
+                unit: None,
+                kind: Kind::Event,
+                topic: Some(topic.into()),
+                content_type: None,
+            }];
             let target = Target {
                 orders: remote.orders.clone(),
                 descriptor: Arc::new(descriptor),

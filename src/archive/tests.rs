@@ -18,7 +18,13 @@ fn settings(dir: &Path) -> Settings {
 }
 
 fn descriptor(sensor: &str) -> Arc<Descriptor> {
-    let quantity = Quantity { name: "temperature".into(), unit: Some("°C".into()), kind: Kind::Number, topic: None };
+    let quantity = Quantity {
+        name: "temperature".into(),
+        unit: Some("°C".into()),
+        kind: Kind::Number,
+        topic: None,
+        content_type: None,
+    };
     Arc::new(Descriptor {
         gateway: "atelier".into(),
         site: None,

@@ -67,7 +67,7 @@ pub(super) fn scan(args: &Args) -> u8 {
 fn lines(sensors: &[SensorConfig]) -> Vec<(LineId, String)> {
     let read = sensors.iter().filter_map(|sensor| match &sensor.source {
         Source::Line(source) => Some((source.settings.line.clone(), format!("sensor `{}`", sensor.name))),
-        Source::Poller(_) | Source::Serial { .. } => None,
+        Source::Poller(_) | Source::Serial { .. } | Source::Process(_) => None,
     });
     let supplies = sensors.iter().filter_map(|sensor| {
         let line = sensor.power.as_ref()?.line.clone();

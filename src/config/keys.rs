@@ -261,6 +261,13 @@ static UPLINK: Section = Section {
             "One message for each quantity, or one for all quantities of a sensor.",
         ),
         key(
+            "bytes",
+            "`\"raw\"` or `\"base64\"`",
+            Some("`\"raw\"`"),
+            "How bytes (a picture) go out: as they are, or as base64 in a JSON message, beside `content_type`. MQTT 5 has \
+             the content type as a property, too.",
+        ),
+        key(
             "max_packet",
             "size, `\"1KiB\"` to 268435455",
             Some("`\"1MiB\"`"),

@@ -121,7 +121,7 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     }
     let longest = match &parsed.source {
         Source::Poller(device) => device.longest(),
-        Source::Serial { .. } | Source::Line(_) => Duration::ZERO,
+        Source::Serial { .. } | Source::Line(_) | Source::Process(_) => Duration::ZERO,
     };
     Some(Placed {
         claims: parsed.claims,

@@ -103,6 +103,7 @@ pub(super) fn uplink(
     let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
     let words = [("quantity", PayloadShape::Quantity), ("sensor", PayloadShape::Sensor)];
     let payload = options.optional_word("payload", &words).unwrap_or_default();
+    let base64 = options.optional_word("bytes", &[("raw", false), ("base64", true)]).unwrap_or(false);
     let clock_wait = options.optional_in("clock_wait", Duration::ZERO..=YEAR);
     let max_packet = options.optional_in("max_packet", MAX_PACKET).unwrap_or(DEFAULT_MAX_PACKET);
     let qos = match options.optional_in::<u8>("qos", 0..=2) {
@@ -134,6 +135,7 @@ pub(super) fn uplink(
         keep_alive,
         clock_wait: clock_wait.unwrap_or(default_wait),
         payload,
+        base64,
         max_packet: u32::try_from(max_packet.0).unwrap_or(u32::MAX),
         selection,
         backlog,
@@ -184,6 +186,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         keep_alive: DEFAULT_KEEP_ALIVE,
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
+        base64: false,
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
         selection: Selection::default(),
         backlog: Backlog::default(),

@@ -112,6 +112,12 @@ impl SerialJson {
             cut: false,
         }
     }
+
+    /// A decoder for a program that was just started: its first line is whole, and may be longer.
+    pub(super) fn of_program(max_line_bytes: usize, acknowledge: Option<Duration>) -> Self {
+        let reader = LineReader { in_step: true, program: Some(max_line_bytes), ..LineReader::default() };
+        Self { lines: Lines::new(max_line_bytes), lines_to_samples: reader, acknowledge, ..Self::new() }
+    }
 }
 
 impl Default for SerialJson {
@@ -173,6 +179,8 @@ impl ByteDecoder for SerialJson {
 struct LineReader {
     /// A line has ended since the port was opened, so that the next one begins at its beginning.
     in_step: bool,
+    /// The longest line of a program; `None` for a device.
+    program: Option<usize>,
     /// The name that the keys met so far make; kept for its memory.
     name: String,
     /// How many samples the last line gave: a good guess for the next one.
@@ -186,6 +194,10 @@ impl LineReader {
         let outcome = match line {
             Ok(line) if line.iter().all(u8::is_ascii_whitespace) => return None,
             Ok(line) => self.samples(line).map_err(|error| bad_line("a line is not one JSON object", line, &error)),
+            Err(TooLong) if self.program.is_some() => Err(Fault::new(
+                FaultCode::BadData,
+                format!("a line is longer than `max_bytes` ({})", self.program.unwrap_or_default()),
+            )),
             Err(too_long) => Err(too_long.fault(MAX_LINE_BYTES)),
         };
         if outcome.is_err() && !in_step { None } else { Some(outcome) }
@@ -200,6 +212,15 @@ impl LineReader {
         self.expected = samples.len();
         Ok(samples)
     }
+}
+
+/// The samples of a text that is one object; `what` names it.
+pub(super) fn object(text: &[u8], what: &str) -> Result<Vec<Sample>, Fault> {
+    let read = LineReader::default().samples(text);
+    read.map_err(|error| {
+        let line = text.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or(text);
+        bad_line(&format!("{what} is not one JSON object"), line, &error)
+    })
 }
 
 fn bad_line(what: &str, line: &[u8], error: &serde_json::Error) -> Fault {

@@ -21,6 +21,8 @@
 //! For serial links:
 //! - `serial`: the keys of a port;
 //! - `lines`: cuts bytes into lines;
+//! - `content`: what a whole file or output means;
+//! - `announced`: what programs say in JSON besides values;
 //! - `acknowledge`: the key of that name, and answers to commands;
 //! - `device_clock`: the time of measurement from a device's own milliseconds;
 //! - `names`: names of quantities from what a device calls them;
@@ -28,7 +30,9 @@
 //! - `pattern`: a regular expression whose named groups are quantities.
 
 pub(crate) mod acknowledge;
+pub(crate) mod announced;
 pub(crate) mod channels;
+pub(crate) mod content;
 pub(crate) mod crc8;
 pub(crate) mod device_clock;
 pub(crate) mod gpio;

@@ -1,10 +1,14 @@
 //! What every driver is held to, by walking the registry; see the module's documentation.
 
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt;
 use toml::de::{DeTable, DeValue};
 
@@ -78,6 +82,20 @@ async fn first_samples(parsed: &Parsed) -> Vec<Sample> {
                 let read = tokio::time::timeout(DEADLINE, port.read(&mut buffer)).await.expect("the peer prints");
                 decoder.feed(&buffer[..read.expect("an open port")], BootTime(0), &mut out);
             }
+        }
+        Source::Process(ProcessSource { settings, decoder }) => {
+            let mut program = std::process::Command::new(&settings.command[0]);
+            program.args(&settings.command[1..]).current_dir(&settings.directory);
+            program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+            let mut program = program.spawn().expect("the program of a sample is on every machine");
+            let (mut decoder, mut buffer) = (decoder(), [0; 256]);
+            while out.is_empty() {
+                let length = program.stdout.as_mut().expect("a pipe").read(&mut buffer).expect("a pipe");
+                assert!(length > 0, "it ended");
+                decoder.feed(&buffer[..length], BootTime(0), &mut out);
+            }
+            rustix::process::kill_process_group(Pid::from_child(&program), Signal::KILL).expect("our children");
+            program.wait().expect("our child");
         }
         Source::Line(LineSource { settings, decoder, .. }) => {
             let mut line = hardware.input_line(settings).expect("opens");

@@ -95,7 +95,7 @@ impl Dictionary {
 
     fn number_by_form(&mut self, descriptor: &Arc<Descriptor>, kept_from: Seq) -> Result<u32, Refused> {
         let mut form = Vec::new();
-        record::write(&mut form, &**descriptor);
+        record::write_descriptor(&mut form, descriptor);
         let number = if let Some(number) = self.by_form.get(form.as_slice()) {
             // The configuration was read anew, or the process was restarted: the newer one is asked for from now on.
             let known = self.descriptors.get_mut(number).expect("both maps hold the same numbers");
@@ -223,7 +223,7 @@ impl FileDictionary {
             Kind::Part => self.clear(),
             Kind::Descriptor => {
                 let Ok((number, form)) = postcard::take_from_bytes::<u32>(payload) else { return false };
-                let Ok(descriptor) = postcard::from_bytes(form) else { return false };
+                let Some(descriptor) = record::read_descriptor(form) else { return false };
                 self.descriptors.insert(number, Arc::new(descriptor));
             }
             Kind::Run => {

@@ -11,7 +11,7 @@ use crate::clock::{BootId, BootTime, WallTime};
 use crate::reading::{Descriptor, Finite, Value};
 
 /// The largest record in its stored form, in bytes. A larger one is refused and counted.
-pub const MAX_RECORD: usize = 256 * 1024;
+pub const MAX_RECORD: usize = 508 * 1024;
 
 /// The largest descriptor in its stored form, in bytes.
 pub(super) const MAX_DESCRIPTOR: usize = 64 * 1024;
@@ -101,6 +101,33 @@ pub(super) struct StoredRun {
     pub(super) run: u32,
     /// The boot in which it ran.
     pub(super) boot: BootId,
+}
+
+/// Appends a descriptor. Content types stand behind it, where there are any: a list of them, each with the index of its
+/// quantity. What knows nothing of them reads the descriptor all the same.
+pub(super) fn write_descriptor(buffer: &mut Vec<u8>, descriptor: &Descriptor) {
+    write(buffer, descriptor);
+    let types: Vec<(usize, &str)> = descriptor
+        .quantities
+        .iter()
+        .enumerate()
+        .filter_map(|(index, quantity)| Some((index, quantity.content_type.as_deref()?)))
+        .collect();
+    if !types.is_empty() {
+        write(buffer, &types);
+    }
+}
+
+/// Reads what [`write_descriptor`] wrote; `None`: damaged.
+pub(super) fn read_descriptor(form: &[u8]) -> Option<Descriptor> {
+    let (mut descriptor, rest) = postcard::take_from_bytes::<Descriptor>(form).ok()?;
+    if !rest.is_empty() {
+        let types: Vec<(usize, Box<str>)> = postcard::from_bytes(rest).ok()?;
+        for (index, content_type) in types {
+            descriptor.quantities.get_mut(index)?.content_type = Some(content_type);
+        }
+    }
+    Some(descriptor)
 }
 
 /// Lets postcard write to the end of a vector.
@@ -212,4 +239,43 @@ pub(super) fn raw(head: &Head, rest: &[u8], lookup: &impl Lookup) -> Option<Entr
 
 fn entry(head: &Head, body: Body, lookup: &impl Lookup) -> Option<Entry> {
     Some(Entry { seq: head.seq, run: head.run, boot: lookup.boot(head.run)?, at: head.at, time: head.time, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{Kind, Quantity};
+
+    #[test]
+    fn content_types_stand_behind_a_descriptor_and_need_not_be_known() {
+        let quantity = |name: &str, content_type: Option<&str>| Quantity {
+            name: name.into(),
+            unit: None,
+            kind: Kind::Bytes,
+            topic: None,
+            content_type: content_type.map(Into::into),
+        };
+        let plain =
+            Descriptor { quantities: vec![quantity("a", None)], ..(*super::super::tests::descriptor("x")).clone() };
+        let mut form = Vec::new();
+        write_descriptor(&mut form, &plain);
+        let mut before = Vec::new();
+        write(&mut before, &plain);
+        assert_eq!(form, before, "what has none is stored as ever");
+        assert_eq!(read_descriptor(&form), Some(plain.clone()));
+
+        let quantities = vec![quantity("a", None), quantity("b", Some("image/png"))];
+        let with = Descriptor { quantities, ..plain };
+        let mut form = Vec::new();
+        write_descriptor(&mut form, &with);
+        assert_eq!(read_descriptor(&form), Some(with.clone()));
+        let older: Descriptor = postcard::from_bytes(&form).expect("an older reader stops at the descriptor's end");
+        assert_eq!(older.quantities.len(), 2);
+        assert_eq!(read_descriptor(&form[..form.len() - 1]), None);
+        let other: &[(usize, &str)] = &[(7, "a/b")];
+        let mut wrong = Vec::new();
+        write(&mut wrong, &older);
+        write(&mut wrong, &other);
+        assert_eq!(read_descriptor(&wrong), None, "there is no such quantity");
+    }
 }

@@ -16,7 +16,13 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const BOOT: BootId = BootId([7; 16]);
 
 pub(super) fn descriptor(sensor: &str) -> Arc<Descriptor> {
-    let quantity = |name: &str| Quantity { name: name.into(), unit: None, kind: ValueKind::Number, topic: None };
+    let quantity = |name: &str| Quantity {
+        name: name.into(),
+        unit: None,
+        kind: ValueKind::Number,
+        topic: None,
+        content_type: None,
+    };
     Arc::new(Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),

@@ -46,7 +46,7 @@ pub(super) async fn serial(
 }
 
 /// Waits, and refuses the commands that come meanwhile.
-async fn refusing<T>(sampler: &Sampler, why: &str, wait: impl Future<Output = T>) -> T {
+pub(super) async fn refusing<T>(sampler: &Sampler, why: &str, wait: impl Future<Output = T>) -> T {
     let mut wait = pin!(wait);
     loop {
         tokio::select! {
@@ -198,7 +198,12 @@ async fn waiting(line: &mut dyn InputLine) -> Result<Vec<Edge>, Fault> {
 }
 
 /// Hands on what was decoded, waiting for room; false when nobody listens any more.
-async fn send(sensor: SensorIndex, decoded: Vec<Decoded>, keep: Option<Box<[u8]>>, context: &Context) -> bool {
+pub(super) async fn send(
+    sensor: SensorIndex,
+    decoded: Vec<Decoded>,
+    keep: Option<Box<[u8]>>,
+    context: &Context,
+) -> bool {
     let mut batch: Batch =
         decoded.into_iter().map(|(at, outcome)| Observation { sensor, at, outcome, keep: None }).collect();
     if keep.is_some() && batch.is_empty() {
@@ -222,7 +227,7 @@ impl Attempts {
     fn of(sampler: &Sampler, context: &Context) -> Self {
         let port = match &sampler.source {
             Source::Serial { settings, .. } => Some(settings.port.clone()),
-            Source::Poller(_) | Source::Line(_) => None,
+            Source::Poller(_) | Source::Line(_) | Source::Process(_) => None,
         };
         Self { back_off: BackOff::default(), power: Power::of(sampler, context), port, lost: Lost::default() }
     }

@@ -163,7 +163,7 @@ async fn answer(sampler: &Sampler, worker: &mut Worker, power: &mut Power, conte
 }
 
 /// The next time on the grid of `pause`; times that have passed meanwhile are skipped and counted.
-fn next_due(due: Instant, pause: Duration, context: &Context) -> Instant {
+pub(super) fn next_due(due: Instant, pause: Duration, context: &Context) -> Instant {
     let mut next = due + pause;
     let now = Instant::now();
     if next < now {

@@ -3,15 +3,16 @@
 //! A pure function of record, descriptor, settings and date. The fields of a payload always come in this order, and
 //! what is not known is left out:
 //!
-//! `id time site room room_label sensor label quantity value unit clock boot uptime backlog location tags`
+//! `id time site room room_label sensor label quantity value content_type unit clock boot uptime backlog location tags`
 //!
 //! With `payload = "sensor"`, `values` and `units` stand where `quantity`, `value` and `unit` would. `id` is the run
 //! and the position of the message's first value. Without a date there is no `time`, `clock` is `"unset"`, and
 //! `boot` and `uptime` (seconds since that boot, to the millisecond) say when it was. `backlog` is `true` for what was
 //! taken before the connection was up; consumers that take every arrival for the present go by it.
 //!
-//! Numbers have the shortest form that reads back as the same number, without `.0` for whole ones. Raw messages and
-//! values of bytes go out byte for byte, with no JSON around them.
+//! Numbers have the shortest form that reads back as the same number, without `.0` for whole ones. Raw messages go out
+//! byte for byte, with no JSON around them, and so do values of bytes, unless the uplink says `bytes = "base64"`. A record
+//! with bytes is always cut into messages of one quantity.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -19,6 +20,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use data_encoding::BASE64;
 use serde::Serialize;
 
 use crate::config::{BacklogTopic, PayloadShape};
@@ -41,6 +43,8 @@ pub struct Settings {
     pub shape: PayloadShape,
     /// Are readings retained? Events and the backlog never are.
     pub retain: bool,
+    /// Have bytes a JSON object around them, as other values do?
+    pub base64: bool,
     /// Where the backlog is published, if not on the topics of live readings.
     pub backlog_topic: Option<BacklogTopic>,
 }
@@ -77,6 +81,8 @@ pub struct Message<'a> {
     pub retain: bool,
     /// Run and position: what the payload calls `id`.
     pub id: (u32, Seq),
+    /// What the payload is, where it is bytes of a known type.
+    pub content_type: Option<&'a str>,
     content: Content<'a>,
 }
 
@@ -111,8 +117,9 @@ struct PreparedQuantity {
     key: Box<str>,
     /// `,"site":…,"quantity":"temperature","value":`
     head: Box<str>,
-    /// `,"unit":"°C"`
+    /// `,"content_type":"image/jpeg","unit":"°C"`, where they are known.
     unit: Box<str>,
+    content_type: Option<Box<str>>,
 }
 
 /// Where live messages and those of the backlog go; `None`: no broker accepts it.
@@ -166,11 +173,12 @@ impl Encoder {
                     topic = &self.raw_topic;
                 }
                 is_topic(topic).then_some(())?;
-                return Some(Message { topic, retain: *retain && !backlog, id, content: Content::Plain(payload) });
+                let content = Content::Plain(payload);
+                return Some(Message { topic, retain: *retain && !backlog, id, content_type: None, content });
             }
             Body::Reading { descriptor, values } => (descriptor, values.as_slice()),
         };
-        let retain = self.settings.retain && !backlog;
+        let (retain, base64) = (self.settings.retain && !backlog, self.settings.base64);
         let prepared = self.prepared(descriptor);
         let (topic, retain, values) = match shape {
             PayloadShape::Sensor => {
@@ -184,13 +192,20 @@ impl Encoder {
                 let quantity = prepared.quantity(*index)?;
                 let topic = quantity.topic.of(backlog)?;
                 let retain = retain && !quantity.event;
-                if let Value::Bytes(bytes) = value {
-                    return Some(Message { topic, retain, id, content: Content::Plain(bytes) });
+                if let (Value::Bytes(bytes), false) = (value, base64 && !quantity.event) {
+                    let content_type = quantity.content_type.as_deref();
+                    return Some(Message { topic, retain, id, content_type, content: Content::Plain(bytes) });
                 }
                 (topic, retain, Values::One(quantity, value))
             }
         };
-        Some(Message { topic, retain, id, content: Content::Json { prepared, date, backlog, values } })
+        Some(Message {
+            topic,
+            retain,
+            id,
+            content_type: None,
+            content: Content::Json { prepared, date, backlog, values },
+        })
     }
 
     /// Hands each live topic of a record to `visit`, with the positions that go there.
@@ -333,12 +348,16 @@ impl Prepared {
 impl PreparedQuantity {
     fn new(head: &str, quantity: &Quantity, topic: Topics) -> Self {
         let name = json(&quantity.name);
+        let part = |key: &str, text: &Option<Box<str>>| {
+            text.as_ref().map_or_else(String::new, |text| format!(",\"{key}\":{}", json(text)))
+        };
         Self {
             topic,
             event: quantity.kind == Kind::Event,
             key: format!("{name}:").into(),
             head: format!("{head},\"quantity\":{name},\"value\":").into(),
-            unit: quantity.unit.as_ref().map_or_else(String::new, |unit| format!(",\"unit\":{}", json(unit))).into(),
+            unit: (part("content_type", &quantity.content_type) + &part("unit", &quantity.unit)).into(),
+            content_type: quantity.content_type.clone(),
         }
     }
 }
@@ -371,9 +390,16 @@ fn put_value(out: &mut BytesMut, value: &Value) {
         Value::Number(number) => put_number(out, *number),
         Value::Switch(on) => out.put_slice(if *on { b"true" } else { b"false" }),
         Value::Text(text) => put_json(out, &**text),
-        // Bytes have messages of their own; only a damaged record could bring them here.
-        Value::Bytes(_) => out.put_slice(b"null"),
+        Value::Bytes(bytes) => put_base64(out, bytes),
     }
+}
+
+fn put_base64(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_u8(b'"');
+    let start = out.len();
+    out.resize(start + BASE64.encode_len(bytes.len()), 0);
+    BASE64.encode_mut(bytes, &mut out[start..]);
+    out.put_u8(b'"');
 }
 
 fn put_number(out: &mut BytesMut, number: Finite) {

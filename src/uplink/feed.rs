@@ -152,6 +152,7 @@ impl Feed {
             template: hub.gateway.topic.clone(),
             shape: config.payload,
             retain: config.retain,
+            base64: config.base64,
             backlog_topic: config.backlog.topic.clone(),
         };
         let mut feed = Self {
@@ -309,7 +310,8 @@ impl Feed {
         let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
         // Rounded up: zero would mean that it need not be delivered at all.
         let expiry = self.selector.left(part.date).map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
-        let head = Head { topic, qos, retain, dup, id, reading, expiry };
+        let content_type = message.content_type;
+        let head = Head { topic, qos, retain, dup, id, reading, expiry, content_type };
         self.terms
             .put_publish(&mut output.buffer, head, |out| message.write(out))
             .map_err(|error| format!("{topic}: {error}"))
@@ -449,5 +451,5 @@ struct Ids {
 }
 
 fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
-    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None }
+    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None, content_type: None }
 }

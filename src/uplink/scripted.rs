@@ -75,6 +75,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         keep_alive: Duration::ZERO,
         clock_wait: Duration::ZERO,
         payload: PayloadShape::Quantity,
+        base64: false,
         max_packet: 10_000,
         selection: Selection::default(),
         backlog: Backlog::default(),

@@ -519,7 +519,8 @@ fn undated_readings_go_out_as_such_when_the_wait_is_over() {
 }
 
 fn take_reading(setup: &Setup, value: f64) {
-    let quantity = |name: &str| Quantity { name: name.into(), unit: None, kind: Kind::Number, topic: None };
+    let quantity =
+        |name: &str| Quantity { name: name.into(), unit: None, kind: Kind::Number, topic: None, content_type: None };
     let descriptor = Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),

@@ -10,7 +10,7 @@ fn finite(number: f64) -> Finite {
 }
 
 fn quantity(name: &str, unit: Option<&str>, kind: Kind) -> Quantity {
-    Quantity { name: name.into(), unit: unit.map(Into::into), kind, topic: None }
+    Quantity { name: name.into(), unit: unit.map(Into::into), kind, topic: None, content_type: None }
 }
 
 fn descriptor() -> Descriptor {
@@ -45,7 +45,7 @@ fn entry(descriptor: Descriptor, values: Vec<(u16, Value)>) -> Entry {
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Encoder::new(Settings { template, shape, retain: true, backlog_topic: None })
+    Encoder::new(Settings { template, shape, retain: true, base64: false, backlog_topic: None })
 }
 
 fn part(seqs: std::ops::Range<u64>, shape: PayloadShape, date: Date) -> Part {
@@ -207,6 +207,24 @@ fn raw_messages_and_bytes_go_out_as_they_are() {
 }
 
 #[test]
+fn bytes_say_what_they_are_beside_them_or_in_json() {
+    let mut picture = descriptor();
+    picture.quantities[3].content_type = Some("image/png".into());
+    let entry = entry(Descriptor { location: None, ..picture }, vec![(3, Value::Bytes([0xff, 0x00].into()))]);
+    let part = part(1042..1043, PayloadShape::Quantity, TIME);
+    let mut encoder = encoder(PayloadShape::Sensor);
+    let raw = encoder.message(&entry, &part).expect("a message");
+    assert_eq!((raw.content_type, raw.retain), (Some("image/png"), true));
+    encoder.settings.base64 = true;
+    let json = encoder.message(&entry, &part).expect("a message");
+    assert_eq!(json.content_type, None);
+    let (topic, _, payload) = shown(&json);
+    assert_eq!(topic, "maison/salon/image");
+    let value = r#""quantity":"image","value":"/wA=","content_type":"image/png","clock":"set"}"#;
+    assert!(payload.ends_with(value), "{payload}");
+}
+
+#[test]
 fn no_topic_leaves_that_a_broker_would_end_the_connection_for() {
     let mut odd = descriptor();
     odd.quantities[0].name = "a+b#\u{7}".into();
@@ -246,7 +264,7 @@ fn the_backlog_says_so_and_is_not_retained() {
     for (backlog_topic, topic) in [(None, "maison/salon/temperature"), (Some(around), "late/maison/salon/temperature")]
     {
         let (template, shape) = (template.clone(), PayloadShape::Quantity);
-        let mut encoder = Encoder::new(Settings { template, shape, retain: true, backlog_topic });
+        let mut encoder = Encoder::new(Settings { template, shape, retain: true, base64: false, backlog_topic });
         let late = Part { backlog: true, ..part(1042..1043, shape, TIME) };
         let (found, retain, payload) = shown(&encoder.message(&entry, &late).expect("a message"));
         assert_eq!((found.as_str(), retain), (topic, false));

@@ -18,7 +18,7 @@ fn take(setup: &Setup, room: &str, sensor: &str, value: u32) {
 }
 
 fn take_at(hub: &Hub, room: &str, sensor: &str, value: u32) {
-    let quantity = Quantity { name: sensor.into(), unit: None, kind: Kind::Number, topic: None };
+    let quantity = Quantity { name: sensor.into(), unit: None, kind: Kind::Number, topic: None, content_type: None };
     let descriptor = Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),

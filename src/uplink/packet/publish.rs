@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::config::Qos;
 use crate::outbox::Seq;
+use crate::reading::MAX_CONTENT_TYPE;
 
 use super::{MAX_REMAINING, property, qos_bits, remaining_length};
 
@@ -26,6 +27,9 @@ pub struct Head<'a> {
     pub reading: Option<(u32, Seq)>,
     /// With MQTT 5, after so many seconds the broker shall no longer deliver it (Message Expiry Interval, 3.3.2.3.3).
     pub expiry: Option<u32>,
+    /// With MQTT 5, what the payload is (Content Type, 3.3.2.3.9); at most
+    /// [`MAX_CONTENT_TYPE`] bytes.
+    pub content_type: Option<&'a str>,
 }
 
 /// How the head is written.
@@ -109,7 +113,8 @@ pub fn put_publish(
     Ok(())
 }
 
-/// The properties of a PUBLISH (MQTT 5, 3.3.2.3), which take at most 46 bytes, so that their length takes one.
+/// The properties of a PUBLISH (MQTT 5, 3.3.2.3). They take at most 46 bytes without a content type and 127 with one, so
+/// that their length takes one byte.
 fn put_properties(out: &mut BytesMut, head: &Head<'_>, alias: Option<Alias>) {
     let start = out.len();
     out.put_u8(0);
@@ -128,11 +133,15 @@ fn put_properties(out: &mut BytesMut, head: &Head<'_>, alias: Option<Alias>) {
         let _ = write!(out, "{run}-{seq}");
         out[text - 1] = short(out.len() - text);
     }
+    if let Some(text) = head.content_type.filter(|text| text.len() <= MAX_CONTENT_TYPE) {
+        out.put_slice(&[property::CONTENT_TYPE, 0, short(text.len())]);
+        out.put_slice(text.as_bytes());
+    }
     out[start] = short(out.len() - start - 1);
 }
 
 fn short(length: usize) -> u8 {
-    u8::try_from(length).expect("two numbers have at most 30 digits, and the other properties eight bytes")
+    u8::try_from(length).expect("two numbers have at most 30 digits, and all properties are kept below 128 bytes")
 }
 
 #[cfg(test)]
@@ -144,7 +153,7 @@ mod tests {
     use super::*;
 
     fn head(topic: &str, qos: Qos) -> Head<'_> {
-        Head { topic, qos, retain: true, dup: false, id: 4711, reading: None, expiry: None }
+        Head { topic, qos, retain: true, dup: false, id: 4711, reading: None, expiry: None, content_type: None }
     }
 
     fn level(level: u8) -> (Qos, QoS, QoS5) {
@@ -179,18 +188,19 @@ mod tests {
         fn publish_with_properties_is_read_by_the_codec(
             topic in "[a-z]{1,12}(/[a-z]{1,12}){0,2}", size in prop_oneof![0..200_usize, 16_300..16_500_usize],
             qos in 0..3_u8, retain: bool, dup: bool, reading: Option<(u32, u64)>, expiry: Option<u32>,
-            alias: Option<(u16, bool)>,
+            alias: Option<(u16, bool)>, content_type in prop::option::of("[a-z]{1,20}/[a-z]{1,60}"),
         ) {
             let (qos, _, reference_qos) = level(qos);
             let payload = vec![b'x'; size];
             let alias = alias.map(|(number, known)| Alias { number, known });
             let mut out = BytesMut::new();
-            let head = Head { retain, dup, reading, expiry, ..head(&topic, qos) };
+            let head = Head { retain, dup, reading, expiry, content_type: content_type.as_deref(), ..head(&topic, qos) };
             put_publish(&mut out, &head, Form::V5(alias), 1_000_000, |out| out.put_slice(&payload)).expect("small");
             let sent = if alias.is_some_and(|alias| alias.known) { "" } else { topic.as_str() };
             let properties = v5::PublishProperties {
                 message_expiry_interval: expiry,
                 topic_alias: alias.map(|alias| alias.number),
+                content_type,
                 user_properties: reading.map(|(run, seq)| ("id".to_owned(), format!("{run}-{seq}"))).into_iter().collect(),
                 ..v5::PublishProperties::default()
             };

@@ -75,7 +75,11 @@ impl Subscriber {
                 .args(args)
                 .status();
             assert!(probe.is_ok_and(|status| status.success()), "mosquitto_pub reaches the broker");
-            subscriber.lines.all().iter().any(|line| line.contains(" probe ") && line.ends_with("ping"))
+            subscriber
+                .lines
+                .all()
+                .iter()
+                .any(|line| line.contains(" probe ") && (line.ends_with("ping") || line.ends_with("70696e67")))
         });
         subscriber
     }
