@@ -119,7 +119,7 @@ impl Commands {
                 Some(ended) = self.under_way.join_next() => {
                     // They do nothing that could panic, and nobody aborts them.
                     let Ok((asked, result)) = ended else { continue };
-                    self.tell(&asked, result.as_ref().map(|()| ()).map_err(String::as_str)).await;
+                    self.tell(&asked, result.as_ref().copied().map_err(String::as_str)).await;
                 }
                 Some(request) = requests.recv() => self.take(request).await,
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -127,7 +127,7 @@ impl Commands {
         }
         while let Some(ended) = self.under_way.join_next().await {
             let Ok((asked, result)) = ended else { continue };
-            self.tell(&asked, result.as_ref().map(|()| ()).map_err(String::as_str)).await;
+            self.tell(&asked, result.as_ref().copied().map_err(String::as_str)).await;
         }
     }
 
