@@ -54,8 +54,8 @@ fn sample_on_sim(driver: &Driver) -> String {
     let port = match driver.name {
         "nmea" => GPS_PORT,
         "modbus-rtu" => METER_PORT,
-        "serial-frames" => FRAMES_PORT,
         "serial-lines" => DHT22_PORT,
+        "serial-frames" => FRAMES_PORT,
         _ => ARDUINO_PORT,
     };
     let line =

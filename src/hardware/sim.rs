@@ -4,9 +4,9 @@
 //! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
 //!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
 //! - The serial ports `sim:arduino`, `sim:dht22`, `sim:frames`, `sim:gps` and `sim:meter` are ptys with built-in peers: each
-//!   second, two print a line of JSON and a line for people, one sends a binary frame, one sentences of NMEA 0183; an
-//!   energy meter answers to Modbus RTU at address 1. The Arduino is also `usb:2341:0043`, and the only one on USB (`auto`). Any other port is opened as on
-//!   Linux, so that tests can bring ptys of their own.
+//!   second they send a line of JSON, a line for people, a binary frame, sentences of NMEA 0183; and an energy meter
+//!   answers to Modbus RTU at address 1. The Arduino is also `usb:2341:0043`, and the only one on USB (`auto`). Any other
+//!   port is opened as on Linux, so that tests can bring ptys of their own.
 //!
 //! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
 //! give the same levels and registers.

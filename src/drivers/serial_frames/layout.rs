@@ -172,6 +172,7 @@ pub(super) fn samples(values: &[u8], names: &Names) -> Result<Vec<Sample>, Unrea
         if let Some(value) = value {
             samples.push(Sample {
                 unit: quantity.unit.clone().map(Into::into),
+                content_type: None,
                 event: quantity.event,
                 ..Sample::new(quantity.name.clone(), value)
             });

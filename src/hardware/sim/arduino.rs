@@ -56,7 +56,8 @@ pub(super) fn open_peer<T: Into<Vec<u8>>>(
     clock: Arc<dyn Clock>,
     line: impl Fn(u32, BootTime) -> T + Send + 'static,
 ) -> Result<Box<dyn SerialPort>, Fault> {
-    on_pty(ports, baud, move |peer| play(peer, &*clock, Printer(move |number, at| line(number, at).into())))
+    let device = Printer(move |number, at| line(number, at).into());
+    on_pty(ports, baud, move |peer| play(peer, &*clock, device))
 }
 
 /// A device on the other side.
