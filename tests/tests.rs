@@ -5,6 +5,7 @@
 /// One file a subject; `harness` holds what they share.
 mod it {
     mod archive;
+    mod arduino;
     mod cli;
     mod commands;
     mod config;
