@@ -55,6 +55,13 @@ const LINKS: &[Link] = &[
         "form = \"pattern\"\npattern = 'temp=(?<temp>\\S+) hum=(?<hum>\\S+) n=(?<n>\\S+)'",
         "temp=21.53 hum=40.1 n=12345\r\n",
     ),
+    // The same number each time: each frame also tells of lost ones.
+    Link {
+        name: "frames",
+        driver: "serial-frames",
+        keys: "fields = [\"temp\", \"hum\", \"n\"]",
+        line: b"\x00\x06\x11\x01\xf8\x24\x01\x01\x10\x06\x71\x3d\xac\x41\x01\x06\x66\x66\x20\x42\x02\x05\x39\x30\x01\x03\xf6\x92\x00",
+    },
 ];
 
 /// A decoder as the agent makes it from its configuration.

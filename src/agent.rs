@@ -194,14 +194,10 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         stop_samplers.send_replace(true);
         while samplers.join_next().await.is_some() {}
         // Every sender is gone now: the core takes what is left and ends.
-        if !core.is_finished() {
-            let _ = (&mut core).await;
-        }
+        finished(&mut core).await;
         // With the sensors gone every command has its result.
         stop_commands.send_replace(true);
-        if !commands.is_finished() {
-            let _ = (&mut commands).await;
-        }
+        finished(&mut commands).await;
         stop_uplinks.send_replace(Some(clock.boot().after(LAST_ACKS)));
         while uplinks.join_next().await.is_some() {}
     };
@@ -211,9 +207,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         name = signals.next() => warn!("{name} again: what waits stays in the outbox"),
     }
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
-    for stage in [core, commands] {
+    for mut stage in [core, commands] {
         stage.abort();
-        let _ = stage.await;
+        finished(&mut stage).await;
     }
     stop_archive.send_replace(true);
     if let Some(archive) = archive {
@@ -241,6 +237,13 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     closed?;
     info!("stopped");
     Ok(())
+}
+
+/// Waits for the end of a stage, unless that was seen before: nobody may ask for it twice.
+async fn finished(stage: &mut JoinHandle<()>) {
+    if !stage.is_finished() {
+        let _ = stage.await;
+    }
 }
 
 /// Takes requests of the command line. An agent without that works all the same.

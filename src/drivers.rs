@@ -44,6 +44,7 @@ pub mod nmea;
 mod pulse_counter;
 mod pulse_width;
 mod scd4x;
+pub mod serial_frames;
 pub mod serial_json;
 pub mod serial_lines;
 mod sht3x;
@@ -76,6 +77,7 @@ pub static DRIVERS: &[&Driver] = &[
     &pulse_counter::DRIVER,
     &pulse_width::DRIVER,
     &scd4x::DRIVER,
+    &serial_frames::DRIVER,
     &serial_json::DRIVER,
     &serial_lines::DRIVER,
     &sht3x::DRIVER,
@@ -376,6 +378,12 @@ pub trait ByteDecoder: Send {
     /// The stream has ended as it should, at `at`; appends what that completes.
     fn end(&mut self, at: BootTime, out: &mut Vec<Decoded>) {
         let _ = (at, out);
+    }
+
+    /// What the decoder has to ask the device by itself, such as what its quantities are called: the bytes to write
+    /// to the link. Looked for after each `feed`.
+    fn asks(&mut self) -> Option<Vec<u8>> {
+        None
     }
 
     /// Can the device be sent commands?

@@ -326,10 +326,10 @@ impl<'a> Options<'a> {
             return Some(*meaning);
         }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let list = known.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let list = known.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
         self.problem_with_help(
             key,
-            format!("`{key}` of {} cannot be \"{text}\"", self.what),
+            format!("`{key}` of {} cannot be {text:?}", self.what),
             Some(format!("expected one of {list}")),
             did_you_mean(&text, &known).map(|word| format!("did you mean \"{word}\"?")),
         );

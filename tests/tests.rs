@@ -5,7 +5,9 @@
 /// One file a subject; `harness` holds what they share.
 mod it {
     mod archive;
+    mod arduino;
     mod cli;
+    mod commands;
     mod config;
     mod counter;
     #[cfg(feature = "broker")]

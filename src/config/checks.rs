@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sensor::Placed;
 use super::{Gateway, PayloadShape, SensorConfig};
 use crate::drivers::Claim;
-use crate::hardware::header::{self, Function};
+use crate::hardware::header::{Function, Line};
 use crate::hardware::{LineId, PortName};
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind, Quantity};
@@ -53,10 +53,10 @@ pub(super) fn claims(sensors: &[Placed], problems: &Problems) {
     }
     for placed in sensors {
         for claim in &placed.claims {
-            if let Claim::Line(LineId::Name(name)) = claim
-                && let Some(line) = header::Line::of_name(name)
+            if let Claim::Line(id) = claim
+                && let Some(line) = id.on_header()
             {
-                wire_of_a_bus(placed, line, sensors, problems);
+                wire_of_a_bus(placed, id, line, sensors, problems);
             }
         }
     }
@@ -80,13 +80,19 @@ fn shared(claim: &Claim, other: &Placed) -> bool {
 }
 
 /// A line that is a wire of the bus or port on which another sensor is: taking it would cut the other one off.
-fn wire_of_a_bus(placed: &Placed, line: &header::Line, sensors: &[Placed], problems: &Problems) {
+fn wire_of_a_bus(placed: &Placed, id: &LineId, line: &Line, sensors: &[Placed], problems: &Problems) {
     let needs = |claim: &Claim| functions(claim).into_iter().find_map(|function| line.in_function(function));
     let other = sensors.iter().find_map(|other| Some((other, other.claims.iter().find_map(needs)?)));
     if let Some((other, wire)) = other.filter(|(other, _)| !std::ptr::eq(*other, placed)) {
         let (a, b) = (&placed.sensor.name, &other.sensor.name);
         let message = format!("sensor `{a}` uses {line}, the wire {wire} of sensor `{b}`");
-        problems.push(both(message, other, placed));
+        let problem = both(message, other, placed);
+        problems.push(match id {
+            LineId::Name(_) => problem,
+            LineId::Offset { .. } => problem.help(
+                "correct one of them, or take it out; on a board that is no Raspberry Pi, give the line by its name (`pin`)",
+            ),
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use super::checks::{functions, plain};
 use super::hardware::PlacedExpander;
 use super::sensor::Placed;
 use crate::drivers::{Claim, Source};
-use crate::hardware::{Bias, LineId, expander};
+use crate::hardware::{Bias, LineId, LineSettings, expander};
 use crate::options::{Problem, Problems};
 
 /// Somebody who uses something of the machine.
@@ -116,12 +116,13 @@ pub(super) fn lines(sensors: &[Placed], expanders: &[PlacedExpander], problems: 
     for placed in sensors {
         let what = format!("sensor `{}`", placed.sensor.name);
         let input = match &placed.sensor.source {
-            Source::Line(source) => Some((&source.settings.line, source.settings.bias)),
+            Source::Line(source) => Some(&source.settings),
             Source::Poller(_) | Source::Serial { .. } | Source::Process(_) => None,
         };
-        let supply = placed.sensor.power.iter().map(|power| (&power.line, Bias::AsIs));
-        for (line, bias) in input.into_iter().chain(supply) {
-            if let Some(problem) = problem_of(line, bias, &what, &placed.at, expanders) {
+        let input = input.into_iter().map(|settings| (&settings.line, Some(settings)));
+        let supply = placed.sensor.power.iter().map(|power| (&power.line, None));
+        for (line, input) in input.chain(supply) {
+            if let Some(problem) = problem_of(line, input, &what, &placed.at, expanders) {
                 problems.push(problem);
             }
         }
@@ -136,9 +137,10 @@ pub(super) fn lines(sensors: &[Placed], expanders: &[PlacedExpander], problems: 
     }
 }
 
+/// `input` is how the line is to be taken as an input, if it is.
 fn problem_of(
     line: &LineId,
-    bias: Bias,
+    input: Option<&LineSettings>,
     what: &str,
     at: &Range<usize>,
     expanders: &[PlacedExpander],
@@ -163,7 +165,15 @@ fn problem_of(
             format!("{what} is on the line {line}, but the expander has the lines 0 to {}", settings.chip.lines() - 1);
         return Some(Problem::new(at.clone(), message).help("GPA0 to GPA7 are 0 to 7, GPB0 to GPB7 are 8 to 15"));
     }
-    (bias == Bias::PullDown).then(|| {
+    let input = input?;
+    if settings.chip.is_output_only(*offset) && !input.reserved {
+        let message = format!("{what} is on the line {line}, which an MCP23017 has for outputs only (GPA7 and GPB7)");
+        return Some(Problem::new(at.clone(), message).help(
+            "a change of it while the chip is read can spoil what the bus carries: choose another line; if you take \
+             that upon you, say `allow_reserved = true`",
+        ));
+    }
+    (input.bias == Bias::PullDown).then(|| {
         Problem::new(at.clone(), format!("{what} is to be pulled down, but an expander has no pull-down resistors"))
             .help("wire the contact to ground, with bias = \"pull-up\" and invert = true; or use a resistor")
     })

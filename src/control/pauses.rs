@@ -57,7 +57,7 @@ fn now(name: &str, remote: &remote::Remote, clock: &dyn Clock) -> Option<Pause> 
     let left = until.since(clock.boot());
     (!left.is_zero()).then(|| Pause {
         sensor: name.to_owned(),
-        left: left.as_secs_f64().ceil() as u64,
+        left: left.as_secs() + u64::from(left.subsec_nanos() > 0),
         free: *remote.resting.borrow(),
     })
 }

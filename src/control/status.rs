@@ -136,6 +136,12 @@ pub struct LinkStatus {
     pub possible_duplicates: u64,
     /// Messages that cannot be sent to this broker.
     pub refused: u64,
+    /// Commands that came.
+    #[serde(default)]
+    pub commands: u64,
+    /// Of these, commands that were refused before they were handed to their sensor.
+    #[serde(default)]
+    pub commands_refused: u64,
     /// Connections that the broker accepted.
     pub connects: u64,
     /// Connections and attempts that failed.
@@ -266,6 +272,8 @@ fn link(counters: &Counters, now: BootTime) -> LinkStatus {
         replayed: counters.replayed.get(),
         possible_duplicates: counters.possible_duplicates.get(),
         refused: counters.refused.get(),
+        commands: counters.commands.get(),
+        commands_refused: counters.commands_refused.get(),
         connects: counters.connects.get(),
         failures: counters.failures.get(),
     }

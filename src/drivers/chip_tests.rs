@@ -284,6 +284,49 @@ fn a_data_line_that_is_stuck_is_a_fault() {
     assert_eq!(believed.into_inner().expect("no panic"), BTreeSet::from([("bh1750", 0x00)]));
 }
 
+/// Drivers of chips that send checksums with what they measure.
+const CHECKED: [&str; 4] = ["aht20", "scd4x", "sht3x", "sht4x"];
+
+#[test]
+fn wires_that_damage_everything_make_no_other_chip_of_one_with_checksums() {
+    for_each_driver(|tried| {
+        if !CHECKED.contains(&tried.driver.name) {
+            return;
+        }
+        let mut wires = chips::i2c_bus_1(&clock(), 1);
+        let bench = Bench::new(move |address, operations| {
+            wires.transaction(address, operations)?;
+            for operation in operations {
+                if let Operation::Read(buffer) = operation
+                    && let Some(last) = buffer.last_mut()
+                {
+                    *last ^= 1;
+                }
+            }
+            Ok(())
+        });
+        let fault = bench.samples(&*tried.sample()).expect_err("damaged");
+        assert_eq!(fault.code, FaultCode::Crc, "{}: {fault}", tried.driver.name);
+    });
+}
+
+#[test]
+fn noise_makes_no_other_chip_of_one_with_an_identity() {
+    for name in ["bme280", "mcp9808"] {
+        let tried = Tried { driver: find(name).expect("a driver"), addresses: &[] };
+        for (step, expected) in [(0, FaultCode::WrongChip), (1, FaultCode::BadData)] {
+            let mut byte = 0x10;
+            let bench = Bench::new(move |_, operations| {
+                fill(operations, || byte);
+                byte += step;
+                Ok(())
+            });
+            let fault = bench.samples(&*tried.sample()).expect_err("noise");
+            assert_eq!(fault.code, expected, "{name}: {fault}");
+        }
+    }
+}
+
 fn fill(operations: &mut [Operation<'_>], mut byte: impl FnMut() -> u8) {
     for operation in operations {
         if let Operation::Read(buffer) = operation {

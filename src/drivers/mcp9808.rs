@@ -144,26 +144,27 @@ mod tests {
 
     #[test]
     fn zero_is_read_again_and_the_identity_with_it() {
-        let sample = |manufacturer, device, again| {
-            let first: testing::Exchange = (&[0x05], &[0x00, 0x00]);
-            let exchanges = [first, (&[0x06], manufacturer), (&[0x07], device), (&[0x05], again)];
-            let length = if again.is_empty() { 3 } else { 4 };
-            Mcp9808 { chip: testing::chip(0x18, &exchanges[..length]) }.sample()
-        };
+        let sample = |exchanges: &[testing::Exchange]| Mcp9808 { chip: testing::chip(0x18, exchanges) }.sample();
+        let zero: testing::Exchange = (&[0x05], &[0x00, 0x00]);
         for (again, expected) in [(&[0xc1, 0x90], 25.0), (&[0x80, 0x00], 0.0)] {
-            let samples = sample(&[0x00, 0x54], &[0x04, 0x00], again).expect("a sample");
+            let identity: [testing::Exchange; 2] = [(&[0x06], &[0x00, 0x54]), (&[0x07], &[0x04, 0x00])];
+            let samples = sample(&[zero, identity[0], identity[1], (&[0x05], again)]).expect("a sample");
             assert_eq!(testing::numbers(&samples), [("temperature", expected)]);
         }
-        let fault = sample(&[0, 0], &[0, 0], &[]).expect_err("a stuck line");
+        let stuck: [testing::Exchange; 2] = [(&[0x06], &[0, 0]), (&[0x07], &[0, 0])];
+        let fault = sample(&[zero, stuck[0], stuck[1], stuck[0], stuck[1]]).expect_err("a stuck line");
         assert_eq!(fault.code, FaultCode::WrongChip);
     }
 
     #[test]
     fn other_chips_are_told() {
-        let open = |exchanges| Mcp9808::open(testing::chip(0x18, exchanges)).map(drop).expect_err("another chip");
+        let open = |identity: [testing::Exchange; 2]| {
+            let chip = testing::chip(0x18, &[identity, identity].concat());
+            Mcp9808::open(chip).map(drop).expect_err("another chip")
+        };
         for (fault, part) in [
-            (open(&[(&[0x06], &[0x00, 0x54]), (&[0x07], &[0x02, 0x01])]), "device ID 0x02"),
-            (open(&[(&[0x06], &[0xff, 0xff]), (&[0x07], &[0xff, 0xff])]), "manufacturer ID is 0xffff"),
+            (open([(&[0x06], &[0x00, 0x54]), (&[0x07], &[0x02, 0x01])]), "device ID 0x02"),
+            (open([(&[0x06], &[0xff, 0xff]), (&[0x07], &[0xff, 0xff])]), "manufacturer ID is 0xffff"),
         ] {
             assert!(fault.code == FaultCode::WrongChip && fault.detail.contains(part), "{fault}");
         }

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock, Trust};
-use crate::hardware::sim::{ARDUINO_PORT, DHT22_PORT, GPS_PORT, METER_PORT, Sim};
+use crate::hardware::sim::{ARDUINO_PORT, DHT22_PORT, FRAMES_PORT, GPS_PORT, METER_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Value};
 use crate::topic;
@@ -55,6 +55,7 @@ fn sample_on_sim(driver: &Driver) -> String {
         "nmea" => GPS_PORT,
         "modbus-rtu" => METER_PORT,
         "serial-lines" => DHT22_PORT,
+        "serial-frames" => FRAMES_PORT,
         _ => ARDUINO_PORT,
     };
     let line =
@@ -272,6 +273,10 @@ fn wrong_options_are_told() {
         ("serial-json", "baud = 9600", "`port`"),
         ("serial-json", "port = \"\"", "empty"),
         ("serial-json", "port = \"/dev/ttyUSB0\"\nbaud = 0", "`baud`"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nfields = [\"a\", \"a\"]", "\"a\" is there twice"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nfields = [\"a/b\"]", "contains a `/`"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nfields = [\"lost\"]", "vigie's own"),
+        ("serial-frames", "port = \"/dev/ttyUSB0\"\nacknowledge = \"1h\"", "`acknowledge`"),
         ("host", "interface = 3", "`interface`"),
     ] {
         let driver = find(name).expect("a driver");

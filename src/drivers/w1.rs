@@ -28,7 +28,8 @@ sensor of its own: the kernel lets those with a supply measure at the same time,
 line alone (parasite power) take turns, so that many of them want a longer `deadline` than 5 s. The kernel notices new
 chips by itself, and those that are gone within some minutes.
 
-A wrong checksum is the fault `crc`. The 85 °C that a chip holds after power-on is the fault `bad-data`; a measured 85 °C
+A wrong checksum is the fault `crc`; with several chips on a bus, one that was unplugged has that, too, until the kernel
+notices and it is `missing`. The 85 °C that a chip holds after power-on is the fault `bad-data`; a measured 85 °C
 is a value. (A DS18S20, and copies of the chips, hold the same bytes in both cases: there, exactly 85.00 °C is a fault.)",
     sample: r#"[[sensor]]
 name = "boiler"
@@ -117,7 +118,7 @@ impl Open for Settings {
 
 struct Thermometer {
     files: Arc<dyn KernelFiles>,
-    path: PathBuf,
+    folder: PathBuf,
     id: String,
     family: Family,
 }
@@ -162,28 +163,48 @@ impl Thermometer {
             (None, _) => return missing(format!("several thermometers on 1-Wire, and no `id` says which: {}", list())),
         };
         let family = family(id).expect("only thermometers are listed, and `id` was checked");
-        Ok(Self { path: Path::new(FOLDER).join(id).join("w1_slave"), id: id.to_owned(), family, files })
+        Ok(Self { folder: Path::new(FOLDER).join(id), id: id.to_owned(), family, files })
     }
 }
 
 impl Poller for Thermometer {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        let text = kernel::read(&*self.files, &self.path)?;
-        let number = scratchpad(&text).and_then(|bytes| temperature(self.family, &bytes));
+        let text = kernel::read(&*self.files, &self.folder.join("w1_slave"))?;
+        let bytes = if text.is_empty() { Err(self.silence()) } else { scratchpad(&text) };
+        let number = bytes.and_then(|bytes| temperature(self.family, &bytes));
         let number =
             number.map_err(|fault| Fault::new(fault.code, format!("the chip {}: {}", self.id, fault.detail)))?;
         Ok(vec![Sample::new(TEMPERATURE, Value::number(number).expect("made of a few bytes, so finite"))])
     }
 }
 
+impl Thermometer {
+    /// Why `w1_slave` is empty. So w1_therm (Linux 6.1) shows any failure of its own, a wrong checksum that came five
+    /// times among them; its file for hwmon, which measures anew, gives the error number.
+    fn silence(&self) -> Fault {
+        let hwmon = self.folder.join("hwmon");
+        let nodes = self.files.list(&hwmon).unwrap_or_default();
+        let error = nodes.first().and_then(|node| self.files.read(&hwmon.join(node).join("temp1_input")).err());
+        let (code, detail) = match error.and_then(|error| error.raw_os_error()) {
+            Some(libc::EIO) => (
+                FaultCode::Crc,
+                "what is read never has the right checksum: noise, a long cable; or it was unplugged, and others on its \
+                 bus were not",
+            ),
+            Some(libc::ENODEV) => (
+                FaultCode::Missing,
+                "nobody on its bus answers: unplugged, or without a supply (is there a resistor of 4.7 kΩ?)",
+            ),
+            _ => (FaultCode::Bus, "gives nothing: unplugged, or badly wired (is there a resistor of 4.7 kΩ?)"),
+        };
+        Fault::new(code, detail)
+    }
+}
+
 /// The nine bytes that the chip sent, from the text of `w1_slave`: two lines, of which the first has what was read
 /// now (`50 05 4b 46 7f ff 0c 10 1c : crc=1c YES`), and the second what was last read without an error.
 fn scratchpad(text: &str) -> Result<[u8; 9], Fault> {
-    let Some(line) = text.lines().next() else {
-        // So w1_therm shows any failure of its own.
-        let detail = "gives nothing: unplugged, or badly wired (is there a resistor of 4.7 kΩ?)";
-        return Err(Fault::new(FaultCode::Bus, detail));
-    };
+    let line = text.lines().next().unwrap_or_default();
     let strange = || {
         let shown: String = line.chars().take(60).collect();
         Fault::new(FaultCode::BadData, format!("its file is not as the kernel writes it: {shown:?}"))
@@ -349,11 +370,10 @@ mod tests {
     #[test]
     fn what_a_broken_bus_gives_is_no_value() {
         let code = |text: &str| scratchpad(text).expect_err("a fault").code;
-        assert_eq!(code(""), FaultCode::Bus);
         assert_eq!(code("91 01 4b 46 7f ff 0c 10 25 : crc=26 NO\n91 01 4b 46 7f ff 0c 10 25 t=25062"), FaultCode::Crc);
         assert_eq!(code("00 00 00 00 00 00 00 00 00 : crc=00 YES"), FaultCode::Bus);
         assert_eq!(code("ff ff ff ff ff ff ff ff ff : crc=c9 NO"), FaultCode::Missing);
-        for strange in ["25062", "91 01 : crc=25 YES", "91 01 4b 46 7f ff 0c 10 25 aa : crc=25 YES", ":", "+1 01"] {
+        for strange in ["25062", "91 01 : crc=25 YES", "91 01 4b 46 7f ff 0c 10 25 aa : crc=25 YES", ":", "+1 01", ""] {
             assert_eq!(code(strange), FaultCode::BadData, "{strange}");
         }
         assert_eq!(measured(Family::Ds18b20, "00 7f 4b 46 7f ff 10 10 00"), Err(FaultCode::Impossible));
@@ -398,6 +418,30 @@ mod tests {
         let fault = chip.sample().expect_err("its power-on value");
         assert!(fault.detail.contains("28-000005e2fdc3") && fault.detail.contains("85 °C"), "{fault}");
         assert_eq!(chip.sample().expect("a value")[0].value, Value::number(25.125).expect("finite"));
+    }
+
+    #[test]
+    fn the_kernels_error_number_tells_why_its_file_is_empty() {
+        let id = "28-000005e2fdc3";
+        let files = bus(&[id]);
+        files.set(&format!("{FOLDER}/{id}/w1_slave"), [Ok(String::new())]);
+        let code = || {
+            let mut chip = Thermometer::open(Arc::clone(&files) as Arc<dyn KernelFiles>, Some(id)).expect("there");
+            let fault = chip.sample().expect_err("nothing");
+            assert!(fault.detail.contains(id), "{fault}");
+            fault.code
+        };
+        assert_eq!(code(), FaultCode::Bus, "a kernel without hwmon");
+        for (content, expected) in [
+            (Err(libc::EIO), FaultCode::Crc),
+            (Err(libc::ENODEV), FaultCode::Missing),
+            (Err(libc::EINTR), FaultCode::Bus),
+            // It has worked in between, which says nothing of the first time.
+            (Ok("25062\n".to_owned()), FaultCode::Bus),
+        ] {
+            files.set(&format!("{FOLDER}/{id}/hwmon/hwmon3/temp1_input"), [content]);
+            assert_eq!(code(), expected);
+        }
     }
 
     proptest! {

@@ -60,6 +60,17 @@ impl ExpanderChip {
         }
     }
 
+    /// Is the line of that offset for outputs only, by the maker's word? GPA7 and GPB7 of an MCP23017 are, since revision D
+    /// of its data sheet (DS20001952, June 2022), which changed nothing in the chip: a level there that changes while it
+    /// is read can spoil SDA.
+    #[must_use]
+    pub fn is_output_only(self, offset: u32) -> bool {
+        match self {
+            Self::Mcp23017 => matches!(offset, 7 | 15),
+            Self::Pcf8574 => false,
+        }
+    }
+
     /// The addresses that it can have. MCP23017: 0100 and the three address pins (DS20001952, 3.3.1). PCF8574: the same,
     /// and 0111 and these for the PCF8574A (SCPS068).
     #[must_use]

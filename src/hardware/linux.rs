@@ -19,6 +19,7 @@ use crate::reading::{Fault, FaultCode};
 pub(super) mod gpio;
 pub(super) mod i2c;
 mod inventory;
+mod node;
 mod ports;
 mod serial;
 pub(super) mod spi;

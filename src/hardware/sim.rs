@@ -3,10 +3,10 @@
 //! - I2C bus 1 and SPI bus 0 carry chips at register level (`chips`); other addresses do not acknowledge.
 //! - GPIO lines 0 to 27 of the header: on GPIO17 a motion sensor goes high now and then; on GPIO23 is a PWM output of
 //!   1 kHz, on GPIO24 a flow meter of 2 to 20 Hz; the others follow their pull resistor.
-//! - The serial ports `sim:arduino`, `sim:dht22`, `sim:gps` and `sim:meter` are ptys with built-in peers: each second, two
-//!   print a line of JSON and a line for people, one sentences of NMEA 0183; an energy meter answers to Modbus RTU at
-//!   address 1. The Arduino is also `usb:2341:0043`, and the only one on USB (`auto`). Any other port is opened as on
-//!   Linux, so that tests can bring ptys of their own.
+//! - The serial ports `sim:arduino`, `sim:dht22`, `sim:frames`, `sim:gps` and `sim:meter` are ptys with built-in peers: each
+//!   second they send a line of JSON, a line for people, a binary frame, sentences of NMEA 0183; and an energy meter
+//!   answers to Modbus RTU at address 1. The Arduino is also `usb:2341:0043`, and the only one on USB (`auto`). Any other
+//!   port is opened as on Linux, so that tests can bring ptys of their own.
 //!
 //! Faults happen to it by a script (`fault`). Everything follows from a seed and the boot clock: the same seed and times
 //! give the same levels and registers.
@@ -30,6 +30,7 @@ pub mod bus;
 pub mod chips;
 pub mod fault;
 mod files;
+mod frames;
 mod gps;
 mod interrupt;
 mod line;
@@ -46,6 +47,9 @@ pub const ARDUINO_PORT: &str = "sim:arduino";
 
 /// The name of the port on which a sketch prints for people.
 pub const DHT22_PORT: &str = "sim:dht22";
+
+/// The name of the port on which a built-in device sends frames with a checksum.
+pub const FRAMES_PORT: &str = "sim:frames";
 
 /// The name of the port of the built-in receiver and its weather instruments.
 pub const GPS_PORT: &str = "sim:gps";
@@ -184,6 +188,7 @@ impl Hardware for Sim {
             match name.to_str() {
                 Some(ARDUINO_PORT) => arduino::open(ports, baud, clock, self.seed),
                 Some(DHT22_PORT) => arduino::open_dht22(ports, baud, clock, self.seed),
+                Some(FRAMES_PORT) => frames::open(ports, baud, clock, self.seed),
                 Some(GPS_PORT) => gps::open(ports, baud, clock, self.seed),
                 Some(METER_PORT) => modbus::open(ports, baud, clock, self.seed),
                 _ => self.ports.open(settings),
@@ -197,7 +202,8 @@ impl Hardware for Sim {
 
     fn has_port(&self, name: &PortName) -> bool {
         let path = path_of(name);
-        let built_in = [ARDUINO_PORT, DHT22_PORT, GPS_PORT, METER_PORT].iter().any(|port| path.as_os_str() == *port);
+        let built_in =
+            [ARDUINO_PORT, DHT22_PORT, FRAMES_PORT, GPS_PORT, METER_PORT].iter().any(|port| path.as_os_str() == *port);
         self.script.has_port(path) && (built_in || self.ports.has(name))
     }
 }

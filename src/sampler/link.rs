@@ -86,6 +86,7 @@ async fn follow_port(
     loop {
         let now = context.clock.boot();
         orders.expire(&mut *decoder, now);
+        orders.ask(&mut *decoder, now);
         let patience = orders.due().map(|due| due.since(now));
         let read = tokio::select! {
             read = from_device.read(&mut buffer) => read,

@@ -78,6 +78,17 @@ impl Orders {
         }
     }
 
+    /// Writes what the decoder asks by itself, unless a command is being written. Nobody waits for the end of it.
+    pub(super) fn ask(&mut self, decoder: &mut dyn ByteDecoder, now: BootTime) {
+        if self.writing.is_none()
+            && let Some(bytes) = decoder.asks()
+        {
+            let (done, _) = oneshot::channel();
+            let until = now.after(WRITE_WITHIN);
+            self.writing = Some(Writing { id: 0, bytes, written: 0, until, answer_within: None, done });
+        }
+    }
+
     /// What is to be written; empty: nothing.
     pub(super) fn bytes(&self) -> &[u8] {
         self.writing.as_ref().map_or(&[], |writing| &writing.bytes[writing.written..])

@@ -27,7 +27,7 @@ pub(super) async fn begins(sampler: &Sampler, clock: &dyn Clock) {
 /// Never resolves once the other end is gone.
 async fn changed(paused: &mut watch::Receiver<Option<BootTime>>) {
     if paused.changed().await.is_err() {
-        pending().await
+        pending::<()>().await;
     }
 }
 

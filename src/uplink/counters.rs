@@ -29,6 +29,8 @@ pub struct Counters {
     pub commands: Count,
     /// Of these, commands that were refused before they were handed to their sensor.
     pub commands_refused: Count,
+    /// Messages to us on topics that this uplink takes no commands by.
+    pub ignored: Count,
     /// Connections that the broker accepted.
     pub connects: Count,
     /// Attempts to connect, and connections, that failed.

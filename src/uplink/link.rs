@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -17,7 +17,7 @@ use crate::outbox::Outbox;
 
 use super::feed::{Feed, Fill, Output};
 use super::keepalive::{Due, KeepAlive};
-use super::packet::{self, Accepted, ConnectSettings, Incoming};
+use super::packet::{self, Accepted, ConnectSettings, Incoming, Malformed};
 use super::{Failure, Hub, status, tls};
 
 /// Bytes for which there is room at each read.
@@ -44,6 +44,8 @@ pub struct Link<S> {
     host: String,
     version: MqttVersion,
     max_packet: u32,
+    /// So many bytes that come are of a message that is larger than we accept.
+    skip: usize,
     /// The broker's keep-alive, which takes the place of ours.
     keep_alive: Option<Duration>,
 }
@@ -53,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub fn new(stream: S, host: &str, version: MqttVersion, max_packet: u32) -> Self {
         let (input, output) = (BytesMut::new(), Output::default());
         let host = host.to_owned();
-        Self { stream, unflushed: false, input, output, host, version, max_packet, keep_alive: None }
+        Self { stream, unflushed: false, input, output, host, version, max_packet, skip: 0, keep_alive: None }
     }
 
     /// Sends CONNECT and waits for the answer.
@@ -105,10 +107,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// Hands every whole packet that has come to the feed.
     fn take_packets(&mut self, feed: &mut Feed, outbox: &mut Outbox, now: BootTime) -> Result<(), Failure> {
-        while let Some(packet) = packet::read(&mut self.input, self.version, self.max_packet)? {
-            feed.received(outbox, &mut self.output, packet, now)?;
+        loop {
+            let skipped = self.skip.min(self.input.len());
+            self.input.advance(skipped);
+            self.skip -= skipped;
+            match packet::read(&mut self.input, self.version, self.max_packet) {
+                _ if self.skip > 0 => return Ok(()),
+                Ok(Some(packet)) => feed.received(outbox, &mut self.output, packet, now)?,
+                Ok(None) => return Ok(()),
+                // Anybody who may send a command may send a large one, and the broker may retain that: it must not end
+                // each connection anew.
+                Err(Malformed::TooLarge { .. }) if feed.takes_commands() && packet::is_at_qos_0(&self.input) => {
+                    self.skip = packet::announced(&self.input);
+                    feed.skipped();
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(())
     }
 
     /// Writes and reads what is possible without waiting. Ready with the bytes read and written if there were any; the written

@@ -152,6 +152,18 @@ pub fn read(buffer: &mut BytesMut, version: MqttVersion, max: u32) -> Result<Opt
     read.map(Some).map_err(Malformed::NotMqtt)
 }
 
+/// Is the next packet a message that nobody waits to have acknowledged?
+#[must_use]
+pub fn is_at_qos_0(buffer: &BytesMut) -> bool {
+    buffer.first().is_some_and(|first| first & 0xf6 == 0x30)
+}
+
+/// The size of the next packet, as far as it says one.
+#[must_use]
+pub fn announced(buffer: &BytesMut) -> usize {
+    fixed_header(buffer).ok().flatten().map_or(0, |(_, header, remaining)| header + remaining)
+}
+
 /// The first byte of the next packet, the size of the fixed header, and how much comes after it; `None` when that is
 /// not known yet.
 fn fixed_header(buffer: &BytesMut) -> Result<Option<(u8, usize, usize)>, Malformed> {

@@ -375,10 +375,7 @@ impl Session {
     /// The packet id of a packet that is no message, such as SUBSCRIBE; `None`: all are in use. No message gets it
     /// before its turn comes again.
     pub fn spend_id(&mut self) -> Option<u16> {
-        if self.slots.len() == IDS {
-            return None;
-        }
-        let id = self.next_id();
+        let id = (self.slots.len() < IDS).then(|| self.next_id())?;
         self.slots.push_back(Slot::Done);
         self.drop_done();
         Some(id)

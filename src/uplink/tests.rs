@@ -15,6 +15,7 @@ use crate::config::{PayloadShape, Qos};
 use crate::reading::{Descriptor, Finite, Kind, Quantity, Value};
 
 #[cfg(test)]
+mod commands;
 mod limits;
 #[cfg(test)]
 mod v5;

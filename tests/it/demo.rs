@@ -30,6 +30,14 @@ fn the_printed_line_shows_messages_and_an_interrupt_ends_it() {
     }
     // What is printed is what is published, readably.
     wait_until("a printed reading", || demo.out.count("temperature") > 0);
+    // The other line switches the lamp of the simulated Arduino.
+    let line = wait_for("the second line", || demo.out.all().into_iter().find(|line| line.contains("mosquitto_pub")));
+    let sent = Command::new("sh").args(["-c", line.trim()]).status().expect("a shell starts");
+    assert!(sent.success(), "{line}");
+    wait_until("the lamp to be on", || seen.count("/workshop/led {") > 0 && seen.count("\"led\",\"value\":true") > 0);
+    wait_until("the command's result", || {
+        seen.count("/workshop/arduino/set/result {") > 0 && seen.count("\"ok\":true") > 0
+    });
     let _ = look.kill();
     let _ = look.wait();
 

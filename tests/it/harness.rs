@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 mod agent;
+mod board;
 mod certs;
 mod door;
 mod feeder;
@@ -26,6 +27,7 @@ mod subscriber;
 mod wire;
 
 pub(crate) use agent::{Agent, Exit, command};
+pub(crate) use board::Board;
 pub(crate) use certs::{Authority, Pair};
 pub(crate) use door::Door;
 pub(crate) use feeder::Feeder;

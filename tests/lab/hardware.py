@@ -157,12 +157,12 @@ class Gateway:
         seconds, micros = (re.findall(rf"tv_{unit}: +(\d+)", said) for unit in ("sec", "usec"))
         return tuple(int(whole) + int(part) / 1e6 for whole, part in zip(seconds, micros))
 
-    def pulses(self, line, count, rate):
+    def pulses(self, line, count, rate, limit=DEADLINE):
         """Lets a line go up and down so often, so many times a second; returns once it has."""
         self.sh(f"echo '{line} {count} {rate}' >/sys/module/gpio_simx/parameters/pulses")
         done = f"{count} of {count}"
         self.sh(f"until [ \"$(cat /sys/module/gpio_simx/parameters/pulses)\" = '{done}' ]; do sleep 0.1; done",
-                limit=DEADLINE)
+                limit=limit)
 
     # The agent.
 

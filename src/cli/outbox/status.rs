@@ -96,6 +96,9 @@ fn of_uplink(uplink: &UplinkStatus) -> String {
             ),
         );
     }
+    if let Some(link) = uplink.link.as_ref().filter(|link| link.commands > 0) {
+        row("commands", format!("{} came, {} refused", link.commands, link.commands_refused));
+    }
     row("waiting", format!("{} values", uplink.waiting));
     for (name, mark) in [("oldest", &uplink.oldest), ("newest", &uplink.newest)] {
         if let Some(mark) = mark {

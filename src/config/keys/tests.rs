@@ -121,7 +121,7 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &BROKER,
             asked(|keys| {
-                let _ = gateway::broker(keys, &machine);
+                let _ = (gateway::broker(keys, &machine), uplink::commands(keys));
             }),
         ),
         (

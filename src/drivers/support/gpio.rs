@@ -50,7 +50,7 @@ pub(crate) fn options() -> Vec<OptionRow> {
             "true or false",
             "false",
             "Takes a line that the Pi needs for itself all the same: GPIO0 and GPIO1 (ID EEPROM of a HAT), and those \
-             that are not on the header.",
+             that are not on the header; and GPA7 and GPB7 of an MCP23017.",
         ),
         row(
             "bias",

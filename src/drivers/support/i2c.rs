@@ -294,11 +294,20 @@ impl Chip {
     /// Asks the chip what it is, and gives the name by which it is known; `expected` says what it should be.
     ///
     /// # Errors
-    /// What asking reports, or that it is another chip.
+    /// What asking reports; that it is another chip, if it says the same twice; that it cannot be understood, if not: noise
+    /// makes no other chip of one whose identity has no checksum.
     pub fn check_identity(&mut self, expected: &str, identify: Identify) -> Result<&'static str, Fault> {
+        let first = match identify(self)? {
+            Identity::Known(name) => return Ok(name),
+            Identity::Other(first) => first,
+        };
         match identify(self)? {
             Identity::Known(name) => Ok(name),
-            Identity::Other(found) => Err(self.wrong(expected, &found)),
+            Identity::Other(second) if second == first => Err(self.wrong(expected, &first)),
+            Identity::Other(second) => {
+                let detail = format_args!("it never says the same of itself: {first}; then {second}: check the wiring");
+                Err(self.says(FaultCode::BadData, detail))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! GPIO lines through the character device (Documentation/userspace-api/gpio/chardev.rst).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use gpiocdev::line::{EdgeDetection, EdgeKind, EventClock, Value};
@@ -8,6 +9,7 @@ use gpiocdev::tokio::AsyncRequest;
 use gpiocdev::{Chip, Error, Request};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::node::Node;
 use super::node_fault;
 use crate::clock::BootTime;
 use crate::hardware::header;
@@ -24,6 +26,10 @@ const KERNEL_EVENTS: u32 = 1024;
 /// Edges taken over with one read.
 const EVENTS_A_READ: usize = 64;
 
+/// A chip's node goes while the kernel is still removing the chip, and a kernel before 6.9 does not keep that apart from
+/// a line that is given back at the same time: so for this long the line is kept.
+const LEAVING: Duration = Duration::from_secs(1);
+
 /// Controllers whose line N is the Pi's BCM number N: of the Pi Zero to 3, the Pi 4, and the Pi 5. Some kernels give
 /// header lines other names than GPIO<N>, such as SDA1, so that it is the number that leads to the line.
 pub(super) const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
@@ -32,7 +38,7 @@ pub(super) struct LinuxLine {
     request: AsyncRequest,
     /// How messages call it.
     name: String,
-    chip: PathBuf,
+    chip: Node,
     buffer: Vec<u64>,
     asleep: Asleep,
 }
@@ -79,8 +85,8 @@ impl LinuxLine {
             request_fault(&name, &chip, offset, "an input", &error)
         })?;
         let buffer = vec![0; request.edge_event_u64_size() * EVENTS_A_READ];
+        let chip = Node::watch(chip.path());
         // Panics outside of a runtime, which the trait rules out. An AsyncFd of our own would take unsafe code.
-        let chip = chip.path().to_owned();
         Ok(Self { request: AsyncRequest::new(request), name, chip, buffer, asleep: Asleep::default() })
     }
 
@@ -99,11 +105,12 @@ impl InputLine for LinuxLine {
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>> {
         Box::pin(async move {
             // Waits first and then reads without a further wait: whoever cancels the wait loses no edge.
-            let read = match self.request.read_edge_events_into_slice(&mut self.buffer).await {
-                Ok(words) => self.all_from(words),
-                Err(error) => Err(error),
+            let read = tokio::select! {
+                biased;
+                read = self.request.read_edge_events_into_slice(&mut self.buffer) => read,
+                () = has_left(&self.chip) => return Err(self.fault("gives no edges", &"its chip is gone")),
             };
-            read.map_err(|error| self.fault("gives no edges", &error))
+            read.and_then(|words| self.all_from(words)).map_err(|error| self.fault("gives no edges", &error))
         })
     }
 }
@@ -135,6 +142,12 @@ impl LinuxLine {
             words = read?;
         }
     }
+}
+
+/// Resolves a little after a chip has gone.
+async fn has_left(chip: &Node) {
+    chip.gone().await;
+    tokio::time::sleep(LEAVING).await;
 }
 
 pub(super) struct LinuxOutput {

@@ -49,20 +49,21 @@ pub(super) fn open_dht22(
     })
 }
 
-/// Starts a peer that prints such lines, one a second, and opens the port to it.
-pub(super) fn open_peer(
+/// Starts a peer that sends such texts or bytes, one lot a second, and opens the port to it.
+pub(super) fn open_peer<T: Into<Vec<u8>>>(
     ports: &Ports,
     baud: u32,
     clock: Arc<dyn Clock>,
-    line: impl Fn(u32, BootTime) -> String + Send + 'static,
+    line: impl Fn(u32, BootTime) -> T + Send + 'static,
 ) -> Result<Box<dyn SerialPort>, Fault> {
-    on_pty(ports, baud, move |peer| play(peer, &*clock, Printer(line)))
+    let device = Printer(move |number, at| line(number, at).into());
+    on_pty(ports, baud, move |peer| play(peer, &*clock, device))
 }
 
 /// A device on the other side.
 trait Device {
-    /// The next thing that it prints by itself.
-    fn print(&mut self, number: u32, at: BootTime) -> String;
+    /// The next thing that it sends by itself.
+    fn print(&mut self, number: u32, at: BootTime) -> Vec<u8>;
 
     /// Seconds until then.
     fn interval(&self) -> u32 {
@@ -78,8 +79,8 @@ trait Device {
 /// A device that does not listen.
 struct Printer<F>(F);
 
-impl<F: Fn(u32, BootTime) -> String> Device for Printer<F> {
-    fn print(&mut self, number: u32, at: BootTime) -> String {
+impl<F: Fn(u32, BootTime) -> Vec<u8>> Device for Printer<F> {
+    fn print(&mut self, number: u32, at: BootTime) -> Vec<u8> {
         (self.0)(number, at)
     }
 }
@@ -112,19 +113,19 @@ fn pty() -> std::io::Result<(File, PathBuf)> {
 fn play(mut peer: File, clock: &dyn Clock, mut device: impl Device) {
     let (mut number, mut looks) = (0, 0);
     loop {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         if looks == 0 {
-            text = device.print(number, clock.boot());
+            bytes = device.print(number, clock.boot());
             (number, looks) = (number.wrapping_add(1), LOOKS_A_SECOND * device.interval());
         }
         let mut buffer = [0; 256];
         match peer.read(&mut buffer) {
-            Ok(count) => text.push_str(&device.take(&buffer[..count])),
+            Ok(count) => bytes.extend(device.take(&buffer[..count]).into_bytes()),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             // The gateway has closed the port.
             Err(_) => return,
         }
-        match peer.write_all(text.as_bytes()) {
+        match peer.write_all(&bytes) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => return,
             _ => thread::sleep(LOOK),
         }
@@ -145,7 +146,7 @@ struct Arduino {
 
 impl Device for Arduino {
     /// Each fifth reading of the light sensor fails.
-    fn print(&mut self, number: u32, at: BootTime) -> String {
+    fn print(&mut self, number: u32, at: BootTime) -> Vec<u8> {
         let air = world::air(self.seed ^ 0xa2d, at);
         let light = match number % 5 {
             4 => "null".to_owned(),
@@ -157,6 +158,7 @@ impl Device for Arduino {
              \"led\":{}}}\r\n",
             air.temperature, soil[0], soil[1], soil[2], air.humidity, self.led
         )
+        .into_bytes()
     }
 
     fn interval(&self) -> u32 {

@@ -28,10 +28,15 @@ pub(super) struct SimLine {
     line: Line,
     active_low: bool,
     edges: Edges,
+    debounce: Duration,
     clock: Arc<dyn Clock>,
     seed: u64,
-    /// Edges up to here were given out.
+    /// Changes up to here were looked at.
     seen: BootTime,
+    /// Was the line high by then, with bounces left out?
+    high: bool,
+    /// Edges that were not given out yet.
+    waiting: VecDeque<Edge>,
     sequence: u32,
     _taken: Taken,
 }
@@ -51,9 +56,11 @@ impl SimLine {
             FLOW_LINE => Line::Train(Train::Flow),
             _ => Line::Pulled(settings.bias == Bias::PullUp),
         };
-        let LineSettings { active_low, edges, .. } = *settings;
+        let LineSettings { active_low, edges, debounce, .. } = *settings;
         let seen = clock.boot();
-        Self { line, active_low, edges, clock, seed, seen, sequence: 0, _taken: taken }
+        let high = line.is_high(seed, seen);
+        let waiting = VecDeque::new();
+        Self { line, active_low, edges, debounce, clock, seed, seen, high, waiting, sequence: 0, _taken: taken }
     }
 
     /// The next time after `at` at which the level changes, and whether it is high then.
@@ -65,22 +72,42 @@ impl SimLine {
         }
     }
 
-    /// The edges since the last ones that were given out.
-    fn waiting_edges(&mut self) -> Vec<Edge> {
+    /// Looks at the changes up to now. One that does not hold for the time of `debounce` is none; one that does is an
+    /// edge at the end of that time, as of the kernel's own filter (gpiolib-cdev.c).
+    fn look(&mut self) {
         let now = self.clock.boot();
-        let mut edges = VecDeque::new();
-        while let Some((at, high)) = self.next_change(self.seen).filter(|(at, _)| *at <= now) {
+        while let Some((at, high)) = self.next_change(self.seen) {
+            let settled = at.after(self.debounce);
+            let bounces = self.next_change(at).is_some_and(|(next, _)| next < settled);
+            if at > now || settled > now && !bounces {
+                return;
+            }
             self.seen = at;
-            let active = high != self.active_low;
-            if matches!((self.edges, active), (Edges::Both, _) | (Edges::Rising, true) | (Edges::Falling, false)) {
-                self.sequence = self.sequence.wrapping_add(1);
-                if edges.len() == KEPT_EDGES {
-                    edges.pop_front();
-                }
-                edges.push_back(Edge { at, active, sequence: self.sequence });
+            if !bounces && high != self.high {
+                self.high = high;
+                self.edge(settled, high != self.active_low);
             }
         }
-        edges.into()
+    }
+
+    fn edge(&mut self, at: BootTime, active: bool) {
+        if matches!((self.edges, active), (Edges::Both, _) | (Edges::Rising, true) | (Edges::Falling, false)) {
+            self.sequence = self.sequence.wrapping_add(1);
+            if self.waiting.len() == KEPT_EDGES {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back(Edge { at, active, sequence: self.sequence });
+        }
+    }
+}
+
+impl Line {
+    fn is_high(self, seed: u64, at: BootTime) -> bool {
+        match self {
+            Self::Motion => world::motion(seed, at),
+            Self::Train(train) => train.is_high(at),
+            Self::Pulled(high) => high,
+        }
     }
 }
 
@@ -118,25 +145,67 @@ impl OutputLine for SimOutput {
 
 impl InputLine for SimLine {
     fn level(&mut self) -> Result<bool, Fault> {
-        let now = self.clock.boot();
-        let high = match self.line {
-            Line::Motion => world::motion(self.seed, now),
-            Line::Train(train) => train.is_high(now),
-            Line::Pulled(high) => high,
-        };
+        self.look();
+        let high = if self.debounce.is_zero() { self.line.is_high(self.seed, self.clock.boot()) } else { self.high };
         Ok(high != self.active_low)
     }
 
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>> {
         Box::pin(async move {
             loop {
-                let edges = self.waiting_edges();
-                if !edges.is_empty() {
-                    return Ok(edges);
+                self.look();
+                if !self.waiting.is_empty() {
+                    return Ok(std::mem::take(&mut self.waiting).into());
                 }
                 let Some((next, _)) = self.next_change(self.seen) else { return std::future::pending().await };
-                tokio::time::sleep(next.since(self.clock.boot()).min(LOOK)).await;
+                let until = next.after(self.debounce).since(self.clock.boot());
+                tokio::time::sleep(until.min(LOOK)).await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn line(pin: u32, debounce: Duration, clock: &Arc<ManualClock>) -> SimLine {
+        let settings = LineSettings {
+            line: LineId::Name(format!("GPIO{pin}")),
+            reserved: false,
+            bias: Bias::AsIs,
+            active_low: false,
+            debounce,
+            edges: Edges::Both,
+        };
+        let taken = take(&settings.line, false, Arc::default()).expect("free");
+        SimLine::new(&settings, Arc::clone(clock) as Arc<dyn Clock>, 1, taken)
+    }
+
+    #[test]
+    fn what_holds_long_enough_is_an_edge_when_it_has_and_what_does_not_is_none() {
+        let second = Duration::from_secs(1);
+        let clock = Arc::new(ManualClock::new());
+        let (mut plain, mut filtered) = (line(MOTION_LINE, Duration::ZERO, &clock), line(MOTION_LINE, second, &clock));
+        // Each movement, and each pause between two, takes longer than a second.
+        for _ in 0..1_000 {
+            clock.advance(Duration::from_millis(100));
+            let _ = (plain.level(), filtered.level());
+        }
+        // The last one may be too recent.
+        assert!(filtered.waiting.len() >= 19 && plain.waiting.len() == 20);
+        for (edge, raw) in filtered.waiting.iter().zip(&plain.waiting) {
+            assert_eq!(*edge, Edge { at: raw.at.after(second), ..*raw });
+        }
+
+        // 1 kHz, high for 0.3 ms and low for 0.7 ms.
+        for (micros, changes) in [(200, true), (500, false), (5_000, false)] {
+            let mut pwm = line(FIXED_LINE, Duration::from_micros(micros), &clock);
+            clock.advance(Duration::from_millis(10));
+            assert!(pwm.level().is_ok());
+            assert_eq!(pwm.waiting.len() > 15, changes, "{micros} µs: {:?}", pwm.waiting);
+            assert!(changes || pwm.waiting.len() <= 1, "to low at most, and then never again: {:?}", pwm.waiting);
+        }
     }
 }

@@ -59,12 +59,24 @@ impl Feed {
             return;
         }
         // A session under this client identifier may have subscribed to it, long ago.
-        self.counters.unexpected.add(1);
+        self.counters.ignored.add(1);
         if self.ignored_logged.is_none_or(|last| now.since(last) >= LOG_INTERVAL) {
             self.ignored_logged = Some(now);
             let (uplink, topic) = (&self.uplink, message.topic.escape_debug());
             tracing::warn!(uplink, %topic, "a message that this uplink takes no commands by is ignored");
         }
+    }
+
+    /// Does this uplink take commands?
+    #[must_use]
+    pub fn takes_commands(&self) -> bool {
+        self.subscriptions.is_on()
+    }
+
+    /// A message that is larger than `max_packet` is not read.
+    pub fn skipped(&mut self) {
+        self.counters.commands_refused.add(1);
+        tracing::warn!(uplink = self.uplink, "a message to us is larger than `max_packet`, and is not read");
     }
 
     /// Hands on the commands that came.

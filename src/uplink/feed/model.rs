@@ -17,7 +17,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::Packet;
 
 use crate::clock::{BootId, Clock, ManualClock};
-use crate::config::{Qos, UplinkConfig};
+use crate::config::{Commands, Qos, UplinkConfig};
 use crate::outbox::simulated::{Fault, Simulated};
 use crate::outbox::{Body, Outbox, Raw, Recovery, Settings};
 use crate::uplink::packet::{Accepted, Incoming, Limits, Reason};
@@ -97,10 +97,18 @@ impl Broker {
     }
 
     fn take(&mut self, packet: Packet) -> Option<Incoming> {
-        let Packet::Publish(message) = packet else {
-            let Packet::PubRel(release) = packet else { panic!("{packet:?}") };
-            self.unreleased.remove(&release.pkid);
-            return Some(Incoming::PubComp(release.pkid, Reason::SUCCESS));
+        let message = match packet {
+            Packet::Publish(message) => message,
+            Packet::PubRel(release) => {
+                self.unreleased.remove(&release.pkid);
+                return Some(Incoming::PubComp(release.pkid, Reason::SUCCESS));
+            }
+            Packet::Subscribe(subscribe) => {
+                assert!(!self.unreleased.contains_key(&subscribe.pkid), "its packet id is a message's");
+                return Some(Incoming::SubAck(subscribe.pkid, vec![0]));
+            }
+            Packet::PingReq => return Some(Incoming::PingResp),
+            other => panic!("{other:?}"),
         };
         let id = message.pkid;
         let number = std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok());
@@ -455,10 +463,14 @@ proptest! {
     fn what_is_taken_is_delivered(
         exactly_once: bool,
         live_first: bool,
+        commands: bool,
         steps in proptest::collection::vec(step(), 1..120),
     ) {
         let mut config = config(if exactly_once { Qos::ExactlyOnce } else { Qos::AtLeastOnce }, WINDOW);
         config.backlog.live_first = live_first;
+        // Subscriptions take packet ids from between those of messages.
+        let topics = vec![("maison/relais/set".to_owned(), "relais".to_owned())];
+        config.commands = commands.then_some(Commands { max_age: Duration::from_secs(10), topics });
         let mut world = World::new(config);
         for step in steps {
             world.step(step);

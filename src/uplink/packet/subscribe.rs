@@ -57,3 +57,96 @@ pub(super) fn suback(version: MqttVersion, body: &[u8]) -> Result<Incoming, Stri
     }
     Ok(Incoming::SubAck(id, body.0.to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rumqttc::mqttbytes::{QoS, v4};
+    use rumqttc::v5::mqttbytes::{QoS as QoS5, v5};
+
+    use super::super::read;
+    use super::*;
+
+    proptest! {
+        /// The codec's own writer is the reference.
+        #[test]
+        fn a_subscription_is_written_as_the_codec_writes_it(
+            id in 1..=u16::MAX, topics in prop::collection::vec("[a-z]{1,30}/set", 1..9),
+        ) {
+            let texts: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
+            put_subscribe(&mut out, MqttVersion::V311, id, &texts);
+            let filters = topics.iter().map(|topic| v4::SubscribeFilter::new(topic.clone(), QoS::AtMostOnce));
+            let reference = v4::Subscribe { pkid: id, filters: filters.collect() };
+            reference.write(&mut expected).expect("a packet");
+            prop_assert_eq!(&out, &expected);
+
+            let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
+            put_subscribe(&mut out, MqttVersion::V5, id, &texts);
+            let filter = |topic: &String| v5::Filter {
+                nolocal: true,
+                preserve_retain: true,
+                retain_forward_rule: v5::RetainForwardRule::Never,
+                ..v5::Filter::new(topic.clone(), QoS5::AtMostOnce)
+            };
+            let reference = v5::Subscribe { pkid: id, filters: topics.iter().map(filter).collect(), properties: None };
+            reference.write(&mut expected).expect("a packet");
+            prop_assert_eq!(&out, &expected);
+        }
+
+        #[test]
+        fn a_message_is_read_as_the_codec_writes_it(
+            topic in "[a-z]{1,12}(/[a-z]{1,12}){0,2}", payload in prop::collection::vec(any::<u8>(), 0..300), qos in 0..3_u8,
+            retain: bool, correlation in prop::option::of(prop::collection::vec(any::<u8>(), 0..50)),
+            time in prop::option::of("[0-9TZ:-]{0,30}"), others in 0..3_usize,
+        ) {
+            let (kind, kind5, qos) = [
+                (QoS::AtMostOnce, QoS5::AtMostOnce, Qos::AtMostOnce),
+                (QoS::AtLeastOnce, QoS5::AtLeastOnce, Qos::AtLeastOnce),
+                (QoS::ExactlyOnce, QoS5::ExactlyOnce, Qos::ExactlyOnce),
+            ][usize::from(qos)];
+            let id = if qos == Qos::AtMostOnce { 0 } else { 77 };
+            let mut expected = Message {
+                qos, id, retain, topic: topic.clone(), payload: payload.clone().into(), time: None, correlation: None,
+            };
+            let mut buffer = BytesMut::new();
+            let mut old = v4::Publish::new(topic.as_str(), kind, payload.clone());
+            (old.retain, old.pkid) = (retain, id);
+            old.write(&mut buffer).expect("a packet");
+            let found = read(&mut buffer, MqttVersion::V311, 1_000);
+            prop_assert_eq!(found, Ok(Some(Incoming::Publish(Box::new(expected.clone())))));
+
+            let mut pairs = vec![("other".to_owned(), "time".to_owned()); others];
+            pairs.extend(time.iter().map(|time| ("time".to_owned(), time.clone())));
+            let properties = v5::PublishProperties {
+                correlation_data: correlation.clone().map(Bytes::from),
+                user_properties: pairs,
+                content_type: Some("text/plain".to_owned()),
+                response_topic: Some("answers".to_owned()),
+                ..v5::PublishProperties::default()
+            };
+            let mut new = v5::Publish::new(topic.as_str(), kind5, payload, Some(properties));
+            (new.retain, new.pkid) = (retain, id);
+            new.write(&mut buffer).expect("a packet");
+            (expected.time, expected.correlation) = (time, correlation.map(Bytes::from));
+            let found = read(&mut buffer, MqttVersion::V5, 1_000);
+            prop_assert_eq!(found, Ok(Some(Incoming::Publish(Box::new(expected)))));
+        }
+    }
+
+    #[test]
+    fn an_answer_may_have_any_codes() {
+        for (version, packet) in [
+            (MqttVersion::V311, &[0x90, 5, 0, 9, 0, 0x80, 0x87][..]),
+            (MqttVersion::V5, &[0x90, 6, 0, 9, 0, 0, 0x80, 0x87]),
+            // A reason in words and a user property.
+            (MqttVersion::V5, &[0x90, 15, 0, 9, 9, 0x1f, 0, 1, b'x', 0x26, 0, 0, 0, 0, 0, 0x80, 0x87]),
+        ] {
+            let mut buffer = BytesMut::from(packet);
+            assert_eq!(read(&mut buffer, version, 100), Ok(Some(Incoming::SubAck(9, vec![0, 0x80, 0x87]))));
+        }
+        for packet in [&[0x90, 1, 0][..], &[0x90, 3, 0, 9, 7], &[0x90, 5, 0, 9, 2, 0x21, 0]] {
+            assert!(read(&mut BytesMut::from(packet), MqttVersion::V5, 100).is_err(), "{packet:?}");
+        }
+    }
+}

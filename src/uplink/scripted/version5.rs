@@ -1,9 +1,13 @@
 //! What the agent sends in MQTT 5, read strictly and handed out in the form of MQTT 3.1.1.
 
 use bytes::{Buf, BytesMut};
-use rumqttc::mqttbytes::v4::{Connect, LastWill, Login, Packet, PubAck, PubComp, PubRec, PubRel, Publish};
+use rumqttc::mqttbytes::v4::{
+    Connect, LastWill, Login, Packet, PubAck, PubComp, PubRec, PubRel, Publish, Subscribe, SubscribeFilter,
+};
 use rumqttc::mqttbytes::{Error, QoS};
-use rumqttc::v5::mqttbytes::v5::{Packet as Packet5, PubAckReason, PubCompReason, PubRecReason, PubRelReason};
+use rumqttc::v5::mqttbytes::v5::{
+    Packet as Packet5, PubAckReason, PubCompReason, PubRecReason, PubRelReason, RetainForwardRule,
+};
 use rumqttc::v5::mqttbytes::{Error as Error5, QoS as QoS5};
 
 use super::Said;
@@ -62,6 +66,16 @@ pub(super) fn read(buffer: &mut BytesMut, said: &mut Said, aliases: &mut [Option
         Packet5::PubRel(ack) if ack.reason == PubRelReason::Success => Packet::PubRel(PubRel::new(ack.pkid)),
         Packet5::PubComp(ack) if ack.reason == PubCompReason::Success => Packet::PubComp(PubComp::new(ack.pkid)),
         Packet5::PingReq(_) => Packet::PingReq,
+        Packet5::Subscribe(subscribe) => {
+            for filter in &subscribe.filters {
+                // What is retained does not come, and what comes has its sender's flag.
+                assert!(filter.nolocal && filter.preserve_retain, "{filter:?}");
+                assert_eq!(filter.retain_forward_rule, RetainForwardRule::Never);
+            }
+            let filters =
+                subscribe.filters.into_iter().map(|filter| SubscribeFilter::new(filter.path, qos(filter.qos)));
+            Packet::Subscribe(Subscribe { pkid: subscribe.pkid, filters: filters.collect() })
+        }
         other => panic!("the agent has no business to send {other:?}"),
     })
 }
