@@ -138,6 +138,26 @@ fn nothing_is_left_of_a_program() {
 }
 
 #[test]
+fn a_pause_ends_the_program_and_its_end_starts_it_again() {
+    let gateway = Gateway::new();
+    let (sensors, list) = family(&gateway);
+    gateway.configure(&format!("[uplink.home]\nurl = \"mqtt://localhost:1\"\n{sensors}"));
+    let mut agent = gateway.run();
+    let first = pids(&list, 4);
+    let config = gateway.config_file().display().to_string();
+    let ask = |words: &[&str]| {
+        let status = command(&[words, &["--config", &config]].concat(), gateway.path()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{words:?}");
+    };
+    ask(&["pause", "family", "1h"]);
+    wait_gone(&first);
+    ask(&["resume", "family"]);
+    let all = pids(&list, 8);
+    assert_eq!(agent.terminate(), Exit::Code(0));
+    wait_gone(&all);
+}
+
+#[test]
 fn what_a_program_leaves_behind_is_ended_before_it_is_started_again() {
     let gateway = Gateway::new();
     let list = gateway.path().join("pids");
@@ -190,6 +210,7 @@ fn programs_that_go_wild_are_borne() {
     let sensors = [
         sensor("flood", &["yes", "{\"a\":1}"], ""),
         sensor("noise", &["cat", "/dev/urandom"], ""),
+        // Not one line: there is nothing to say of it, and nothing is kept of it.
         sensor("endless", &["cat", "/dev/zero"], ""),
         sensor("talk", &["sh", "-c", "yes 'and another thing' >&2"], ""),
         sensor("much", &["cat", "/dev/zero"], "mode = \"once\""),
@@ -198,9 +219,7 @@ fn programs_that_go_wild_are_borne() {
     gateway.configure(&(uplink(&broker, "qos = 0\n") + &sensors.concat()));
     let mut agent = gateway.run();
     agent.wait_log("it is made to wait");
-    for sensor in ["noise", "endless"] {
-        wait_until(sensor, || availability(&watch, sensor).iter().any(|state| state.contains("bad-data")));
-    }
+    wait_until("noise", || availability(&watch, "noise").iter().any(|state| state.contains("bad-data")));
     wait_until("much", || availability(&watch, "much").iter().any(|state| state.contains("printed more than")));
     let before = watch.on("maison/calm/a").len();
     wait_until("the calm one goes on", || watch.on("maison/calm/a").len() > before + 20);
