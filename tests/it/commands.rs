@@ -161,7 +161,8 @@ fn what_the_device_does_not_get_or_not_answer_is_told() {
     // While the port is somebody else's, nothing is sent.
     let config = setup.gateway.config_file().display().to_string();
     let says = |args: &[&str]| {
-        let output = command(&[args, &["--config", &config]].concat(), setup.gateway.path()).output().expect("vigie runs");
+        let output =
+            command(&[args, &["--config", &config]].concat(), setup.gateway.path()).output().expect("vigie runs");
         assert!(output.status.success(), "{output:?}");
     };
     says(&["pause", "arduino", "10m"]);
