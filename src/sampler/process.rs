@@ -1,6 +1,5 @@
 //! Sensors that are programs: one that runs on, or one that is started for each sample.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -284,13 +283,7 @@ async fn write_to(input: &mut Option<ChildStdin>, bytes: &[u8]) -> std::io::Resu
 }
 
 /// What the program prints next, not looked for before that time.
-fn read_from<'a>(
-    output: &'a mut ChildStdout,
-    buffer: &'a mut [u8],
-    not_before: Instant,
-) -> impl Future<Output = std::io::Result<usize>> + 'a {
-    async move {
-        sleep_until(not_before).await;
-        output.read(buffer).await
-    }
+async fn read_from(output: &mut ChildStdout, buffer: &mut [u8], not_before: Instant) -> std::io::Result<usize> {
+    sleep_until(not_before).await;
+    output.read(buffer).await
 }
