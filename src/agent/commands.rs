@@ -119,7 +119,7 @@ impl Commands {
                 Some(ended) = self.under_way.join_next() => {
                     // They do nothing that could panic, and nobody aborts them.
                     let Ok((asked, result)) = ended else { continue };
-                    self.tell(&asked, result.as_ref().map(|()| ()).map_err(String::as_str)).await;
+                    self.tell(&asked, result).await;
                 }
                 Some(request) = requests.recv() => self.take(request).await,
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -127,7 +127,7 @@ impl Commands {
         }
         while let Some(ended) = self.under_way.join_next().await {
             let Ok((asked, result)) = ended else { continue };
-            self.tell(&asked, result.as_ref().map(|()| ()).map_err(String::as_str)).await;
+            self.tell(&asked, result).await;
         }
     }
 
@@ -149,7 +149,7 @@ impl Commands {
                     (asked, done.await.unwrap_or_else(|_| gone()))
                 });
             }
-            Err(why) => self.refuse(&asked, &why).await,
+            Err(why) => self.refuse(&asked, why).await,
         }
     }
 
@@ -188,7 +188,7 @@ impl Commands {
         }
     }
 
-    async fn refuse(&mut self, asked: &Asked, why: &str) {
+    async fn refuse(&mut self, asked: &Asked, why: String) {
         let now = self.hub.clock.boot();
         self.hub.counters(&asked.uplink).commands_refused.add(1);
         let is_told = self.targets.get_mut(&asked.sensor).is_some_and(|target| target.refusals.take(now));
@@ -200,14 +200,14 @@ impl Commands {
     }
 
     /// Logs and publishes a result.
-    async fn tell(&self, asked: &Asked, result: Result<(), &str>) {
+    async fn tell(&self, asked: &Asked, result: Result<(), String>) {
         let Asked { sensor, uplink, reference, bytes, at } = asked;
         let Some(target) = self.targets.get(sensor) else { return };
         let now = self.hub.clock.boot();
         let took = humantime::format_duration(std::time::Duration::from_millis(
             u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX),
         ));
-        match result {
+        match &result {
             Ok(()) => info!(sensor, uplink, bytes, %took, "command carried out"),
             Err(why) => warn!(sensor, uplink, bytes, %took, "command failed: {why}"),
         }
@@ -225,7 +225,7 @@ impl Commands {
                 uplink,
                 reference: reference.as_ref(),
                 ok: result.is_ok(),
-                error: result.err(),
+                error: result.as_ref().err().map(String::as_str),
             };
             let payload = serde_json::to_vec(&told).expect("texts and numbers have a form in JSON");
             let values = vec![(0, Value::Bytes(payload.into()))];

@@ -67,7 +67,8 @@ For sketches as they are found, which print for people: the examples of most sen
 - Names become topics as with `serial-json`, and are given with `[sensor.quantity.\"Heat index\"]`.
 - Limits: 1024 bytes a line, 128 values a line, 128 bytes a name.
 - A command, which is sent to `…/set` below the sensor's topic, must be one line of text; it is written with `line_end`.
-  With `acknowledge`, the device answers with a line `ok`, or `error` and why; such lines are then no readings.
+  With `acknowledge`, the device answers with a line `ok`, or `error` and why; such lines are then no readings. Where a
+  command could not be written to its end, the next one begins with the character CAN (0x18) and an end of line.
 
 The user that vigie runs as must belong to the group `dialout`. Opening the port restarts many Arduinos.",
     sample: r#"[[sensor]]
@@ -143,7 +144,13 @@ struct Settings {
 pub struct SerialLines {
     lines: Lines,
     reader: LineReader,
+    /// The device has the beginning of a command whose end was not written.
+    cut: bool,
 }
+
+/// The character CAN, "cancel", ends what the device has of a command that was cut: unlike an end of line alone, it does
+/// not make `dim=10` the command `dim=1`.
+const CANCEL: u8 = 0x18;
 
 #[derive(Debug)]
 struct LineReader {
@@ -175,7 +182,7 @@ impl SerialLines {
             units: BTreeMap::new(),
             expected: 0,
         };
-        Self { lines: Lines::ending(MAX_LINE_BYTES, end), reader }
+        Self { lines: Lines::ending(MAX_LINE_BYTES, end), reader, cut: false }
     }
 }
 
@@ -193,11 +200,22 @@ impl ByteDecoder for SerialLines {
         });
     }
 
+    fn takes_commands(&self) -> bool {
+        true
+    }
+
     fn command(&mut self, command: &Command) -> Result<Outgoing, String> {
         let settings = &self.reader.settings;
         let mut bytes = commands::line(command, settings.encoding)?;
         bytes.extend_from_slice(settings.line_end.bytes());
+        if std::mem::take(&mut self.cut) {
+            bytes.splice(0..0, [&[CANCEL], settings.line_end.bytes()].concat());
+        }
         Ok(Outgoing { bytes, answer_within: settings.acknowledge })
+    }
+
+    fn cut(&mut self) {
+        self.cut = true;
     }
 
     fn answers(&mut self) -> Vec<Answer> {

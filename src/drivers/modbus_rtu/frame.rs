@@ -82,19 +82,25 @@ impl Request {
         usize::from(if self.table.has_bits() { self.count.div_ceil(8) } else { 2 * self.count })
     }
 
-    /// Does that hold all bytes of an answer? Of a damaged one, as many as an answer has.
-    pub(super) fn is_whole(&self, came: &[u8]) -> bool {
+    /// Bytes of the answer that begins like that.
+    fn answer_bytes(&self, came: &[u8]) -> usize {
         // An exception has the function with its highest bit set, and one byte.
         let data = if came.get(1).is_some_and(|function| function & 0x80 != 0) { 0 } else { self.data_bytes() };
-        came.len() >= 5 + data
+        5 + data
     }
 
-    /// The data of an answer.
+    /// Does that hold all bytes of an answer? Of a damaged one, as many as an answer has.
+    pub(super) fn is_whole(&self, came: &[u8]) -> bool {
+        came.len() >= self.answer_bytes(came)
+    }
+
+    /// The data of an answer. What comes behind it is not looked at.
     ///
     /// # Errors
     /// It is damaged, is none to this request, or an exception.
     pub(super) fn data<'a>(&self, answer: &'a [u8]) -> Result<&'a [u8], Refused> {
         let refused = |code, what| Err(Refused { code, what });
+        let answer = answer.get(..self.answer_bytes(answer)).unwrap_or(answer);
         let Some((body, [low, high])) = answer.split_last_chunk::<2>() else {
             return refused(FaultCode::BadData, "its answer is too short".to_owned());
         };

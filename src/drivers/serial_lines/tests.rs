@@ -210,6 +210,9 @@ fn commands_go_down_and_answers_are_no_readings() {
     let mut decoder = decoder("acknowledge = \"1s\"");
     let sent = decoder.command(&command).expect("a line");
     assert_eq!(sent, Outgoing { bytes: b"relay 1 on\n".to_vec(), answer_within: Some(Duration::from_secs(1)) });
+    decoder.cut();
+    assert_eq!(decoder.command(&command).expect("a line").bytes, b"\x18\nrelay 1 on\n");
+    assert_eq!(decoder.command(&command).expect("a line").bytes, b"relay 1 on\n");
     let read = outcomes(&mut *decoder, &[b"\nOK\r\na=1\nerror: no relay 1\n"]);
     assert_eq!(read.len(), 1, "{read:?}");
     let answers: Vec<_> = decoder.answers().into_iter().map(|answer| (answer.id, answer.outcome)).collect();
