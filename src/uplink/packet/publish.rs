@@ -188,7 +188,7 @@ mod tests {
         fn publish_with_properties_is_read_by_the_codec(
             topic in "[a-z]{1,12}(/[a-z]{1,12}){0,2}", size in prop_oneof![0..200_usize, 16_300..16_500_usize],
             qos in 0..3_u8, retain: bool, dup: bool, reading: Option<(u32, u64)>, expiry: Option<u32>,
-            alias: Option<(u16, bool)>, content_type in prop::option::of("[a-z]{1,20}/[a-z]{1,60}"),
+            alias: Option<(u16, bool)>, content_type in prop::option::of("[a-z]{1,17}/[a-z]{1,60}"),
         ) {
             let (qos, _, reference_qos) = level(qos);
             let payload = vec![b'x'; size];
