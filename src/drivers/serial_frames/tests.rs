@@ -210,11 +210,10 @@ fn what_is_read_late_has_the_time_of_its_measurement() {
     // Nobody has read for three seconds.
     let late: Vec<u8> = (4..=6).flat_map(|second| readings(second, u32::from(second) * 1000, &[0, 2, 1])).collect();
     decoder.feed(&late, at(6010), &mut out);
-    assert_eq!(out.len(), 6);
-    for ((given, _), second) in out.iter().zip(1..) {
-        let late = given.since(at(second * 1000));
-        assert!(*given >= at(second * 1000) && late <= Duration::from_millis(20), "{second}: {late:?} late");
-    }
+    let times: Vec<BootTime> = out.iter().map(|(at, _)| *at).collect();
+    // The last one was read 10 ms late, which could as well be the board's resonator.
+    assert_eq!(times[..5], [at(1000), at(2000), at(3000), at(4000), at(5000)]);
+    assert!((at(6000)..=at(6010)).contains(&times[5]), "{times:?}");
 }
 
 #[test]
