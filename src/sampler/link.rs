@@ -98,7 +98,7 @@ async fn follow_port(
                 Err(error) => Err(error),
             },
             order = sampler.reins.order(), if orders.has_room() => {
-                orders.begin(order, &mut *decoder, context.clock.boot());
+                orders.begin(order, sampler.reins.next_number(), &mut *decoder, context.clock.boot());
                 continue;
             }
             () = sleep(patience.unwrap_or_default()), if patience.is_some() => continue,

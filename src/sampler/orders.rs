@@ -19,11 +19,9 @@ pub(super) const MAX_UNANSWERED: usize = 8;
 
 type Done = oneshot::Sender<Result<(), String>>;
 
-/// The commands under way on a sensor's link. Outlives the port: numbers are not used again on the next one.
+/// The commands under way on a sensor's link.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    /// How many commands there have been.
-    count: u32,
     writing: Option<Writing>,
     /// In the order in which they were written.
     unanswered: VecDeque<Unanswered>,
@@ -58,14 +56,12 @@ impl Orders {
         self.writing.is_none() && self.unanswered.len() < MAX_UNANSWERED
     }
 
-    /// Begins a command, for which there must be [room](Self::has_room).
-    pub(super) fn begin(&mut self, order: Order, decoder: &mut dyn ByteDecoder, now: BootTime) {
+    /// Begins a command with this number, for which there must be [room](Self::has_room).
+    pub(super) fn begin(&mut self, order: Order, id: u32, decoder: &mut dyn ByteDecoder, now: BootTime) {
         let Order { payload, until, done } = order;
         if now > until {
             return tell(done, Err("it waited too long behind others, and is not carried out".to_owned()));
         }
-        self.count = self.count.checked_add(1).unwrap_or(1);
-        let id = self.count;
         match decoder.command(&Command { id, payload }) {
             Ok(outgoing) => {
                 let until = now.after(WRITE_WITHIN);

@@ -131,7 +131,7 @@ impl Keeper<'_> {
                     continue;
                 }
                 order = self.sampler.reins.order(), if self.orders.has_room() => {
-                    self.orders.begin(order, &mut *decoder, self.context.clock.boot());
+                    self.orders.begin(order, self.sampler.reins.next_number(), &mut *decoder, self.context.clock.boot());
                     continue;
                 }
                 () = sleep(patience.unwrap_or_default()), if patience.is_some() => continue,

@@ -1,6 +1,6 @@
 //! What others may ask of a running sensor: to carry out a command, or to let go of its device for a while.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
 
@@ -44,9 +44,19 @@ pub struct Reins {
     pub paused: watch::Receiver<Option<BootTime>>,
     /// The device is free.
     pub resting: watch::Sender<bool>,
+    /// How many commands there have been.
+    commands: Cell<u32>,
 }
 
 impl Reins {
+    /// The number of the next command, from 1. None comes again after a pause or a fault: a late answer to the command
+    /// before must not be taken for one to the next.
+    pub fn next_number(&self) -> u32 {
+        let number = self.commands.get().checked_add(1).unwrap_or(1);
+        self.commands.set(number);
+        number
+    }
+
     /// The next command, in order. Never resolves once the other end is gone. Cancelling the wait loses none.
     pub async fn order(&self) -> Order {
         match poll_fn(|context| self.orders.borrow_mut().poll_recv(context)).await {
@@ -62,5 +72,6 @@ pub fn remote() -> (Remote, Reins) {
     let (orders, waiting) = mpsc::channel(MAX_WAITING);
     let (paused, pause) = watch::channel(None);
     let (rests, resting) = watch::channel(false);
-    (Remote { orders, paused, resting }, Reins { orders: RefCell::new(waiting), paused: pause, resting: rests })
+    let reins = Reins { orders: RefCell::new(waiting), paused: pause, resting: rests, commands: Cell::new(0) };
+    (Remote { orders, paused, resting }, reins)
 }

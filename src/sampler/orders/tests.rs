@@ -32,10 +32,12 @@ fn at(seconds: u64) -> BootTime {
     BootTime(0).after(Duration::from_secs(seconds))
 }
 
+/// Begins a command; its number is one more than that of those that wait.
 fn begin(orders: &mut Orders, decoder: &mut Plain, payload: &str, now: BootTime) -> Receiver<Result<(), String>> {
     let (done, told) = oneshot::channel();
     let order = Order { payload: payload.as_bytes().into(), until: at(100), done };
-    orders.begin(order, decoder, now);
+    let id = orders.unanswered.back().map_or(1, |last| last.id + 1);
+    orders.begin(order, id, decoder, now);
     told
 }
 
