@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{config, guard};
+use crate::config;
+use crate::guard;
 
 mod check;
 mod demo;

@@ -1,6 +1,5 @@
 //! Sensors that are programs: one that runs on, or one that is started for each sample.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

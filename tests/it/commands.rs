@@ -13,6 +13,10 @@ use super::harness::{Agent, Exit, Gateway, Mosquitto, Port, Subscriber, command,
 const SET: &str = "maison/salle/arduino/set";
 const RESULT: &str = "maison/salle/arduino/set/result";
 
+/// What the agent says when it has taken the port: until then it refuses commands, also when the other end shows that it
+/// is open already.
+const OPENED: &str = "opened port=";
+
 /// A gateway with a device, everybody connected.
 struct Setup {
     broker: Mosquitto,
@@ -52,7 +56,7 @@ impl Setup {
     /// Waits until a command would be taken.
     fn wait_ready(&mut self) {
         self.agent.wait_log("commands are taken");
-        wait_until("the agent to open the port", || self.port.is_open());
+        self.agent.wait_log(OPENED);
     }
 
     fn publish(&self, payload: &str) {
@@ -170,7 +174,7 @@ fn what_the_device_does_not_get_or_not_answer_is_told() {
     setup.publish(r#"{"ref":"paused"}"#);
     assert_eq!(setup.error("paused"), "the sensor is paused");
     says(&["resume", "arduino"]);
-    wait_until("the port to be open again", || setup.port.is_open());
+    setup.agent.wait_log_times(OPENED, 2);
     setup.publish(r#"{"ref":"pulled"}"#);
     assert_eq!(setup.command(), json!({"id": 3}));
 

@@ -100,7 +100,9 @@ impl Request {
     /// It is damaged, is none to this request, or an exception.
     pub(super) fn data<'a>(&self, answer: &'a [u8]) -> Result<&'a [u8], Refused> {
         let refused = |code, what| Err(Refused { code, what });
-        let answer = answer.get(..self.answer_bytes(answer)).unwrap_or(answer);
+        // What is right as a whole says something else than was asked for, and is told as such.
+        let more = answer.get(..self.answer_bytes(answer)).filter(|_| crc(answer) != 0);
+        let answer = more.unwrap_or(answer);
         let Some((body, [low, high])) = answer.split_last_chunk::<2>() else {
             return refused(FaultCode::BadData, "its answer is too short".to_owned());
         };

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, info, warn};
 
 use super::said::Said;
@@ -27,6 +27,9 @@ const INHERITED: [&str; 2] = ["HOME", "TZ"];
 
 /// A program that has closed its output has so long to end by itself.
 const TO_END: Duration = Duration::from_secs(1);
+
+/// Bytes of standard error that are read in a second; what is beyond has to wait.
+const SAID_A_SECOND: usize = 64 * 1024;
 
 /// Ends when dropped, without being waited for: the guard goes on without us.
 pub(super) struct Program {
@@ -151,8 +154,15 @@ impl Drop for Program {
 async fn listen(mut errors: ChildStderr, said: Rc<RefCell<Said>>) {
     let mut log = |line: &str| info!("it says: {line}");
     let mut buffer = [0; 1024];
+    let (mut second, mut bytes) = (Instant::now(), 0);
     while let Ok(length @ 1..) = errors.read(&mut buffer).await {
         said.borrow_mut().feed(&buffer[..length], Instant::now(), &mut log);
+        bytes += length;
+        if second.elapsed() >= Duration::from_secs(1) {
+            (second, bytes) = (Instant::now(), 0);
+        } else if bytes >= SAID_A_SECOND {
+            sleep_until(second + Duration::from_secs(1)).await;
+        }
     }
     let mut said = said.borrow_mut();
     said.ends(Instant::now(), &mut log);
