@@ -15,6 +15,7 @@ mod it {
     mod exec;
     mod failover;
     mod harness;
+    mod interop;
     mod main_path;
     mod mqtt5;
     mod outage;

@@ -23,6 +23,7 @@ mod pty;
 mod random;
 mod receiver;
 mod recorder;
+mod script;
 mod subscriber;
 mod wire;
 
@@ -40,6 +41,7 @@ pub(crate) use pty::Port;
 pub(crate) use random::Random;
 pub(crate) use receiver::Receiver;
 pub(crate) use recorder::Recorder;
+pub(crate) use script::Script;
 pub(crate) use subscriber::{Message, Subscriber};
 
 /// What a test waits for at most. Far above what anything takes on a loaded machine.

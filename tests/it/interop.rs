@@ -1,0 +1,6 @@
+//! Prevents: a gateway that gets on with its own idea of a protocol, and with nobody else's.
+//!
+//! Programs that others wrote stand at the other end. `tests/interop/run` installs them and runs these tests; others
+//! leave them out.
+
+mod paho;
