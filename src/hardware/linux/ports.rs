@@ -22,6 +22,9 @@ const INTERFACE: &str = "bInterfaceNumber";
 /// The type of a UART that is not there (`PORT_UNKNOWN`, serial_core.h).
 const NO_UART: &str = "0";
 
+/// Folders from a UART's own up to that of its driver: the port, what controls it (Linux 6.5), and the device.
+const UART_DEPTH: usize = 3;
+
 /// Candidates that an error lists.
 const MAX_LISTED: usize = 8;
 
@@ -133,8 +136,7 @@ impl Roots {
             None if attribute(folder, "type").is_none_or(|kind| kind == NO_UART) => return None,
             None => (None, device),
         };
-        let driver = fs::read_link(driven.join("driver")).ok();
-        let driver = driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned()));
+        let driver = driven.ancestors().take(UART_DEPTH).find_map(driver);
         let node = self.dev.join(name);
         let (usb, device) = usb.unzip();
         let port = PortInfo {
@@ -184,6 +186,14 @@ impl Roots {
         });
         new.collect()
     }
+}
+
+/// The driver of a device.
+fn driver(device: &Path) -> Option<String> {
+    let link = fs::read_link(device.join("driver")).ok()?;
+    // Since Linux 6.5 a UART's port is a device of its own, below the one that people know.
+    let is_part = link.parent().and_then(Path::parent).is_some_and(|bus| bus.ends_with("bus/serial-base"));
+    if is_part { None } else { Some(link.file_name()?.to_str()?.to_owned()) }
 }
 
 /// A file of one line in the kernel's tree; `None` where it is empty.
@@ -385,10 +395,12 @@ mod tests {
     /// A UART of the board, as the kernel's tree has it.
     fn add_uart(folder: &Path, node: &str, kind: &str, console: &str) {
         let class = folder.join("sys/class/tty").join(node);
-        let device = folder.join("sys/devices/soc").join(node);
+        let uart = folder.join("sys/devices/soc").join(node);
+        let device = uart.join(format!("{node}:0")).join(format!("{node}:0.0"));
         fs::create_dir_all(&class).expect("a folder");
         fs::create_dir_all(&device).expect("a folder");
-        symlink("../../bus/amba/drivers/uart-pl011", device.join("driver")).expect("a link");
+        symlink("../../bus/amba/drivers/uart-pl011", uart.join("driver")).expect("a link");
+        symlink("../../../../bus/serial-base/drivers/port", device.join("driver")).expect("a link");
         symlink(&device, class.join("device")).expect("a link");
         fs::write(class.join("type"), kind).expect("a file");
         fs::write(class.join("console"), console).expect("a file");
