@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
+use super::endless::Endless;
 use super::orders::Orders;
 use super::port::{self, Lost};
 use super::power::Power;
@@ -82,6 +83,7 @@ async fn follow_port(
     attempts.back_off.success();
     let (mut from_device, mut to_device) = tokio::io::split(port);
     let mut decoder = decoder();
+    let mut endless = Endless::default();
     let mut buffer = vec![0; READ];
     loop {
         let now = context.clock.boot();
@@ -114,6 +116,9 @@ async fn follow_port(
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
         attempts.lost.observe(Instant::now(), &mut decoded);
+        if let Some(fault) = endless.observe(Instant::now(), bytes, decoder.unfinished(), settings) {
+            decoded.push((context.clock.boot(), Err(fault)));
+        }
         orders.answered(decoder.answers());
         if !send(sampler.index, decoded, None, context).await {
             return None;

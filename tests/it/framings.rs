@@ -187,6 +187,44 @@ fn records_are_the_same_wherever_a_read_cuts_them() {
 }
 
 #[test]
+fn what_another_device_sends_is_told_with_the_likely_cause() {
+    let noise: Vec<u8> =
+        (0..2000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0] | 0x80).collect();
+    let mut garbled = noise.clone();
+    garbled.iter_mut().step_by(50).for_each(|byte| *byte = b'\n');
+    garbled.iter_mut().step_by(75).for_each(|byte| *byte = 0);
+    let streams = FRAMINGS.iter().map(|framing| (framing.driver, (0..300).flat_map(|n| framing.record(n)).collect()));
+    for (what, stream) in streams.chain([("garbled", garbled)]) {
+        let stream: Vec<u8> = stream;
+        for framing in FRAMINGS.iter().filter(|framing| framing.driver != what) {
+            let faults = decoded(framing, [&*stream]);
+            assert!(
+                !faults.iter().any(|outcome| outcome.starts_with("Ok")),
+                "{what} for {}: {faults:#?}",
+                framing.driver
+            );
+            // Text has no zero, which ends a frame: that is told by the link, as no frame comes at all.
+            if framing.driver == "serial-frames" && what != "garbled" {
+                assert_eq!(faults, [""; 0], "{what}");
+                continue;
+            }
+            let cause = match what {
+                "garbled" | "serial-frames" => "is the baud rate right?".to_owned(),
+                driver => format!("the driver {driver}"),
+            };
+            let causes = [cause, "is the baud rate right, and does the device send frames?".to_owned()];
+            let told = faults.iter().filter(|fault| causes.iter().any(|cause| fault.contains(cause))).count();
+            assert!(
+                told > faults.len() / 2,
+                "{what} for {}: {cause:?} in {faults:#?}",
+                framing.driver,
+                cause = causes[0]
+            );
+        }
+    }
+}
+
+#[test]
 fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
     let mut bench = Bench::start(&RATES);
     bench.all_work("at first");
@@ -251,6 +289,12 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
     }
     bench.all_are(seen, "unplugged");
     bench.all_are(seen, "missing");
+    for link in &bench.links {
+        let topic = format!("maison/{0}/{0}/availability", link.name);
+        let fault = bench.subscriber.messages().into_iter().skip(seen).find(|message| message.topic == topic);
+        let fault = fault.expect("it came").payload;
+        assert!(fault.contains(&format!("usb-{}-if00", link.name)), "the fault names the port: {fault}");
+    }
     let seen = bench.subscriber.messages().len();
     for link in &bench.links {
         symlink(node(&link.port), &link.path).expect("a link can be made");
