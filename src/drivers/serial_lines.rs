@@ -331,7 +331,10 @@ impl LineReader {
     fn nothing_found(&self) -> &'static str {
         match &self.settings.form {
             Form::Pairs { keys } if !keys.is_empty() => "a line holds none of the names in `keys`",
-            Form::Pairs { .. } => "a line holds no names and values such as `temp=21.5` (or say `ignore_other = true`)",
+            Form::Pairs { .. } => {
+                "a line holds no names and values such as `temp=21.5` (if it is values alone, say `form = \"csv\"`; if it \
+                 is none of yours, `ignore_other = true`)"
+            }
             Form::Csv(_) => "a line is empty",
             Form::Pattern(_) => "a line does not match `pattern` (or say `ignore_other = true`)",
         }

@@ -23,6 +23,9 @@ const REOPEN_MOST: Duration = Duration::from_millis(1500);
 /// wake-up for many, and one at 40 kHz still fits the kernel's buffer of 1024.
 const GATHER: Duration = Duration::from_millis(20);
 
+/// A port from which nothing has come for so long since it was opened is spoken of; most devices speak each second.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// Bytes read at once; a pty gives 4095 at most, a USB serial driver less.
 const READ: usize = 8 * 1024;
 
@@ -84,6 +87,8 @@ async fn follow_port(
     let (mut from_device, mut to_device) = tokio::io::split(port);
     let mut decoder = decoder();
     let mut endless = Endless::default();
+    let mut silence = pin!(sleep(SILENCE));
+    let mut heard = false;
     let mut buffer = vec![0; READ];
     loop {
         let now = context.clock.boot();
@@ -104,6 +109,16 @@ async fn follow_port(
                 continue;
             }
             () = sleep(patience.unwrap_or_default()), if patience.is_some() => continue,
+            () = &mut silence, if !heard => {
+                heard = true;
+                info!(
+                    port = %settings.port,
+                    "nothing has come in the first minute: has the device power, does it send by itself, are its TX and \
+                     our RX joined, and is `baud` = {} its own?",
+                    settings.baud
+                );
+                continue;
+            }
             fault = attempts.power.lost() => return Some(fault),
             () = stopped(&mut context.stop) => return None,
         };
@@ -112,6 +127,7 @@ async fn follow_port(
             Ok(count) => &buffer[..count],
             Err(error) => return Some(settings.read_fault(Some(&error))),
         };
+        heard = true;
         attempts.power.success();
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
