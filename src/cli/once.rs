@@ -11,12 +11,17 @@ use super::table::table;
 use super::{FAILED, FINE, WRONG, complain, load, print};
 use crate::agent::{self, describe};
 use crate::clock::{Clock, SystemClock};
+use crate::drivers::Source;
 use crate::pipeline::Health;
 use crate::reading::SensorIndex;
 use crate::sampler::{self, Sampler};
 
 /// A link speaks when it likes: it gets at least this long.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What to look at where a port says nothing.
+const SILENT_PORT: &str = "has the device power, does it send by itself, and is `baud` its own? One that speaks less \
+                           often is heard by `vigie run`";
 
 pub(super) fn once(path: &Path) -> u8 {
     let Some(config) = load(path) else { return WRONG };
@@ -67,7 +72,9 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         supplies: sampler::Supplies::default(),
     };
     let patience = config.sensors.iter().map(|sensor| sensor.deadline).max().unwrap_or_default().max(PATIENCE);
-    let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();
+    let is_port = |source: &Source| matches!(source, Source::Serial { .. });
+    let names: Vec<(String, bool)> =
+        config.sensors.iter().map(|sensor| (sensor.name.clone(), is_port(&sensor.source))).collect();
     for (index, sensor) in config.sensors.into_iter().enumerate() {
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
         let kept = kept.remove(&sensor.name);
@@ -76,6 +83,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();
+    let mut rejected: BTreeMap<u32, String> = BTreeMap::new();
     let deadline = tokio::time::sleep(patience);
     tokio::pin!(deadline);
     while results.values().filter(|lines| lines.is_ok()).count() < names.len() {
@@ -86,12 +94,14 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         let Some(batch) = batch else { break };
         for observation in batch {
             let sensor = observation.sensor;
-            let outcome = pipeline.observe(observation);
+            let mut outcome = pipeline.observe(observation);
             if let Some((descriptor, values)) = outcome.reading {
                 let lines = values.iter().map(|(index, value)| describe(&descriptor, *index, value)).collect();
                 results.insert(sensor.0, Ok(lines));
             } else if let Some(Health::Fault(fault)) = outcome.health {
                 results.entry(sensor.0).or_insert_with(|| Err(format!("{}: {}", fault.code.as_str(), fault.detail)));
+            } else if let Some(reason) = outcome.rejected.pop() {
+                rejected.insert(sensor.0, reason);
             }
         }
         if results.len() == names.len() {
@@ -99,6 +109,13 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         }
     }
     stop.send_replace(true);
-    let silent = || Err(format!("gave nothing within {}", humantime::format_duration(patience)));
-    (0_u32..).zip(names).map(|(index, name)| (name, results.remove(&index).unwrap_or_else(silent))).collect()
+    let patience = humantime::format_duration(patience);
+    let mut silent = |index, is_port| match rejected.remove(&index) {
+        Some(reason) => format!("gave nothing of use within {patience}: {reason}"),
+        None if is_port => format!("gave nothing within {patience}: {SILENT_PORT}"),
+        None => format!("gave nothing within {patience}"),
+    };
+    let result =
+        |(index, (name, is_port))| (name, results.remove(&index).unwrap_or_else(|| Err(silent(index, is_port))));
+    (0_u32..).zip(names).map(result).collect()
 }

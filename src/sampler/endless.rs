@@ -9,8 +9,15 @@ use crate::drivers::support::lines::excerpt;
 use crate::hardware::SerialSettings;
 use crate::reading::{Fault, FaultCode};
 
-/// How long bytes may come without an end, and how often that is told.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long bytes may come without an end, besides the time of [`LONG_LINE`], and how often that is told. Short enough for
+/// `vigie once`.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Bytes of a line that is long for a device, but may be one: at 300 baud it takes half a minute.
+const LONG_LINE: u32 = 1024;
+
+/// Bits of a character on the line, at least.
+const BITS: u32 = 10;
 
 /// Fewer bytes than these may be noise of a plug, or a line that is typed by hand.
 const ENOUGH: usize = 32;
@@ -39,7 +46,8 @@ impl Endless {
             return None;
         }
         let since = self.since.get_or_insert(now);
-        if unfinished < ENOUGH || now.duration_since(*since) < PATIENCE {
+        let line = Duration::from_secs(1).saturating_mul(LONG_LINE * BITS) / settings.baud.max(1);
+        if unfinished < ENOUGH || now.duration_since(*since) < PATIENCE + line {
             return None;
         }
         *since = now;
@@ -59,8 +67,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_never_end_are_told_each_ten_seconds_and_others_not() {
-        let settings = SerialSettings::new("/dev/ttyUSB0", 9600);
+    fn bytes_that_never_end_are_told_again_and_again_and_others_not() {
+        // At this rate a long line takes seven seconds.
+        let settings = SerialSettings::new("/dev/ttyUSB0", 1463);
         let (start, mut endless) = (Instant::now(), Endless::default());
         let mut observe = |seconds: u64, bytes: usize, unfinished: usize| {
             let now = start + Duration::from_secs(seconds);
@@ -79,7 +88,7 @@ mod tests {
         assert_eq!(observe(209, 20, 40), None);
         let told = observe(210, 20, 60).expect("it is told");
         assert!(told.starts_with("60 bytes have come from /dev/ttyUSB0 and no end"), "{told}");
-        assert!(told.contains("`baud` = 9600"), "{told}");
+        assert!(told.contains("`baud` = 1463"), "{told}");
         assert_eq!(observe(215, 20, 80), None);
         assert!(observe(220, 20, 100).is_some());
         assert_eq!(observe(221, 20, 3), None);

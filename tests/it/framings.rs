@@ -141,6 +141,14 @@ impl Bench {
         });
     }
 
+    /// Has the agent one of these ptys open? The name of one that is gone has a remark behind it.
+    fn agent_holds_one_of(&self, nodes: &[PathBuf]) -> bool {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.agent.pid())).expect("the agent runs");
+        let targets = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+        let mut names = targets.map(|target| target.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+        names.any(|name| nodes.iter().any(|node| node.as_os_str() == &*name))
+    }
+
     fn memory_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.agent.pid())).expect("the agent runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
@@ -279,6 +287,7 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
     let seen = bench.subscriber.messages().len();
     let halves: Vec<u32> = bench.links.iter().map(|link| link.next).collect();
     let others: Vec<Port> = bench.links.iter().map(|_| Port::open()).collect();
+    let pulled: Vec<PathBuf> = bench.links.iter().map(|link| node(&link.port)).collect();
     for (link, other) in bench.links.iter_mut().zip(others) {
         assert_ne!(node(&link.port), node(&other));
         let record = link.framing.record(link.next);
@@ -288,6 +297,7 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
         link.port = other;
     }
     bench.all_are(seen, "unplugged");
+    wait_until("the descriptors to be closed", || !bench.agent_holds_one_of(&pulled));
     bench.all_are(seen, "missing");
     for link in &bench.links {
         let topic = format!("maison/{0}/{0}/availability", link.name);

@@ -4,7 +4,7 @@
 //! The ports are ptys, reached by a link as one below `/dev/serial/by-id` is.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -172,4 +172,28 @@ fn what_comes_at_first_can_be_skipped() {
     port.write_line("{\"mark\":\"boot\"}\n{\"mark\":\"boot\"}");
     run.works(&mut port, "after");
     assert!(run.marks().iter().all(|mark| mark == "after"), "{:?}", run.marks());
+}
+
+#[test]
+fn a_port_that_says_nothing_of_use_is_told_with_the_likely_cause() {
+    let (silent, mut garbled) = (Port::open(), Port::open());
+    let gateway = Gateway::new();
+    let sensor = |name: &str, port: &Port| {
+        let port = port.path().display();
+        format!("[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\ndriver = \"serial-json\"\nport = \"{port}\"\n")
+    };
+    let sensors = sensor("silent", &silent) + &sensor("garbled", &garbled);
+    gateway.configure(&format!("[uplink.home]\nurl = \"mqtt://localhost:1\"\n{sensors}"));
+    let config = gateway.config_file().display().to_string();
+    let mut once = command(&["once", "--config", &config], gateway.path()).spawn().expect("vigie starts");
+    wait_until("the end of `vigie once`", || {
+        // What a UART makes of a slower device: hardly anything but long runs of one level.
+        garbled.master().write_all(&[0xf8, 0x00, 0x80, 0xfe, 0xe0]).expect("written");
+        once.try_wait().expect("a child can be waited for").is_some()
+    });
+    let output = once.wait_with_output().expect("its output");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(line("silent").contains("has the device power"), "{text}");
+    assert!(line("garbled").contains("no end of a line or frame") && line("garbled").contains("115200"), "{text}");
 }
