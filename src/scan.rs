@@ -193,7 +193,7 @@ fn ports_and_lines(inventory: Inventory, found: &mut Found) {
         let what = "cannot be told: chips on SPI do not say whether they are there".to_owned();
         found.things.push(Thing { interface: "SPI", place, what, sensor: None });
     }
-    found.things.extend(inventory.ports.into_iter().map(ports::thing));
+    found.things.extend(inventory.ports.iter().map(ports::thing));
     let (header, others): (Vec<LineInfo>, Vec<LineInfo>) =
         inventory.lines.into_iter().partition(|line| line.header.is_some());
     found.things.extend(header.iter().map(|line| gpio(line, line.name.as_str(), &in_use)));

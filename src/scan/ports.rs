@@ -10,10 +10,10 @@ const UBLOX: u16 = 0x1546;
 const SPOKEN: [&str; 5] = ["serial-json", "serial-lines", "serial-frames", "nmea", "modbus-rtu"];
 
 /// A port, with its section for the configuration.
-pub(super) fn thing(port: PortInfo) -> Thing {
+pub(super) fn thing(port: &PortInfo) -> Thing {
     let place = port.path.display().to_string();
-    let sensor = (!port.console).then(|| sensor(&port, &place));
-    Thing { interface: "serial", what: describe(&port), place, sensor }
+    let sensor = (!port.console).then(|| sensor(port, &place));
+    Thing { interface: "serial", what: describe(port), place, sensor }
 }
 
 fn describe(port: &PortInfo) -> String {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_clone_is_told_with_its_driver_and_why_it_goes_by_its_socket() {
-        let thing = thing(usb(0x1a86, "USB Serial", None, true));
+        let thing = thing(&usb(0x1a86, "USB Serial", None, true));
         assert_eq!(
             thing.what,
             "USB Serial (usb:1a86:7523, no serial number), driver ch341, now /dev/ttyUSB1; another one shares its name \
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_receiver_is_likely_to_speak_nmea() {
         for (vendor, product) in [(UBLOX, "whatever"), (0x1a86, "Mini GPS 2")] {
-            let sensor = thing(usb(vendor, product, Some("1"), false)).sensor.expect("a section");
+            let sensor = thing(&usb(vendor, product, Some("1"), false)).sensor.expect("a section");
             assert_eq!((sensor.driver, &sensor.keys[..4]), ("nmea", "port"));
             assert!(!sensor.alternatives.contains(&"nmea"));
         }
@@ -119,7 +119,7 @@ mod tests {
             holder: Some("`agetty` (process 7)".to_owned()),
             ..PortInfo::default()
         };
-        let thing = thing(port);
+        let thing = thing(&port);
         assert!(thing.sensor.is_none());
         assert!(
             thing.what.starts_with("serial port, driver uart-pl011, now /dev/ttyAMA0; a console"),
