@@ -180,7 +180,11 @@ fn a_port_that_says_nothing_of_use_is_told_with_the_likely_cause() {
     let gateway = Gateway::new();
     let sensor = |name: &str, port: &Port| {
         let port = port.path().display();
-        format!("[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\ndriver = \"serial-json\"\nport = \"{port}\"\n")
+        // So long does `vigie once` wait: far longer than a busy machine takes to open a port.
+        format!(
+            "[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\ndeadline = \"20s\"\ndriver = \"serial-json\"\n\
+             port = \"{port}\"\n"
+        )
     };
     let sensors = sensor("silent", &silent) + &sensor("garbled", &garbled);
     gateway.configure(&format!("[uplink.home]\nurl = \"mqtt://localhost:1\"\n{sensors}"));
