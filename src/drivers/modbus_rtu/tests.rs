@@ -8,12 +8,12 @@ use proptest::prelude::*;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use toml::de::DeTable;
 
-use super::frame::{Table, crc};
+use super::frame::{Action, Request, Table, crc};
 use super::*;
 use crate::clock::{SystemClock, Trust};
 use crate::hardware::sim::{METER_PORT, Sim};
 use crate::options::Problems;
-use crate::reading::Value;
+use crate::reading::{FaultCode, Sample, Value};
 
 fn parsed(text: &str) -> Result<Arc<dyn Open>, Vec<String>> {
     let table = DeTable::parse(text).expect("TOML");
@@ -56,21 +56,45 @@ fn number(keys: &str, data: &[u8]) -> Result<String, FaultCode> {
     plan.samples(&[data.to_vec()]).map(|samples| told(&samples).concat()).map_err(|fault| fault.code)
 }
 
+fn reads(address: u8, table: Table, first: u16, count: u16) -> Request {
+    Request { address, table, first, count, action: Action::Read }
+}
+
+/// What is in the frame before its checksum.
+fn body(request: &Request) -> Vec<u8> {
+    let frame = request.frame();
+    assert_eq!(crc(&frame), 0, "a frame with its checksum leaves none");
+    frame[..frame.len() - 2].to_vec()
+}
+
 #[test]
 fn frames_are_those_of_the_specification() {
     // The check value of CRC-16/MODBUS.
     assert_eq!(crc(b"123456789"), 0x4b37);
     // Modbus Application Protocol V1.1b3, 6.3: registers 108 to 110 of a holding table.
-    let request = Request { address: 17, table: Table::Holding, first: 0x6b, count: 3 };
-    let frame = request.frame();
-    assert_eq!(frame[..6], [17, 3, 0, 0x6b, 0, 3]);
-    assert_eq!(crc(&frame), 0, "a frame with its checksum leaves none");
+    let request = reads(17, Table::Holding, 0x6b, 3);
+    assert_eq!(body(&request), [17, 3, 0, 0x6b, 0, 3]);
     let answer = with_crc(&[17, 3, 6, 2, 0x2b, 0, 0, 0, 0x64]);
-    assert!(request.is_whole(&answer) && !request.is_whole(&answer[..10]));
-    assert_eq!(request.data(&answer), Ok(&[2, 0x2b, 0, 0, 0, 0x64][..]));
+    assert_eq!(request.answer(&answer), Some(Ok(&[2, 0x2b, 0, 0, 0, 0x64][..])));
+    assert_eq!(request.answer(&answer[..10]), None);
     // 6.1: coils 20 to 38.
-    let request = Request { address: 1, table: Table::Coil, first: 0x13, count: 19 };
-    assert_eq!(request.data(&with_crc(&[1, 1, 3, 0xcd, 0x6b, 5])), Ok(&[0xcd, 0x6b, 5][..]));
+    let request = reads(1, Table::Coil, 0x13, 19);
+    assert_eq!(request.answer(&with_crc(&[1, 1, 3, 0xcd, 0x6b, 5])), Some(Ok(&[0xcd, 0x6b, 5][..])));
+    // 6.5, 6.6, 6.11, 6.12: writes.
+    for (table, first, count, action, asked, answered) in [
+        (Table::Coil, 0xac, 1, Action::WriteOne([0xff, 0]), &[5, 0, 0xac, 0xff, 0][..], &[5, 0, 0xac, 0xff, 0][..]),
+        (Table::Holding, 1, 1, Action::WriteOne([0, 3]), &[6, 0, 1, 0, 3], &[6, 0, 1, 0, 3]),
+        (Table::Coil, 0x13, 10, Action::Write(vec![0xcd, 1]), &[15, 0, 0x13, 0, 10, 2, 0xcd, 1], &[15, 0, 0x13, 0, 10]),
+        (Table::Holding, 1, 2, Action::Write(vec![0, 10, 1, 2]), &[16, 0, 1, 0, 2, 4, 0, 10, 1, 2], &[16, 0, 1, 0, 2]),
+    ] {
+        let request = Request { address: 17, table, first, count, action };
+        assert_eq!(body(&request)[1..], *asked);
+        let answer = with_crc(&[&[17], answered].concat());
+        assert!(matches!(request.answer(&answer), Some(Ok(_))), "{request:?}");
+        let mut other = answer[..6].to_vec();
+        other[5] ^= 1;
+        assert_eq!(request.answer(&with_crc(&other)), None, "another value or count was written");
+    }
 }
 
 fn with_crc(body: &[u8]) -> Vec<u8> {
@@ -78,23 +102,43 @@ fn with_crc(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_answer_is_refused_with_a_reason() {
-    let request = Request { address: 2, table: Table::Input, first: 0, count: 1 };
-    let refused = |answer: &[u8]| request.data(answer).expect_err("refused");
-    assert_eq!(refused(&[2, 4, 2, 0, 1, 0, 0]).code, FaultCode::Crc);
+fn what_is_no_answer_is_told_from_one() {
+    let request = reads(2, Table::Input, 0, 1);
+    assert_eq!(request.answer(&with_crc(&[2, 0x84, 2])), Some(Err(2)));
     for (body, part) in [
-        (&[2, 0x84, 2][..], "exception 2, illegal data address"),
-        (&[2, 0x84, 77], "exception 77, which the specification does not know"),
-        (&[3, 4, 2, 0, 1], "unit 3 answers"),
-        (&[2, 3, 2, 0, 1], "none to this request"),
+        (&[3, 4, 2, 0, 1][..], "unit 3 answers in its place"),
+        (&[3, 0x84, 2], "unit 3 answers in its place"),
+        (&[2, 3, 2, 0, 1], "none to this request: 02 03 02 00 01"),
         (&[2, 4, 4, 0, 1, 0, 2], "none to this request"),
-        (&[2, 4, 3, 0, 1], "none to this request"),
-        (&[2], "none to this request"),
+        (&[2, 0x83, 2], "none to this request"),
     ] {
-        let refused = refused(&with_crc(body));
+        let frame = with_crc(body);
+        assert_eq!(request.answer(&frame), None);
+        assert!(!request.is_spoilt(&frame), "its own answer may still come");
+        let refused = request.refused(&frame);
         assert!(refused.code == FaultCode::BadData && refused.what.contains(part), "{refused:?}");
+        let behind = [frame, with_crc(&[2, 4, 2, 1, 2])].concat();
+        assert_eq!(request.answer(&behind), Some(Ok(&[1, 2][..])));
     }
-    assert_eq!(refused(&[1]).code, FaultCode::BadData);
+    let damaged = [2, 4, 2, 0, 1, 0, 0];
+    assert!(request.is_spoilt(&damaged) && request.answer(&damaged).is_none());
+    for (came, part) in [(&damaged[..], "damaged"), (&damaged[..6], "only 6 of the 7 bytes"), (&[9], "only 1 of the 7")]
+    {
+        let refused = request.refused(came);
+        assert!(refused.code == FaultCode::Crc && refused.what.contains(part), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_stray_byte_before_an_answer_does_no_harm() {
+    let request = reads(2, Table::Input, 0, 1);
+    for stray in [&[0][..], &[0xff, 0xff], &[2], &[2, 4], &[2, 4, 2], b"boot\r\n"] {
+        let came = [stray, &with_crc(&[2, 4, 2, 1, 2])].concat();
+        for end in 0..came.len() {
+            assert_eq!(request.answer(&came[..end]), None);
+        }
+        assert_eq!(request.answer(&came), Some(Ok(&[1, 2][..])));
+    }
 }
 
 #[test]
@@ -213,7 +257,7 @@ fn value_of(samples: Result<Vec<Sample>, Fault>) -> Result<String, (FaultCode, S
 #[test]
 fn an_answer_in_pieces_an_echo_and_a_second_attempt() {
     let good = with_crc(&[1, 3, 2, 0, 42]);
-    let echo = Request { address: 1, table: Table::Holding, first: 5, count: 1 }.frame();
+    let echo = reads(1, Table::Holding, 5, 1).frame();
     let mut damaged = good.clone();
     damaged[4] ^= 1;
     let pieces = good.iter().map(|byte| vec![*byte]).collect();
@@ -233,9 +277,9 @@ fn a_unit_that_is_silent_or_refuses_is_told() {
         "timeout = \"50ms\"\nretries = 0",
     );
     let expected = [
-        (FaultCode::Missing, "unit 1, holding registers 5 to 5: no answer within 50ms"),
+        (FaultCode::Missing, "unit 1, holding register 5 (function 3): no answer within 50ms"),
         (FaultCode::BadData, "exception 2, illegal data address"),
-        (FaultCode::Crc, "only 3 bytes of its answer came"),
+        (FaultCode::Crc, "only 3 of the 7 bytes of its answer came"),
         (FaultCode::BadData, "unit 9 answers in its place"),
     ];
     for (code, part) in expected {
@@ -283,25 +327,31 @@ fn two_sensors_share_a_bus() {
     }
     let beyond = parsed(&text("input = 79\ntype = \"f32\"")).expect("a sensor");
     let (_, detail) = value_of(beyond.open(&hardware).expect("opens").sample()).expect_err("not there");
-    assert!(detail.contains("input registers 79 to 80: it refuses with exception 2"), "{detail}");
+    assert!(detail.contains("input registers 79 to 80 (function 4): it refuses with exception 2"), "{detail}");
 }
 
 proptest! {
     #[test]
-    fn any_answer_is_data_or_refused(
-        mut body in prop::collection::vec(any::<u8>(), 0..40),
+    fn any_bytes_are_an_answer_or_told(
+        mut came in prop::collection::vec(any::<u8>(), 0..300),
+        body in prop::collection::vec(any::<u8>(), 0..40),
         count in 1_u16..20,
         right: bool,
         valid: bool,
     ) {
-        let request = Request { address: 1, table: Table::Holding, first: 0, count };
+        let request = reads(1, Table::Holding, 0, count);
+        let mut body = body;
         if valid && body.len() >= 3 {
             body[..2].copy_from_slice(&[1, 3]);
         }
-        let answer = if right { with_crc(&body) } else { body };
-        let _ = request.is_whole(&answer);
-        if let Ok(data) = request.data(&answer) {
-            prop_assert_eq!(data.len(), 2 * usize::from(count));
+        came.extend(if right { with_crc(&body) } else { body });
+        match request.answer(&came) {
+            Some(Ok(data)) => prop_assert_eq!(data.len(), 2 * usize::from(count)),
+            Some(Err(_)) => {}
+            None => {
+                let _ = request.is_spoilt(&came);
+                prop_assert!(!request.refused(&came).what.is_empty());
+            }
         }
     }
 
