@@ -4,9 +4,12 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use tokio::sync::oneshot;
+
 use super::*;
-use crate::clock::{SystemClock, Trust};
-use crate::drivers::{ByteDecoder, Decoded, LineDecoder, LineSource, Open, Poller};
+use crate::clock::{BootTime, SystemClock, Trust};
+use crate::command::Command;
+use crate::drivers::{ByteDecoder, Carried, Decoded, LineDecoder, LineSource, Open, Poller};
 use crate::hardware::{Backend, Bias, Edge, Edges, LineId, LineSettings, SerialSettings};
 use crate::reading::{Sample, Value};
 
@@ -51,6 +54,18 @@ impl Poller for Device {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let call = self.0.calls.fetch_add(1, Ordering::SeqCst);
         (self.0.script)(call, &self.0.gate)
+    }
+
+    /// Does what the payload says, and reads it back.
+    fn command(&mut self, command: &Command) -> Carried {
+        match &*command.payload {
+            b"wait" => self.0.gate.wait(),
+            b"panic" => panic!("a bug"),
+            b"refuse" => return Carried { samples: Vec::new(), outcome: Err("no".to_owned()) },
+            _ => {}
+        }
+        let text = String::from_utf8_lossy(&command.payload).into_owned();
+        Carried { samples: vec![Sample::new("done", Value::Text(text.into()))], outcome: Ok(()) }
     }
 }
 
@@ -121,6 +136,29 @@ impl Running {
         batch[0].outcome.clone().map_err(|fault| fault.code)
     }
 
+    /// Sends a command; gives where its result will be.
+    async fn command(&self, payload: &[u8], until: BootTime) -> oneshot::Receiver<Result<(), String>> {
+        let (done, told) = oneshot::channel();
+        self.remote.orders.send(remote::Order { payload: payload.into(), until, done }).await.expect("it runs");
+        told
+    }
+
+    /// Sends a command, and waits for its result.
+    async fn carried(&self, payload: &[u8]) -> Result<(), String> {
+        let told = self.command(payload, BootTime(u64::MAX)).await;
+        tokio::time::timeout(DEADLINE, told).await.expect("in time").expect("a result")
+    }
+
+    /// Waits for what was read back after a command.
+    async fn read_back(&mut self) -> Value {
+        loop {
+            let samples = self.next().await.expect("no fault");
+            if let Some(sample) = samples.into_iter().find(|sample| sample.quantity == "done") {
+                return sample.value;
+            }
+        }
+    }
+
     async fn end(self) {
         self.stop.send_replace(true);
         tokio::time::timeout(DEADLINE, self.task).await.expect("in time").expect("no panic");
@@ -169,6 +207,54 @@ fn a_panic_is_a_fault_of_this_sensor_and_it_goes_on() {
         let mut running = Running::poller(|call, _| if call == 0 { panic!("a bug") } else { good() }, 8);
         assert_eq!(running.next().await, Err(FaultCode::Panic));
         assert!(running.next().await.is_ok());
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_command_is_carried_out_between_samples_and_what_is_read_back_is_an_observation() {
+    local(async {
+        let mut running = Running::poller(|_, _| good(), 64);
+        assert!(running.next().await.is_ok());
+        assert_eq!(running.carried(b"on").await, Ok(()));
+        assert_eq!(running.read_back().await, Value::Text("on".into()));
+        assert_eq!(running.carried(b"refuse").await, Err("no".to_owned()));
+        let late = running.command(b"late", BootTime(0)).await.await.expect("a result");
+        assert!(late.is_err_and(|why| why.contains("waited too long")));
+        assert!(running.next().await.is_ok(), "samples go on");
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_command_reaches_a_device_whose_last_sample_has_failed() {
+    local(async {
+        let mut running = Running::poller(|_, _| Err(Fault::new(FaultCode::Crc, "noise")), 64);
+        assert_eq!(running.next().await, Err(FaultCode::Crc));
+        assert_eq!(running.carried(b"on").await, Ok(()));
+        assert!(running.carried(b"panic").await.is_err_and(|why| why.contains("the driver panicked: a bug")));
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_command_whose_call_does_not_end_is_told_and_others_are_refused_meanwhile() {
+    local(async {
+        // The first sample is long taken, and the next one far away.
+        let mut running = Running::held_up(|call, gate| {
+            if call == 0 {
+                return good();
+            }
+            gate.wait();
+            good()
+        });
+        assert!(running.next().await.is_ok());
+        let why = running.carried(b"wait").await.expect_err("it waits, or a sample does");
+        assert!(why.contains("not known") || why.contains("still running"), "{why}");
+        let why = running.carried(b"on").await.expect_err("the call is still running");
+        assert!(why.contains("the call to the device is still running"), "{why}");
+        running.gate.open();
+        while running.carried(b"on").await.is_err() {}
         running.end().await;
     });
 }

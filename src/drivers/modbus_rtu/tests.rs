@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::frame::{Action, Request, Table, crc};
 use super::*;
 use crate::clock::{SystemClock, Trust};
+use crate::command::Command;
 use crate::hardware::sim::{METER_PORT, Sim};
 use crate::options::Problems;
 use crate::reading::{FaultCode, Sample, Value};
@@ -218,6 +219,12 @@ fn mistakes_are_told() {
         (text("holding = 1").replace("address = 1", "address = 0"), "no unit can have the address 0"),
         (text("holding = 1").replace("address = 1", "address = 1\ntimeout = \"1ms\""), "`timeout`"),
         ("port = \"/dev/ttyUSB0\"\naddress = 1".to_owned(), "lacks the key `value`"),
+        (text("input = 1\nwrite = true"), "only `holding` and `coil` can be written"),
+        (text("discrete = 1\nwrite = true"), "only `holding` and `coil` can be written"),
+        (text("holding = 1\nbit = 3\nwrite = true"), "a bit cannot be written"),
+        (text("holding = 1\nscale = 0\nwrite = true"), "`scale = 0`"),
+        (text("holding = 1\nmultiple = true"), "says how it is written, and it is not"),
+        (text("holding = 1\nwrite = 3"), "`write`"),
     ] {
         let problems = parsed(&text).err().unwrap_or_default();
         assert!(problems.iter().any(|problem| problem.contains(part)), "{text}: {problems:?}");
@@ -226,10 +233,18 @@ fn mistakes_are_told() {
 
 /// A unit at the other end of a pty that answers each request as it is told; the sensor that asks it.
 fn against(answers: Vec<Vec<Vec<u8>>>, keys: &str) -> (Box<dyn Poller>, thread::JoinHandle<Vec<Vec<u8>>>) {
+    against_value(answers, keys, "holding = 5")
+}
+
+fn against_value(
+    answers: Vec<Vec<Vec<u8>>>,
+    keys: &str,
+    value: &str,
+) -> (Box<dyn Poller>, thread::JoinHandle<Vec<Vec<u8>>>) {
     let peer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
     grantpt(&peer).and_then(|()| unlockpt(&peer)).expect("a pty");
     let port = ptsname(&peer, Vec::new()).expect("a name").into_string().expect("ASCII");
-    let text = format!("port = \"{port}\"\naddress = 1\n{keys}\n[[value]]\nquantity = \"x\"\nholding = 5");
+    let text = format!("port = \"{port}\"\naddress = 1\n{keys}\n[[value]]\nquantity = \"x\"\n{value}");
     let unit = parsed(&text).expect("a sensor");
     let poller = unit.open(&Sim::new(Arc::new(SystemClock::new(Trust::Kernel)), 1)).expect("opens");
     let mut peer = File::from(peer);
@@ -330,7 +345,143 @@ fn two_sensors_share_a_bus() {
     assert!(detail.contains("input registers 79 to 80 (function 4): it refuses with exception 2"), "{detail}");
 }
 
+/// The only value in these registers, and the data that a command makes of a value for it.
+fn encoded(keys: &str, json: &str) -> Result<Vec<u8>, String> {
+    let plan = plan(&format!("{{ quantity = \"x\", write = true, {keys} }}"), 0);
+    let writes = super::write::parse(&plan, format!("{{\"x\":{json}}}").as_bytes())?;
+    Ok(writes.into_iter().next().expect("one value").1)
+}
+
+#[test]
+fn what_is_written_is_what_would_be_read() {
+    for (keys, json, data) in [
+        ("holding = 1", "65535", &[0xff, 0xff][..]),
+        ("holding = 1, scale = 0.1", "21.5", &[0, 215]),
+        ("holding = 1, scale = 0.1, offset = -40", "-18.25", &[0, 218]),
+        ("holding = 1, type = \"i16\"", "-2", &[0xff, 0xfe]),
+        ("holding = 1, type = \"u32\"", "65538", &[0, 1, 0, 2]),
+        ("holding = 1, type = \"i32\", word_order = \"little\"", "-2", &[0xff, 0xfe, 0xff, 0xff]),
+        ("holding = 1, type = \"f32\", byte_order = \"little\"", "-2.25", &[0x10, 0xc0, 0, 0]),
+        ("holding = 1, type = \"u64\"", "4294967296", &[0, 0, 0, 1, 0, 0, 0, 0]),
+        ("holding = 1, type = \"i64\"", "-1", &[0xff; 8]),
+        ("holding = 1, type = \"text\", length = 2", "\"on\"", b"on\0\0"),
+        ("coil = 1", "true", &[1]),
+        ("coil = 1", "false", &[0]),
+    ] {
+        assert_eq!(encoded(keys, json).as_deref(), Ok(data), "{keys}, {json}");
+    }
+    for (keys, json, part) in [
+        ("holding = 1", "65536", "does not fit into its u16"),
+        ("holding = 1", "-1", "does not fit into its u16"),
+        ("holding = 1, type = \"i16\"", "32768", "does not fit into its i16"),
+        ("holding = 1, type = \"u64\"", "1e300", "does not fit into its u64"),
+        ("holding = 1, type = \"f32\"", "1e39", "does not fit into its f32"),
+        ("holding = 1, type = \"f64\", scale = 1e-300", "1e300", "is no number that can be written"),
+        ("holding = 1, range = [5, 30]", "31", "`x` = 31 is outside of its `range` (5 to 30)"),
+        ("holding = 1", "true", "`x` is a number"),
+        ("holding = 1, type = \"text\", length = 1", "\"abc\"", "room for 2 bytes"),
+        ("holding = 1, type = \"text\", length = 1", "7", "`x` is a text"),
+        ("coil = 1", "1", "`x` is a switch"),
+    ] {
+        let why = encoded(keys, json).expect_err(keys);
+        assert!(why.contains(part), "{keys}, {json}: {why}");
+    }
+}
+
+#[test]
+fn a_command_says_what_can_be_written() {
+    let values = "{ quantity = \"a\", holding = 1, write = true }, { quantity = \"b\", holding = 2 },
+        { quantity = \"c\", coil = 3, write = true }";
+    let plan = plan(values, 0);
+    let names = |payload: &str| {
+        let writes = super::write::parse(&plan, payload.as_bytes())?;
+        Ok::<_, String>(writes.into_iter().map(|(value, _)| value.name().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(names("{\"c\":true,\"a\":1}"), Ok(vec!["a".to_owned(), "c".to_owned()]));
+    for (payload, part) in [
+        ("on", "must be one JSON object, such as {\"a\":1}"),
+        ("{}", "there is nothing to write"),
+        ("{\"a\":1,\"b\":2}", "no value `b` can be written; those with `write = true` are: a, c"),
+    ] {
+        let why = names(payload).expect_err(payload);
+        assert!(why.contains(part), "{payload}: {why}");
+    }
+}
+
+#[test]
+fn a_damaged_write_is_not_sent_again_and_what_is_held_is_read() {
+    let written = with_crc(&[1, 6, 0, 5, 0, 7]);
+    let mut damaged = written.clone();
+    damaged[6] ^= 1;
+    let reading = |value: u8| vec![with_crc(&[1, 3, 2, 0, value])];
+    let keys = "timeout = \"10s\"\nretries = 1";
+    let command = |unit: &mut Box<dyn Poller>| {
+        let carried = unit.command(&Command { id: 1, payload: (*b"{\"x\":7}").into() });
+        (told(&carried.samples), carried.outcome)
+    };
+    let against = |answers| {
+        let (mut unit, peer) = against_value(answers, keys, "holding = 5\nwrite = true");
+        let carried = command(&mut unit);
+        drop(unit);
+        (carried, peer.join().expect("no panic"))
+    };
+    // A read first, which tells whether the adapter echoes; the write; what is held then.
+    let (carried, requests) = against(vec![reading(3), vec![written.clone()], reading(7)]);
+    assert_eq!(carried, (vec!["7".to_owned()], Ok(())));
+    assert_eq!(requests.iter().map(|request| request[1]).collect::<Vec<_>>(), [3, 6, 3]);
+    let (carried, _) = against(vec![reading(3), vec![damaged.clone()], reading(7)]);
+    assert_eq!(carried, (vec!["7".to_owned()], Ok(())), "it holds what it should");
+    let ((samples, outcome), requests) = against(vec![reading(3), vec![damaged], reading(3)]);
+    let why = outcome.expect_err("not written");
+    assert!(samples == ["3"] && why.contains("damaged") && why.ends_with("; 3 is read back"), "{why}");
+    assert_eq!(requests.iter().filter(|request| request[1] == 6).count(), 1);
+    let ((_, outcome), _) = against(vec![reading(3), vec![with_crc(&[1, 0x86, 4])]]);
+    let why = outcome.expect_err("refused");
+    assert!(
+        why.contains("holding register 5 (function 6): it refuses with exception 4, server device failure"),
+        "{why}"
+    );
+    // With an adapter that echoes, the echo alone is no answer.
+    let read = reads(1, Table::Holding, 5, 1).frame();
+    let echoed = |value: u8| vec![[read.clone(), reading(value).concat()].concat()];
+    let (carried, _) = against(vec![echoed(3), vec![[written.clone(), written.clone()].concat()], echoed(7)]);
+    assert_eq!(carried, (vec!["7".to_owned()], Ok(())));
+}
+
 proptest! {
+    #[test]
+    fn any_payload_is_a_command_or_told(payload in prop::collection::vec(any::<u8>(), 0..60), json in "\\{\"x\":[-0-9a-z.\"\\[]{1,20}\\}") {
+        let plan = plan("{ quantity = \"x\", holding = 1, write = true }", 0);
+        let _ = super::write::parse(&plan, &payload);
+        if let Ok(writes) = super::write::parse(&plan, json.as_bytes()) {
+            prop_assert!(writes.iter().all(|(_, data)| data.len() == 2));
+        }
+    }
+
+    #[test]
+    fn any_number_is_read_as_it_was_written(
+        number in any::<f64>().prop_filter("finite", |number| number.is_finite()),
+        kind in prop::sample::select(vec!["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"]),
+        words: bool,
+        bytes: bool,
+        scale in prop::sample::select(vec![1.0_f64, 0.1, -2.5]),
+    ) {
+        let order = |little| if little { "little" } else { "big" };
+        let keys = format!(
+            "type = \"{kind}\", word_order = \"{}\", byte_order = \"{}\", scale = {scale:?}", order(words), order(bytes)
+        );
+        let json = serde_json::to_string(&number).expect("a number");
+        if let Ok(data) = encoded(&format!("holding = 7, {keys}"), &json) {
+            let read: f64 = super::tests::number(&keys, &data).expect("a number").parse().expect("a number");
+            let nearest = match kind {
+                "f32" => number.abs() * 1e-6 + f64::from(f32::MIN_POSITIVE) * 4.0,
+                "f64" => number.abs() * 1e-12,
+                _ => scale.abs() / 2.0 + number.abs() * 1e-12,
+            };
+            prop_assert!((read - number).abs() <= nearest, "{} is read as {}", number, read);
+        }
+    }
+
     #[test]
     fn any_bytes_are_an_answer_or_told(
         mut came in prop::collection::vec(any::<u8>(), 0..300),

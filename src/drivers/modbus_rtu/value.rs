@@ -247,7 +247,7 @@ impl TableValue {
                 let unused = 64 - 16 * u32::from(self.coding.entries());
                 ((whole() << unused).cast_signed() >> unused) as f64
             }
-            Coding::F32 => f64::from(f32::from_bits(u32::try_from(whole()).unwrap_or(u32::MAX))),
+            Coding::F32 => nearest(f32::from_bits(u32::try_from(whole()).unwrap_or(u32::MAX))),
             Coding::F64 => f64::from_bits(whole()),
             Coding::Text(_) => return text(name, &bytes),
         };
@@ -256,6 +256,11 @@ impl TableValue {
             false => Fault::new(FaultCode::Impossible, format!("{name} is no number: the device has no value for it")),
         })
     }
+}
+
+/// The number that a float is the nearest one to, in the fewest digits: 230.2, not 230.199997.
+fn nearest(float: f32) -> f64 {
+    float.to_string().parse().unwrap_or(f64::NAN)
 }
 
 /// A text ends with its first zero, and blanks fill it up.

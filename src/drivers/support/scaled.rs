@@ -83,7 +83,9 @@ impl Scaled {
             Some((min, max)) if !(min..=max).contains(&value) => {
                 Err(format!("= {value} is outside of its `range` ({min} to {max})"))
             }
-            _ => Ok(tidy((value - self.offset) / self.scale)),
+            _ => Some(tidy((value - self.offset) / self.scale))
+                .filter(|raw| raw.is_finite())
+                .ok_or_else(|| format!("= {value} is no number that can be written")),
         }
     }
 
