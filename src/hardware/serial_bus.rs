@@ -142,8 +142,8 @@ impl SerialBus {
             port.write_all(request).await.map_err(Failure::Port)?;
             let sent = Instant::now() + sending;
             let outcome = answer(&mut **port, sending + within, &heard).await;
-            if again || matches!(outcome, Err(Failure::Silent(_))) {
-                // Of two answers that there may be to a question asked twice, one at most has come.
+            // Of two answers that there may be to a question asked twice, one at most has come.
+            if self.may_be_late(unit).is_some() || matches!(outcome, Err(Failure::Silent(_))) {
                 self.may_be_late_until(unit, sent + 2 * within);
             }
             outcome

@@ -156,7 +156,9 @@ impl Request {
         let whole = came.get(..self.answer_bytes())?;
         let fits = match self.action {
             Action::Read => usize::from(data[0]) == self.data_bytes(),
-            Action::WriteOne(_) | Action::Write(_) => data[..4] == self.frame()[2..6],
+            // Units that hold something else than they were told say what: that is read back.
+            Action::WriteOne(_) => data[..2] == self.first.to_be_bytes(),
+            Action::Write(_) => data[..4] == self.frame()[2..6],
         };
         (*function == self.function() && fits && crc(whole) == 0).then(|| Ok(&whole[3..whole.len() - 2]))
     }

@@ -93,8 +93,8 @@ fn frames_are_those_of_the_specification() {
         let answer = with_crc(&[&[17], answered].concat());
         assert!(matches!(request.answer(&answer), Some(Ok(_))), "{request:?}");
         let mut other = answer[..6].to_vec();
-        other[5] ^= 1;
-        assert_eq!(request.answer(&with_crc(&other)), None, "another value or count was written");
+        other[3] ^= 1;
+        assert_eq!(request.answer(&with_crc(&other)), None, "another entry was written");
     }
 }
 
