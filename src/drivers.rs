@@ -366,8 +366,13 @@ pub trait Poller {
     ///
     /// # Errors
     /// An error code of the chip, a failed checksum, an impossible value: a fault, never a value. After a fault the
-    /// device is opened anew.
+    /// device is opened anew, unless it [stays open](Self::stays_open).
     fn sample(&mut self) -> Result<Vec<Sample>, Fault>;
+
+    /// Can it be asked again after a fault as it is? Opening it anew would do harm, or forget what matters.
+    fn stays_open(&self) -> bool {
+        false
+    }
 
     /// Carries out a command. May block.
     fn command(&mut self, command: &Command) -> Carried {

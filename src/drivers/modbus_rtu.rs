@@ -51,9 +51,11 @@ registers in its manual. A `[[sensor.value]]` table a value; its keys:
   `word_order = \"little\"`, `BADC` is `byte_order = \"little\"`, `DCBA` is both.
 - What lies together is read in one request, so that values belong together. Where a unit lets you read registers that
   mean nothing, `gap` makes fewer requests.
+- A command is one JSON object with names and values: `{\"target\":21.5}` on `…/set`; see [commands](commands.md#modbus).
 - Several sensors may have the same `port`, for several units or for some values more often than others. They must have the
   same `baud` and `format`. A unit that is silent delays the others by its `timeout` only.
 - `format` is `8E1` by the specification, but many units come with `8N1`.
+- From an unknown unit to values, step by step: [serial links](serial.md#modbus-on-rs-485).
 - Connect A to A (often called D+) and B to B (D-), with 120 Ω at both ends of a long line. The adapter (or the kernel's
   driver, for one on the header) must switch the direction by itself; one that echoes what is sent is fine.",
     sample: r#"[[sensor]]
@@ -151,9 +153,12 @@ impl Open for Unit {
     }
 
     fn longest(&self) -> Duration {
-        // Each silent but for the last attempt, and its late answers waited for; others on the bus may be before us.
+        // Each silent but for the last attempt, and its late answers waited for; others on the bus may be before us, and
+        // the board behind the port may have to start.
         let requests = u32::try_from(self.plan.requests.len()).unwrap_or(u32::MAX);
-        self.timeout.saturating_mul(requests).saturating_mul(u32::from(self.retries) + 2) + Duration::from_secs(2)
+        self.timeout.saturating_mul(requests).saturating_mul(u32::from(self.retries) + 2)
+            + self.settings.skip
+            + Duration::from_secs(2)
     }
 
     fn takes_commands(&self) -> bool {

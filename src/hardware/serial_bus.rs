@@ -78,6 +78,8 @@ struct OpenBus {
     /// The port's own reactor: whoever asks is a thread that may block.
     runtime: Runtime,
     port: Box<dyn SerialPort>,
+    /// When the board behind it has started, by `skip`.
+    ready: Instant,
 }
 
 impl fmt::Debug for SerialBus {
@@ -107,10 +109,11 @@ impl SerialBus {
             .build()
             .map_err(|error| Fault::new(FaultCode::Io, format!("no reactor for a serial bus can be made: {error}")))?;
         let port = runtime.block_on(async { open(settings) })?;
+        let ready = Instant::now() + settings.skip;
         Ok(Self {
             settings: settings.clone(),
             late: Mutex::default(),
-            open: Mutex::new(Some(OpenBus { runtime, port })),
+            open: Mutex::new(Some(OpenBus { runtime, port, ready })),
         })
     }
 
@@ -132,9 +135,10 @@ impl SerialBus {
                 _ => break open,
             }
         };
-        let Some(OpenBus { runtime, port }) = open.as_mut() else {
+        let Some(OpenBus { runtime, port, ready }) = open.as_mut() else {
             return Err(ExchangeError::Port(self.settings.read_fault(None)));
         };
+        thread::sleep(ready.saturating_duration_since(Instant::now()));
         // The request is on its way through the port's buffer; only then does the unit's own time begin.
         let sending = characters(self.settings.baud, request.len());
         let outcome = runtime.block_on(async {
@@ -176,7 +180,8 @@ impl SerialBus {
         late.iter().find(|(other, _)| *other == unit).map(|(_, until)| *until - now)
     }
 
-    fn works(&self) -> bool {
+    /// Is its port open still?
+    pub fn works(&self) -> bool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }

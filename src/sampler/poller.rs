@@ -75,7 +75,9 @@ impl Worker {
                 });
                 // What is read back is as it was after the command.
                 let at = if told.is_some() { clock.boot() } else { at };
-                if outcome.is_err() {
+                if let Err(fault) = &outcome
+                    && (fault.code == FaultCode::Panic || !device.as_ref().is_some_and(|device| device.stays_open()))
+                {
                     // A device that failed is opened anew: its settings may be gone, or another one be in its place.
                     device = None;
                 }

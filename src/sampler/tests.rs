@@ -22,6 +22,8 @@ type Script = fn(usize, &Gate) -> Result<Vec<Sample>, Fault>;
 /// A device that follows a script.
 struct Scripted {
     calls: AtomicUsize,
+    opened: AtomicUsize,
+    stays_open: bool,
     script: Script,
     gate: Arc<Gate>,
 }
@@ -42,10 +44,17 @@ impl Gate {
     }
 }
 
+impl Scripted {
+    fn new(script: Script, gate: Arc<Gate>, stays_open: bool) -> Arc<Self> {
+        Arc::new(Self { calls: AtomicUsize::new(0), opened: AtomicUsize::new(0), stays_open, script, gate })
+    }
+}
+
 struct Device(Arc<Scripted>);
 
 impl Open for Device {
     fn open(&self, _hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Device(self.0.clone())))
     }
 }
@@ -54,6 +63,10 @@ impl Poller for Device {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let call = self.0.calls.fetch_add(1, Ordering::SeqCst);
         (self.0.script)(call, &self.0.gate)
+    }
+
+    fn stays_open(&self) -> bool {
+        self.0.stays_open
     }
 
     /// Does what the payload says, and reads it back.
@@ -121,8 +134,7 @@ impl Running {
     }
 
     fn poller_with_deadline(script: Script, queue: usize, deadline: Duration) -> Self {
-        let device = |gate| Device(Arc::new(Scripted { calls: AtomicUsize::new(0), script, gate }));
-        Self::start(|gate| Source::Poller(Arc::new(device(gate))), queue, deadline)
+        Self::start(|gate| Source::Poller(Arc::new(Device(Scripted::new(script, gate, false)))), queue, deadline)
     }
 
     /// A poller of which a call is going to be held up: it is soon told to be stuck.
@@ -224,6 +236,25 @@ fn a_command_is_carried_out_between_samples_and_what_is_read_back_is_an_observat
         assert!(running.next().await.is_ok(), "samples go on");
         running.end().await;
     });
+}
+
+#[test]
+fn a_device_is_opened_anew_after_a_fault_unless_it_stays_open() {
+    for (stays_open, script, openings) in [
+        (false, (|call, _| if call == 0 { Err(Fault::new(FaultCode::Crc, "noise")) } else { good() }) as Script, 2),
+        (true, |call, _| if call == 0 { Err(Fault::new(FaultCode::Crc, "noise")) } else { good() }, 1),
+        (true, |call, _| if call == 0 { panic!("a bug") } else { good() }, 2),
+    ] {
+        local(async {
+            let device = Scripted::new(script, Arc::default(), stays_open);
+            let source = Source::Poller(Arc::new(Device(device.clone())));
+            let mut running = Running::start(|_| source, 8, DEADLINE);
+            assert!(running.next().await.is_err());
+            assert!(running.next().await.is_ok());
+            assert_eq!(device.opened.load(Ordering::SeqCst), openings);
+            running.end().await;
+        });
+    }
 }
 
 #[test]

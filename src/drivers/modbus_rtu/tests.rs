@@ -293,7 +293,7 @@ fn a_unit_that_is_silent_or_refuses_is_told() {
     );
     let expected = [
         (FaultCode::Missing, "unit 1, holding register 5 (function 3): no answer within 50ms"),
-        (FaultCode::BadData, "exception 2, illegal data address"),
+        (FaultCode::Reported, "exception 2, illegal data address"),
         (FaultCode::Crc, "only 3 of the 7 bytes of its answer came"),
         (FaultCode::BadData, "unit 9 answers in its place"),
     ];
@@ -327,6 +327,18 @@ fn a_pulled_port_is_unplugged_and_can_be_opened_again() {
     peer.join().expect("no panic");
     let (code, _) = value_of(unit.sample()).expect_err("still gone");
     assert_eq!(code, FaultCode::Unplugged);
+}
+
+#[test]
+fn a_port_stays_open_while_it_works() {
+    let (mut unit, peer) = against(vec![vec![], vec![with_crc(&[1, 3, 2, 0, 7])]], "timeout = \"50ms\"\nretries = 0");
+    assert!(unit.sample().is_err() && unit.stays_open(), "the unit was silent, the port is well");
+    assert_eq!(value_of(unit.sample()), Ok("7".to_owned()));
+    drop(unit);
+    peer.join().expect("no panic");
+    let (mut unit, peer) = against(Vec::new(), "timeout = \"10s\"");
+    assert!(unit.sample().is_err() && !unit.stays_open(), "unplugged");
+    peer.join().expect("no panic");
 }
 
 #[test]

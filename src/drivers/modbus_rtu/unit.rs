@@ -37,6 +37,11 @@ impl Poller for OpenUnit {
         plan.samples(&data)
     }
 
+    /// Opening a port resets many a board behind it; and what may still come too late would be forgotten.
+    fn stays_open(&self) -> bool {
+        self.bus.works()
+    }
+
     fn command(&mut self, command: &Command) -> Carried {
         let plan = Arc::clone(&self.plan);
         let mut samples = Vec::new();
@@ -132,7 +137,7 @@ impl OpenUnit {
             Some(Ok(data)) => Ok(data.to_vec()),
             Some(Err(exception)) => {
                 let what = format!("it refuses with exception {exception}, {}", exception_words(exception));
-                Err(failure(FaultCode::BadData, &what, true))
+                Err(failure(FaultCode::Reported, &what, true))
             }
             None if answer.is_empty() => {
                 let within = humantime::format_duration(self.timeout);

@@ -208,7 +208,7 @@ fn units_that_misbehave_are_told_and_harm_no_other() {
     for (number, words) in exceptions {
         let part =
             format!("unit 2, holding register {number} (function 3): it refuses with exception {number}, {words}");
-        bus.fault(&format!("refuses{number}"), "bad-data", &part);
+        bus.fault(&format!("refuses{number}"), "reported", &part);
     }
     bus.fault("damaged", "crc", "unit 4, holding register 0 (function 3): its answer is damaged");
     bus.fault("absent", "missing", "unit 7, holding register 0 (function 3): no answer within 100ms");
