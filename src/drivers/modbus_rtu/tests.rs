@@ -252,7 +252,10 @@ fn against_value(
         let mut requests = Vec::new();
         for answer in answers {
             let mut request = vec![0; 8];
-            peer.read_exact(&mut request).expect("a request");
+            if peer.read_exact(&mut request).is_err() {
+                // Nobody asks any more.
+                break;
+            }
             requests.push(request);
             for piece in answer {
                 peer.write_all(&piece).expect("it listens");
@@ -263,6 +266,21 @@ fn against_value(
         requests
     });
     (poller, played)
+}
+
+/// A unit that answers the first request not at all, and all others with these bytes; the sensor that asks it.
+fn silent_at_first(then: Vec<u8>) -> (Box<dyn Poller>, thread::JoinHandle<Vec<Vec<u8>>>) {
+    let mut answers = vec![vec![then]; ATTEMPTS];
+    answers[0] = Vec::new();
+    against(answers, "timeout = \"50ms\"\nretries = 0")
+}
+
+/// As often a unit is asked that has little time for an answer on a busy machine.
+const ATTEMPTS: usize = 100;
+
+/// The first value that comes in time.
+fn first_value(unit: &mut dyn Poller) -> String {
+    (0..ATTEMPTS).find_map(|_| value_of(unit.sample()).ok()).expect("a value in time")
 }
 
 fn value_of(samples: Result<Vec<Sample>, Fault>) -> Result<String, (FaultCode, String)> {
@@ -285,31 +303,24 @@ fn an_answer_in_pieces_an_echo_and_a_second_attempt() {
 
 #[test]
 fn a_unit_that_is_silent_or_refuses_is_told() {
-    let late = with_crc(&[1, 3, 2, 0, 1]);
-    let refusal = with_crc(&[1, 0x83, 2]);
-    let (mut unit, peer) = against(
-        vec![vec![], vec![refusal], vec![late[..3].to_vec()], vec![with_crc(&[9, 3, 2, 0, 1])]],
-        "timeout = \"50ms\"\nretries = 0",
-    );
-    let expected = [
-        (FaultCode::Missing, "unit 1, holding register 5 (function 3): no answer within 50ms"),
-        (FaultCode::Reported, "exception 2, illegal data address"),
-        (FaultCode::Crc, "only 3 of the 7 bytes of its answer came"),
-        (FaultCode::BadData, "unit 9 answers in its place"),
-    ];
-    for (code, part) in expected {
-        let (found, detail) = value_of(unit.sample()).expect_err(part);
-        assert!(found == code && detail.contains(part), "{detail}");
+    for (answer, code, part) in [
+        (Vec::new(), FaultCode::Missing, "unit 1, holding register 5 (function 3): no answer within 50ms"),
+        (with_crc(&[1, 0x83, 2]), FaultCode::Reported, "exception 2, illegal data address"),
+        (with_crc(&[1, 3, 2, 0, 1])[..3].to_vec(), FaultCode::Crc, "only 3 of the 7 bytes of its answer came"),
+        (with_crc(&[9, 3, 2, 0, 1]), FaultCode::BadData, "unit 9 answers in its place"),
+    ] {
+        let (mut unit, _peer) = against(vec![vec![answer]; ATTEMPTS], "timeout = \"50ms\"\nretries = 0");
+        let mut faults = (0..ATTEMPTS).map(|_| value_of(unit.sample()).expect_err(part));
+        let (_, detail) = faults.find(|(found, _)| *found == code).expect("an answer in time");
+        assert!(detail.contains(part), "{detail}");
     }
-    drop(unit);
-    assert_eq!(peer.join().expect("no panic").len(), 4);
 }
 
 #[test]
 fn a_late_answer_is_not_taken_for_the_next_one() {
-    let (mut unit, _peer) = against(vec![vec![], vec![with_crc(&[1, 3, 2, 0, 2])]], "timeout = \"50ms\"\nretries = 0");
+    let (mut unit, _peer) = silent_at_first(with_crc(&[1, 3, 2, 0, 2]));
     assert!(unit.sample().is_err());
-    assert_eq!(value_of(unit.sample()), Ok("2".to_owned()));
+    assert_eq!(first_value(&mut *unit), "2");
     // What nobody asked for lies in the port's buffer when the next request is made.
     let old = with_crc(&[1, 3, 2, 0, 1]);
     let (mut unit, _peer) =
@@ -331,9 +342,9 @@ fn a_pulled_port_is_unplugged_and_can_be_opened_again() {
 
 #[test]
 fn a_port_stays_open_while_it_works() {
-    let (mut unit, peer) = against(vec![vec![], vec![with_crc(&[1, 3, 2, 0, 7])]], "timeout = \"50ms\"\nretries = 0");
+    let (mut unit, peer) = silent_at_first(with_crc(&[1, 3, 2, 0, 7]));
     assert!(unit.sample().is_err() && unit.stays_open(), "the unit was silent, the port is well");
-    assert_eq!(value_of(unit.sample()), Ok("7".to_owned()));
+    assert_eq!(first_value(&mut *unit), "7");
     drop(unit);
     peer.join().expect("no panic");
     let (mut unit, peer) = against(Vec::new(), "timeout = \"10s\"");

@@ -260,7 +260,7 @@ fn commands_write_what_may_be_written() {
         ),
         sensor("absent", 7, "timeout = \"100ms\"", &["quantity = \"x\"\nholding = 0\nwrite = true"]),
         sensor("deaf", 9, "timeout = \"10s\"", &["quantity = \"x\"\nholding = 0\nwrite = true"]),
-        sensor("stubborn", 10, "timeout = \"300ms\"", &["quantity = \"x\"\nholding = 0\nwrite = true"]),
+        sensor("stubborn", 10, "timeout = \"1s\"", &["quantity = \"x\"\nholding = 0\nwrite = true"]),
         meter("timeout = \"10s\"").replace("\"meter\"", "\"readonly\""),
     ];
     for adapter in [&[][..], &["echo"]] {
@@ -312,7 +312,7 @@ fn commands_write_what_may_be_written() {
         let why = bus.refused("deaf", &json!({"x": 99}), "too much");
         assert!(why.contains("(function 6): it refuses with exception 3, illegal data value"), "{why}");
         let why = bus.refused("stubborn", &json!({"x": 1}), "stubborn");
-        assert!(why.contains("(function 6): no answer within 300ms") && why.contains("; 42 is read back"), "{why}");
+        assert!(why.contains("(function 6): no answer within 1s") && why.contains("; 42 is read back"), "{why}");
         let writes = bus.requests(10).iter().filter(|(function, _)| *function == 6).count();
         assert_eq!(writes, 1, "a write is never sent twice");
         assert!(
