@@ -83,7 +83,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();
-    let mut rejected: BTreeMap<u32, String> = BTreeMap::new();
+    let mut not_used: BTreeMap<u32, String> = BTreeMap::new();
     let deadline = tokio::time::sleep(patience);
     tokio::pin!(deadline);
     while results.values().filter(|lines| lines.is_ok()).count() < names.len() {
@@ -94,14 +94,13 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         let Some(batch) = batch else { break };
         for observation in batch {
             let sensor = observation.sensor;
-            let mut outcome = pipeline.observe(observation);
+            let outcome = pipeline.observe(observation);
+            not_used.extend(outcome.rejected.last().map(|why| (sensor.0, why.clone())));
             if let Some((descriptor, values)) = outcome.reading {
                 let lines = values.iter().map(|(index, value)| describe(&descriptor, *index, value)).collect();
                 results.insert(sensor.0, Ok(lines));
             } else if let Some(Health::Fault(fault)) = outcome.health {
                 results.entry(sensor.0).or_insert_with(|| Err(format!("{}: {}", fault.code.as_str(), fault.detail)));
-            } else if let Some(reason) = outcome.rejected.pop() {
-                rejected.insert(sensor.0, reason);
             }
         }
         if results.len() == names.len() {
@@ -109,13 +108,14 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         }
     }
     stop.send_replace(true);
-    let patience = humantime::format_duration(patience);
-    let mut silent = |index, is_port| match rejected.remove(&index) {
-        Some(reason) => format!("gave nothing of use within {patience}: {reason}"),
-        None if is_port => format!("gave nothing within {patience}: {SILENT_PORT}"),
-        None => format!("gave nothing within {patience}"),
+    let silent = |index, is_port| {
+        let within = humantime::format_duration(patience);
+        Err(match not_used.get(&index) {
+            Some(why) => format!("gave nothing that can be used within {within}: {why}"),
+            None if is_port => format!("gave nothing within {within}: {SILENT_PORT}"),
+            None => format!("gave nothing within {within}"),
+        })
     };
-    let result =
-        |(index, (name, is_port))| (name, results.remove(&index).unwrap_or_else(|| Err(silent(index, is_port))));
+    let result = |(index, (name, is_port))| (name, results.remove(&index).unwrap_or_else(|| silent(index, is_port)));
     (0_u32..).zip(names).map(result).collect()
 }
