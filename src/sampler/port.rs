@@ -49,20 +49,28 @@ pub(super) async fn open(
         Err(fault) => return Some(Err(fault)),
     };
     info!(port = %settings.port, node = %port.node().display(), "opened");
+    tokio::select! {
+        skipped = skip(&mut *port, settings) => Some(skipped.map(|()| port)),
+        () = stopped(&mut context.stop) => None,
+    }
+}
+
+/// Reads what comes in the time that is to be skipped.
+async fn skip(port: &mut dyn SerialPort, settings: &SerialSettings) -> Result<(), Fault> {
+    // A read that may take no time takes what is there all the same.
+    if settings.skip.is_zero() {
+        return Ok(());
+    }
     let end = Instant::now() + settings.skip;
     let mut buffer = [0; SKIPPED];
     loop {
-        let read = tokio::select! {
-            read = timeout_at(end, port.read(&mut buffer)) => read,
-            () = stopped(&mut context.stop) => return None,
-        };
-        match read {
-            Err(_) => return Some(Ok(port)),
-            Ok(Ok(0)) => return Some(Err(settings.read_fault(None))),
+        match timeout_at(end, port.read(&mut buffer)).await {
+            Err(_) => return Ok(()),
+            Ok(Ok(0)) => return Err(settings.read_fault(None)),
             // A port that never rests would keep the time from being looked at.
-            Ok(Ok(_)) if Instant::now() >= end => return Some(Ok(port)),
+            Ok(Ok(_)) if Instant::now() >= end => return Ok(()),
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Some(Err(settings.read_fault(Some(&error)))),
+            Ok(Err(error)) => return Err(settings.read_fault(Some(&error))),
         }
     }
 }
@@ -169,7 +177,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Poll;
 
-    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+    use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
     use super::*;
     use crate::clock::BootTime;
@@ -214,6 +222,23 @@ mod tests {
         fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<std::io::Result<()>> {
             Pin::new(&mut self.0).poll_shutdown(cx)
         }
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_opening_is_skipped_only_if_that_is_configured() {
+        let left = async |skip| {
+            let (end, mut other) = tokio::io::duplex(64);
+            let mut port = Counting(end, Arc::default());
+            other.write_all(b"first\n").await.expect("room");
+            let settings = SerialSettings { skip, ..SerialSettings::new("/dev/ttyTEST0", 9600) };
+            super::skip(&mut port, &settings).await.expect("nothing fails");
+            other.write_all(b"second\n").await.expect("room");
+            let mut bytes = [0; 64];
+            let count = port.read(&mut bytes).await.expect("bytes");
+            String::from_utf8_lossy(&bytes[..count]).into_owned()
+        };
+        assert_eq!(left(Duration::ZERO).await, "first\nsecond\n");
+        assert_eq!(left(Duration::from_millis(50)).await, "second\n");
     }
 
     fn good() -> Vec<Decoded> {
