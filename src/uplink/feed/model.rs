@@ -323,7 +323,7 @@ impl World {
         let Some(mut connection) = self.connection.take() else { return };
         let now = self.clock.boot();
         let (hub, feed) = self.agent();
-        feed.fill(hub, &mut connection.output, Fill { now, readings: true, hold_until: now });
+        feed.fill(hub, &mut connection.output, Fill { now, readings: true, at_once: false, hold_until: now });
         self.connection = Some(connection);
     }
 
