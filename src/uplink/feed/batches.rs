@@ -13,6 +13,7 @@ use crate::outbox::{Entry, Outbox, Seq};
 use crate::topic::Template;
 
 use super::super::Hub;
+use super::super::dating::Date;
 use super::super::encode::{Cut, Part};
 use super::streams::{Judged, Stream};
 use super::{Feed, Fill, Output};
@@ -38,6 +39,22 @@ pub(super) fn grouping(payload: &Payload, gateway: &Template) -> String {
     format!("{} {topic}", payload.format.info().name)
 }
 
+/// So many times the records that a message holds are looked at for it, where those in between are not sent.
+const READ_AHEAD: usize = 4;
+
+/// What comes next in a stream.
+#[derive(Default)]
+struct Found {
+    /// The index of its record, its positions, and when it was measured.
+    pieces: Vec<(usize, Range<Seq>, Date)>,
+    /// How all of them are cut.
+    shape: Option<PayloadShape>,
+    /// Nothing that comes later can be in the same message.
+    is_whole: bool,
+    /// What follows waits for its date, until then.
+    held: Option<BootTime>,
+}
+
 /// The parts of a record that are neither acknowledged nor elsewhere in flight.
 enum Open {
     Part(Range<Seq>),
@@ -53,79 +70,118 @@ impl Feed {
         (waiting.from == next && outbox.end() < waiting.enough && fill.now < waiting.due).then_some(waiting.due)
     }
 
-    /// Sends what makes whole messages of these records, which lie before `end`. Gives the time when to go on, if that is
-    /// not now.
-    #[expect(clippy::too_many_arguments, reason = "what a connection consists of, and a chunk of records")]
-    pub(super) fn send_batches(
+    /// Sends a message of what comes next, before `end`. Gives the time when to go on, if that is not now.
+    #[expect(clippy::too_many_arguments, reason = "what a connection consists of, and room for records")]
+    pub(super) fn send_batch(
         &mut self,
         stream: Stream,
         hub: &Hub,
         outbox: &mut Outbox,
         output: &mut Output,
         fill: Fill,
-        entries: &[Entry],
+        entries: &mut Vec<Entry>,
         (batch, end): (Batch, Seq),
     ) -> Option<BootTime> {
+        if let Some(due) = self.still_waiting(stream, outbox, fill) {
+            return Some(due);
+        }
         let max = usize::from(batch.max);
-        let (mut parts, mut shape, mut again) = (Vec::new(), None, None);
-        // Something follows that cannot be in the same message.
-        let mut whole = false;
-        'records: for entry in entries {
-            if entry.seq >= end {
-                whole = true;
+        let mut found = Found::default();
+        while !found.is_whole && found.held.is_none() && found.pieces.len() < max {
+            let (first, next) = (entries.len(), *self.next.of(stream));
+            let from = entries.last().map_or(next, |last| last.seqs().end);
+            outbox.read(self.cursor, from, max - found.pieces.len(), entries);
+            if entries.len() == first {
                 break;
+            }
+            self.look_at(stream, hub, outbox, fill, entries, first, end, &mut found);
+            // Where nothing is to be sent so far, none of it need be kept.
+            if found.pieces.is_empty() && !found.is_whole {
+                entries.clear();
+            }
+            found.is_whole |= entries.len() >= max * READ_AHEAD;
+        }
+        found.pieces.truncate(max);
+        found.is_whole |= found.pieces.len() == max;
+        let Found { pieces, shape, is_whole, held } = found;
+        let parts: Vec<Part<'_>> =
+            pieces.into_iter().map(|(index, seqs, date)| Part { entry: &entries[index], seqs, date }).collect();
+        let (Some(first), Some(shape)) = (parts.first(), shape) else {
+            return match held {
+                None if !is_whole => self.nothing_read(stream, outbox, end, fill.now),
+                held => held,
+            };
+        };
+        let cut = Cut { shape, backlog: stream == Stream::Backlog, now: (hub.boot, fill.now) };
+        let count = self.encoder.group(&parts, cut);
+        if stream == Stream::Live && !is_whole && count == parts.len() && !fill.at_once {
+            let due = if first.entry.boot == hub.boot { first.entry.at.after(batch.wait) } else { fill.now };
+            if fill.now < due {
+                let enough = outbox.end() + (max - count) as u64;
+                self.waiting = Some(Waiting { from: *self.next.of(stream), enough, due });
+                return held.into_iter().chain([due]).min();
+            }
+        }
+        self.send_parts(stream, outbox, output, &parts[..count], cut);
+        None
+    }
+
+    /// Takes up what of the records from `first` on may be in the message.
+    #[expect(clippy::too_many_arguments, reason = "what a connection consists of, records, and what was found in them")]
+    fn look_at(
+        &mut self,
+        stream: Stream,
+        hub: &Hub,
+        outbox: &mut Outbox,
+        fill: Fill,
+        entries: &[Entry],
+        first: usize,
+        end: Seq,
+        found: &mut Found,
+    ) {
+        for (index, entry) in entries.iter().enumerate().skip(first) {
+            if entry.seq >= end {
+                if found.pieces.is_empty() {
+                    *self.next.of(stream) = end;
+                }
+                found.is_whole = true;
+                return;
             }
             let date = match self.judge(hub, outbox, entry, fill) {
                 Judged::Send(date) => date,
                 Judged::PassedOver => {
-                    if parts.is_empty() {
+                    if found.pieces.is_empty() {
                         *self.next.of(stream) = entry.seqs().end;
                     }
                     continue;
                 }
                 Judged::Held => {
-                    again = Some(fill.hold_until);
-                    break;
+                    found.held = Some(fill.hold_until);
+                    return;
                 }
             };
-            let own = self.encoder.shape(entry);
-            if *shape.get_or_insert(own) != own {
-                whole = true;
-                break;
-            }
-            for open in self.open_parts(stream, outbox, entry, own) {
+            let shape = self.encoder.shape(entry);
+            for open in self.open_parts(stream, outbox, entry, shape) {
                 match open {
-                    Open::Part(seqs) => parts.push(Part { entry, seqs, date }),
-                    Open::Flying if parts.is_empty() => {}
+                    Open::Part(_) if found.shape.is_some_and(|other| other != shape) => {
+                        found.is_whole = true;
+                        return;
+                    }
+                    Open::Part(seqs) => {
+                        found.shape = Some(shape);
+                        found.pieces.push((index, seqs, date));
+                    }
+                    Open::Flying if found.pieces.is_empty() => {}
                     Open::Flying => {
-                        whole = true;
-                        break 'records;
+                        found.is_whole = true;
+                        return;
                     }
                 }
-                if parts.len() >= max {
-                    whole = true;
-                    break 'records;
-                }
             }
-            if parts.is_empty() {
+            if found.pieces.is_empty() {
                 *self.next.of(stream) = entry.seqs().end;
-                shape = None;
             }
         }
-        let (Some(first), Some(shape)) = (parts.first(), shape) else { return again };
-        let cut = Cut { shape, backlog: stream == Stream::Backlog, now: (hub.boot, fill.now) };
-        let count = self.encoder.group(&parts, cut);
-        if stream == Stream::Live && !whole && count == parts.len() && !fill.at_once {
-            let due = if first.entry.boot == hub.boot { first.entry.at.after(batch.wait) } else { fill.now };
-            if fill.now < due {
-                let enough = outbox.end() + (max - count) as u64;
-                self.waiting = Some(Waiting { from: *self.next.of(stream), enough, due });
-                return again.into_iter().chain([due]).min();
-            }
-        }
-        let sent = self.send_parts(stream, outbox, output, &parts[..count], cut);
-        // What is held was reached only if nothing is left before it.
-        again.filter(|_| sent == parts.len())
     }
 
     /// What of a record is still to be sent.
@@ -145,3 +201,6 @@ impl Feed {
         open
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,33 +139,38 @@ impl Feed {
                 let waits = stream == Stream::Backlog && next < end;
                 return if waits { self.pace.wait(fill.now) } else { None };
             }
-            if let Some(due) = self.still_waiting(stream, outbox, fill) {
-                return Some(due);
-            }
             let mut entries = std::mem::take(&mut self.entries);
             entries.clear();
-            let records = self.batch.map_or(room.min(READ_CHUNK), |batch| usize::from(batch.max));
-            outbox.read(self.cursor, next, records, &mut entries);
-            let mut again = None;
-            if entries.is_empty() {
-                // What could not be read for good counts as acknowledged now.
-                self.dirty = true;
-                if outbox.next_unacked(self.cursor, next) < end {
-                    again = Some(fill.now.after(READ_AGAIN));
-                } else {
-                    *self.next.of(stream) = end;
+            let again = match self.batch {
+                Some(batch) => self.send_batch(stream, hub, outbox, output, fill, &mut entries, (batch, end)),
+                None => {
+                    outbox.read(self.cursor, next, room.min(READ_CHUNK), &mut entries);
+                    self.send_each(stream, hub, outbox, output, fill, &entries, end)
                 }
-            }
-            let after = match self.batch {
-                Some(batch) => self.send_batches(stream, hub, outbox, output, fill, &entries, (batch, end)),
-                None => self.send_each(stream, hub, outbox, output, fill, &entries, end),
             };
-            again = again.or(after);
             self.entries = entries;
             if again.is_some() {
                 return again;
             }
         }
+    }
+
+    /// There are no records although this is not the end: gives the time when to try again, if that may help.
+    pub(super) fn nothing_read(
+        &mut self,
+        stream: Stream,
+        outbox: &mut Outbox,
+        end: Seq,
+        now: BootTime,
+    ) -> Option<BootTime> {
+        // What could not be read for good counts as acknowledged now.
+        self.dirty = true;
+        let next = self.next.of(stream);
+        if outbox.next_unacked(self.cursor, *next) < end {
+            return Some(now.after(READ_AGAIN));
+        }
+        *next = end;
+        None
     }
 
     /// Sends each record by itself. Gives the time when to go on, if that is not now.
@@ -180,6 +185,9 @@ impl Feed {
         entries: &[Entry],
         end: Seq,
     ) -> Option<BootTime> {
+        if entries.is_empty() {
+            return self.nothing_read(stream, outbox, end, fill.now);
+        }
         for entry in entries {
             if entry.seq >= end {
                 *self.next.of(stream) = end;
