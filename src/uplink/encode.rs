@@ -425,6 +425,10 @@ fn is_forbidden(character: char) -> bool {
 }
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod property;
 #[cfg(test)]
 mod tests;

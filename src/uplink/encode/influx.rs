@@ -126,12 +126,14 @@ fn key_of(name: &str) -> String {
 }
 
 /// With a backslash before each of these characters. A backslash as such has no escape there: the last of a text would
-/// escape what follows it, and becomes a slash, as every one does. Control characters become spaces.
+/// escape what follows it, and becomes a slash, as every one does. So does a quote become an apostrophe, which some parsers
+/// take for the beginning of a text. Control characters become spaces.
 fn escaped(text: &str, special: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         let character = match character {
             '\\' => '/',
+            '"' => '\'',
             other if other.is_control() => ' ',
             other => other,
         };
