@@ -78,7 +78,8 @@ fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
             expiry: None,
             content_type: None,
         };
-        packet::put_publish(&mut out, &head, form, 10_000, |out| out.extend_from_slice(message.payload)).expect("small enough");
+        packet::put_publish(&mut out, &head, form, 10_000, |out| out.extend_from_slice(message.payload))
+            .expect("small enough");
         black_box(out.len())
     });
 }

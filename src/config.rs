@@ -167,7 +167,8 @@ fn read_root(
                     .help("add [uplink.NAME] with url = \"mqtt://HOST\", or [broker] for the broker that is built in"),
             );
         }
-        let shapes: Vec<PayloadShape> = uplinks.iter().map(|placed| placed.uplink.payload.shape).collect();
+        let on_gateways = uplinks.iter().map(|placed| &placed.uplink.payload).filter(|payload| payload.topic.is_none());
+        let shapes: Vec<PayloadShape> = on_gateways.map(|payload| payload.shape).collect();
         uplink::check_client_ids(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
@@ -175,6 +176,7 @@ fn read_root(
         wiring::lines(&sensors, &expanders, root.problems());
         backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
+        payload::check_topics(&uplinks, &sensors, &gateway, root.problems());
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();

@@ -181,11 +181,7 @@ mod tests {
     #[test]
     fn no_template_runs_for_ever() {
         let letters = "'0123456789'";
-        let nested = format!(
-            "{}x{}",
-            format!("{{% for c in {letters} %}}").repeat(6),
-            "{% endfor %}".repeat(6)
-        );
+        let nested = format!("{}x{}", format!("{{% for c in {letters} %}}").repeat(6), "{% endfor %}".repeat(6));
         assert!(render(&nested).expect_err("a million rounds").what.contains("50000 steps"), "{nested}");
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::PayloadShape;
 use super::read::YEAR;
-use crate::options::{Options, Problem, did_you_mean};
+use super::{Gateway, PayloadShape, checks, sensor, uplink};
+use crate::options::{Options, Problem, Problems, did_you_mean};
 use crate::template::{self, Template, Value};
 use crate::topic;
 
@@ -342,12 +342,17 @@ fn channel(options: &Options<'_>) -> BTreeMap<String, u8> {
         };
         match parsed.filter(|number| (1..=CHANNEL_FIELDS).contains(number)) {
             Some(number) if channel.values().any(|other| *other == number) => {
-                problem(number_span(value, name.get_ref()), format!("`fields` of {} uses field {number} twice", options.what()));
+                problem(
+                    number_span(value, name.get_ref()),
+                    format!("`fields` of {} uses field {number} twice", options.what()),
+                );
             }
             Some(number) => {
                 channel.insert(name.get_ref().to_string(), number);
             }
-            None => problem(number.span(), format!("`{}` in `fields` of {} has no field", name.get_ref(), options.what())),
+            None => {
+                problem(number.span(), format!("`{}` in `fields` of {} has no field", name.get_ref(), options.what()))
+            }
         }
     }
     channel
@@ -409,8 +414,26 @@ fn topic(options: &Options<'_>) -> Option<topic::Template> {
 
 /// What a template may use.
 const TEMPLATE_NAMES: [&str; 20] = [
-    "id", "time", "gateway", "site", "room", "room_label", "sensor", "label", "quantity", "value", "values", "unit",
-    "units", "content_type", "clock", "boot", "uptime", "backlog", "location", "tags",
+    "id",
+    "time",
+    "gateway",
+    "site",
+    "room",
+    "room_label",
+    "sensor",
+    "label",
+    "quantity",
+    "value",
+    "values",
+    "unit",
+    "units",
+    "content_type",
+    "clock",
+    "boot",
+    "uptime",
+    "backlog",
+    "location",
+    "tags",
 ];
 
 fn template(options: &Options<'_>, info: &FormatInfo, shape: PayloadShape) -> Option<Template> {
@@ -458,15 +481,66 @@ fn sample(shape: PayloadShape) -> Value {
         ("tags", BTreeMap::from([("tag", "text")]).into()),
     ]);
     match shape {
-        PayloadShape::Quantity => fields.extend([
-            ("quantity", text("temperature")),
-            ("value", Value::from(21.53)),
-            ("unit", text("°C")),
-        ]),
+        PayloadShape::Quantity => {
+            fields.extend([("quantity", text("temperature")), ("value", Value::from(21.53)), ("unit", text("°C"))])
+        }
         PayloadShape::Sensor => fields.extend([
             ("values", BTreeMap::from([("temperature", 21.53)]).into()),
             ("units", BTreeMap::from([("temperature", "°C")]).into()),
         ]),
     }
     fields.into()
+}
+
+/// Topics on which messages could not be told apart, or would never come together.
+pub(super) fn check_topics(
+    uplinks: &[uplink::Placed],
+    sensors: &[sensor::Placed],
+    gateway: &Gateway,
+    problems: &Problems,
+) {
+    for uplink::Placed { uplink, at } in uplinks {
+        let (payload, name) = (&uplink.payload, &uplink.name);
+        let topic = payload.topic.as_ref().unwrap_or(&gateway.topic);
+        if payload.batch.is_some() && payload.shape == PayloadShape::Quantity && topic.has_quantity() {
+            let message = format!(
+                "[uplink.{name}] has `batch`, but each quantity has a topic of its own: no two would become one message"
+            );
+            let help = "give the uplink a topic for all, such as topic = \"{site}/{gateway}/readings\", or payload = \"sensor\"";
+            problems.push(Problem::new(at.clone(), message).help(help));
+        }
+        if let Some(topic) = payload.topic.as_ref().filter(|_| payload.format == Format::Value) {
+            let ours = sensors.iter().filter(|it| uplink.selection.holds(&it.sensor.name, it.sensor.room.as_deref()));
+            apart(name, topic, at, ours, gateway, problems);
+        }
+    }
+}
+
+/// Where a message holds nothing but a value, its topic must say whose.
+fn apart<'a>(
+    uplink: &str,
+    topic: &topic::Template,
+    at: &std::ops::Range<usize>,
+    sensors: impl Iterator<Item = &'a sensor::Placed>,
+    gateway: &Gateway,
+    problems: &Problems,
+) {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for placed in sensors {
+        let descriptor = checks::descriptor(&placed.sensor, gateway);
+        for quantity in &descriptor.quantities {
+            let whose = format!("`{}` of sensor `{}`", quantity.name, descriptor.sensor);
+            let filled = topic.filled(&descriptor, &quantity.name);
+            let Some(first) = seen.get(&filled).filter(|first| **first != whose) else {
+                seen.insert(filled, whose);
+                continue;
+            };
+            let message = format!(
+                "[uplink.{uplink}] would publish {first} and {whose} on `{filled}`: nobody could tell the values apart"
+            );
+            let help = "add {sensor} and {quantity} to its topic, or choose a format that says whose a value is";
+            problems.push(Problem::new(at.clone(), message).help(help));
+            return;
+        }
+    }
 }

@@ -196,7 +196,8 @@ impl Encoder {
         let mut elements: Vec<Element<'_>> = Vec::with_capacity(parts.len());
         let mut topic = None;
         for part in parts {
-            let Some(element) = self.maker.element(part, cut).ok().filter(|element| self.maker.fits_among_others(element))
+            let Some(element) =
+                self.maker.element(part, cut).ok().filter(|element| self.maker.fits_among_others(element))
             else {
                 break;
             };
@@ -271,7 +272,6 @@ impl Encoder {
             visit(prepared.quantity(*index).map_or(&nowhere, |quantity| &quantity.topic), name, seq..seq + 1);
         }
     }
-
 }
 
 impl Maker {
@@ -346,7 +346,8 @@ impl Maker {
     /// Makes ready what the sensors of all these need. None of it goes before the next call.
     fn prepare_all(&mut self, parts: &[Part<'_>]) {
         if self.cache.len() + parts.len() > MAX_CACHED {
-            let missing = |part: &&Part<'_>| part.descriptor().is_some_and(|it| !self.cache.contains_key(&Arc::as_ptr(it)));
+            let missing =
+                |part: &&Part<'_>| part.descriptor().is_some_and(|it| !self.cache.contains_key(&Arc::as_ptr(it)));
             if self.cache.len() + parts.iter().filter(missing).count() > MAX_CACHED {
                 self.cache.clear();
             }

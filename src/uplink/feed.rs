@@ -325,7 +325,8 @@ impl Feed {
         let Ids { qos, id, dup, .. } = ids;
         let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
         // Of several, none is to go too early.
-        let left = parts.iter().map(|part| self.selector.left(part.date)).max_by_key(|left| left.unwrap_or(Duration::MAX));
+        let left =
+            parts.iter().map(|part| self.selector.left(part.date)).max_by_key(|left| left.unwrap_or(Duration::MAX));
         // Rounded up: zero would mean that it need not be delivered at all.
         let expiry = left.flatten().map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
         let content_type = message.content_type;

@@ -19,9 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{
-    self, Backlog, BrokerUrl, Gateway, MqttVersion, Payload, Qos, Selection, TlsConfig, UplinkConfig,
-};
+use crate::config::{self, Backlog, BrokerUrl, Gateway, MqttVersion, Payload, Qos, Selection, TlsConfig, UplinkConfig};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 

@@ -120,9 +120,12 @@ mod tests {
         ] {
             assert_eq!(hex(|out| put_integer(out, number)), expected);
         }
-        for (number, expected) in
-            [(1.1, "fb3ff199999999999a"), (100_000.5, "fa47c35040"), (-4.1, "fbc010666666666666"), (1.0e300, "fb7e37e43c8800759c")]
-        {
+        for (number, expected) in [
+            (1.1, "fb3ff199999999999a"),
+            (100_000.5, "fa47c35040"),
+            (-4.1, "fbc010666666666666"),
+            (1.0e300, "fb7e37e43c8800759c"),
+        ] {
             assert_eq!(hex(|out| put_number(out, number)), expected);
         }
         assert_eq!(hex(|out| put_number(out, -0.0)), "00");

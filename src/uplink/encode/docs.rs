@@ -32,7 +32,8 @@ fn at(topic: &str, payload: Payload) -> Payload {
 fn shown() -> Vec<Shown> {
     let source = r#"{"at":{{ time }},"{{ quantity }}":{{ value }}}"#;
     let template = crate::template::Template::parse(source, &["time", "quantity", "value"]).expect("a template");
-    let channel = BTreeMap::from([("temperature".to_owned(), 1), ("humidity".to_owned(), 2), ("pressure".to_owned(), 3)]);
+    let channel =
+        BTreeMap::from([("temperature".to_owned(), 1), ("humidity".to_owned(), 2), ("pressure".to_owned(), 3)]);
     let short = vec![Field::Time, Field::Value];
     vec![
         Shown {
@@ -64,7 +65,10 @@ fn shown() -> Vec<Shown> {
             toml: "format = \"json-array\"\ntopic = \"{site}/readings\"\nfields = [\"time\", \"sensor\", \"quantity\", \"value\"]\nbatch = { max = 100, wait = \"10s\" }",
             payload: at(
                 "{site}/readings",
-                Payload { fields: vec![Field::Time, Field::Sensor, Field::Quantity, Field::Value], ..plain(Format::JsonArray) },
+                Payload {
+                    fields: vec![Field::Time, Field::Sensor, Field::Quantity, Field::Value],
+                    ..plain(Format::JsonArray)
+                },
             ),
             says: "An array of what would be messages of their own, also where there is but one.",
         },
@@ -303,11 +307,16 @@ fn the_page_of_payloads_is_current() {
 fn the_examples_of_the_page_of_payloads_are_right() {
     for Shown { title, toml, payload, .. } in shown() {
         let text = format!("[gateway]\nsite = \"maison\"\n[uplink.home]\nurl = \"mqtt://localhost\"\n{toml}\n");
-        let config = crate::config::from_text("vigie.toml", &text, &crate::config::Machine::this(), crate::drivers::DRIVERS)
-            .map_err(|report| crate::config::render(&report, false))
-            .expect(title);
+        let config =
+            crate::config::from_text("vigie.toml", &text, &crate::config::Machine::this(), crate::drivers::DRIVERS)
+                .map_err(|report| crate::config::render(&report, false))
+                .expect(title);
         let found = &config.uplinks[0].payload;
-        assert_eq!((found.format, found.shape, &found.fields), (payload.format, payload.shape, &payload.fields), "{title}");
+        assert_eq!(
+            (found.format, found.shape, &found.fields),
+            (payload.format, payload.shape, &payload.fields),
+            "{title}"
+        );
         assert_eq!((found.time, &found.topic), (payload.time, &payload.topic), "{title}");
         assert_eq!(found.template.is_some(), payload.template.is_some(), "{title}");
     }

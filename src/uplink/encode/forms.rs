@@ -12,7 +12,8 @@ use crate::config::{Batch, Field, Format, TimeFormat};
 pub(super) fn payload(format: Format) -> Payload {
     let channel = BTreeMap::from([("temperature".to_owned(), 1), ("meteo/humidity".to_owned(), 2)]);
     let source = r#"{{ sensor }} {{ values.temperature|round(1) }}{{ quantity }} {{ time }}"#;
-    let template = crate::template::Template::parse(source, &["sensor", "values", "quantity", "time"]).expect("a template");
+    let template =
+        crate::template::Template::parse(source, &["sensor", "values", "quantity", "time"]).expect("a template");
     Payload { format, shape: format.info().shape, channel, template: Some(template), ..Payload::default() }
 }
 

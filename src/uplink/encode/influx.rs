@@ -122,7 +122,11 @@ fn put_text(out: &mut BytesMut, text: &str) {
 /// The key of a tag or field. InfluxDB keeps `time` and what begins with an underscore for itself.
 fn key_of(name: &str) -> String {
     let name = escaped(name, ",= ");
-    if name == "time" || name.starts_with('_') { format!("x{}{name}", if name == "time" { "_" } else { "" }) } else { name }
+    if name == "time" || name.starts_with('_') {
+        format!("x{}{name}", if name == "time" { "_" } else { "" })
+    } else {
+        name
+    }
 }
 
 /// With a backslash before each of these characters. A backslash as such has no escape there: the last of a text would

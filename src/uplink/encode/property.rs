@@ -89,7 +89,11 @@ fn check(format: Format, payload: &[u8], elements: usize) -> Result<(), TestCase
                 }
                 let name = base.clone() + record["n"].as_str().expect("a name");
                 let allowed = |it: char| it.is_ascii_alphanumeric() || "-:./_".contains(it);
-                prop_assert!(name.chars().all(allowed) && name.starts_with(|it: char| it.is_ascii_alphanumeric()), "{}", name);
+                prop_assert!(
+                    name.chars().all(allowed) && name.starts_with(|it: char| it.is_ascii_alphanumeric()),
+                    "{}",
+                    name
+                );
                 let values = ["v", "vb", "vs", "vd"].iter().filter(|key| !record[**key].is_null()).count();
                 prop_assert_eq!(values, 1, "{}", record);
             }

@@ -53,7 +53,8 @@ impl Form for Senml {
         });
         // The first character of a name is a letter or a digit.
         let base = allowed(&name);
-        let base = if base.starts_with(|first: char| first.is_ascii_alphanumeric()) { base } else { format!("x{base}") };
+        let base =
+            if base.starts_with(|first: char| first.is_ascii_alphanumeric()) { base } else { format!("x{base}") };
         let names = Names { base, names: names.collect() };
         if self.cbor { Box::new(Cbor(names)) } else { Box::new(Json(names)) }
     }
@@ -78,7 +79,9 @@ impl Form for Senml {
     fn admits(&self, element: &Element<'_>) -> Result<(), Unfit> {
         match (element.date, element.age) {
             (Date::Uptime(..), None) => Err(UNDATED.into()),
-            (Date::Wall(time), _) if time.0 < RELATIVE => Err("its time is before 1978, which is relative to now".into()),
+            (Date::Wall(time), _) if time.0 < RELATIVE => {
+                Err("its time is before 1978, which is relative to now".into())
+            }
             _ => Ok(()),
         }
     }

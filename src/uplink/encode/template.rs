@@ -96,7 +96,8 @@ impl Ready for Sensor {
                 fields.extend(quantity.content_type.as_deref().map(|kind| ("content_type", text(kind))));
             }
         } else {
-            let values: BTreeMap<&str, Value> = element.quantities().map(|(it, value)| (&*it.name, given(value))).collect();
+            let values: BTreeMap<&str, Value> =
+                element.quantities().map(|(it, value)| (&*it.name, given(value))).collect();
             let units: BTreeMap<&str, Value> =
                 element.quantities().filter_map(|(it, _)| Some((&*it.name, text(it.unit.as_deref()?)))).collect();
             fields.extend([("values", values.into()), ("units", units.into())]);

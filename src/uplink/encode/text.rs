@@ -109,9 +109,14 @@ mod tests {
 
     #[test]
     fn thousandths_have_no_digits_to_spare() {
-        for (given, expected) in
-            [(0, "0"), (1_000, "1"), (1_230, "1.23"), (-5, "-0.005"), (-60_100, "-60.1"), (i64::MIN, "-9223372036854775.808")]
-        {
+        for (given, expected) in [
+            (0, "0"),
+            (1_000, "1"),
+            (1_230, "1.23"),
+            (-5, "-0.005"),
+            (-60_100, "-60.1"),
+            (i64::MIN, "-9223372036854775.808"),
+        ] {
             let mut out = BytesMut::new();
             put_thousandths(&mut out, given);
             assert_eq!(out, expected.as_bytes());

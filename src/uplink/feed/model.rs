@@ -136,7 +136,9 @@ impl Broker {
 /// The numbers of a message: a text, or several in an array of JSON. None if it is one of state.
 fn numbers(payload: &[u8]) -> Vec<u32> {
     match serde_json::from_slice(payload) {
-        Ok(serde_json::Value::Number(number)) => number.as_u64().and_then(|number| number.try_into().ok()).into_iter().collect(),
+        Ok(serde_json::Value::Number(number)) => {
+            number.as_u64().and_then(|number| number.try_into().ok()).into_iter().collect()
+        }
         Ok(serde_json::Value::Array(several)) => {
             let number = |element: serde_json::Value| element["value"].as_u64().expect("a number").try_into();
             several.into_iter().map(|element| number(element).expect("of 32 bits")).collect()

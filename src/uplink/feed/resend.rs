@@ -51,7 +51,9 @@ impl Feed {
                         self.session.resent();
                     }
                     // The broker may hold it at QoS 2, so that only the whole of it can be sent again.
-                    Err(failed) if failed.too_large.is_some() && parts.len() > 1 && !(dup && qos == Qos::ExactlyOnce) => {
+                    Err(failed)
+                        if failed.too_large.is_some() && parts.len() > 1 && !(dup && qos == Qos::ExactlyOnce) =>
+                    {
                         self.counters.possible_duplicates.add(1);
                         let _ = self.session.gone(id, now);
                         self.rewind();
@@ -112,7 +114,9 @@ impl Feed {
                     continue;
                 }
                 match parts.last_mut() {
-                    Some(last) if shape == PayloadShape::Sensor && seq > own.start && last.seqs.end == seq => last.seqs.end += 1,
+                    Some(last) if shape == PayloadShape::Sensor && seq > own.start && last.seqs.end == seq => {
+                        last.seqs.end += 1
+                    }
                     _ => parts.push(Part { entry, seqs: seq..seq + 1, date }),
                 }
             }
