@@ -4,3 +4,4 @@
 //! leave them out.
 
 mod paho;
+mod payloads;
