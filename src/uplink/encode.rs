@@ -86,6 +86,15 @@ pub struct Cut {
     pub now: (BootId, BootTime),
 }
 
+/// How many parts become one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// At least one, where there is any.
+    pub count: usize,
+    /// Nothing that follows can join them: the next part cannot, or the first is none that can be among others.
+    pub is_whole: bool,
+}
+
 /// Makes messages of records, and keeps the parts ready that all messages of a sensor share.
 #[derive(Debug)]
 pub struct Encoder {
@@ -190,8 +199,8 @@ impl Encoder {
         }
     }
 
-    /// How many of these parts, from the first on, become one message: at least one, if there is any.
-    pub fn group(&mut self, parts: &[Part<'_>], cut: Cut) -> usize {
+    /// Which of these parts, from the first on, become one message.
+    pub fn group(&mut self, parts: &[Part<'_>], cut: Cut) -> Group {
         self.maker.prepare_all(parts);
         let mut elements: Vec<Element<'_>> = Vec::with_capacity(parts.len());
         let mut topic = None;
@@ -209,7 +218,8 @@ impl Encoder {
             }
             elements.push(element);
         }
-        elements.len().clamp(1, parts.len().max(1))
+        let count = elements.len();
+        Group { count: count.max(1).min(parts.len()), is_whole: count == 0 || count < parts.len() }
     }
 
     /// The message that these parts make, at least one. Several belong to one [group](Self::group).

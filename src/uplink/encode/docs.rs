@@ -192,7 +192,7 @@ fn bytes(payload: &Payload, records: &[(Entry, Date)], batched: bool, form: impl
         .collect();
     let (mut out, mut messages, cut) = (BytesMut::new(), 0, cut(payload.shape));
     while !parts.is_empty() {
-        let count = if batched { encoder.group(&parts, cut) } else { 1 };
+        let count = if batched { encoder.group(&parts, cut).count } else { 1 };
         let message = encoder.message(&parts[..count], cut).expect("a message");
         let head = Head {
             topic: message.topic,

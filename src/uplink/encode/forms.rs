@@ -30,7 +30,7 @@ fn bytes(payload: Payload, records: &[(&Entry, Date)], backlog: bool) -> Result<
         })
         .collect();
     let cut = Cut { backlog, ..cut(shape) };
-    let count = encoder.group(&parts, cut);
+    let count = encoder.group(&parts, cut).count;
     encoder.message(&parts[..count], cut).map(|message| message.payload.to_vec())
 }
 
@@ -277,19 +277,25 @@ fn what_cannot_be_together_is_not() {
         let mut encoder = Encoder::new(settings(payload));
         let parts: Vec<Part<'_>> =
             records.iter().map(|(entry, date)| Part { entry, seqs: entry.seqs(), date: *date }).collect();
-        encoder.group(&parts, cut(shape))
+        let Group { count, is_whole } = encoder.group(&parts, cut(shape));
+        (count, is_whole)
     };
     let batch = Some(Batch { max: 10, wait: Duration::ZERO });
     let array = || Payload { batch, shape: PayloadShape::Sensor, ..payload(Format::JsonArray) };
     let (meteo, cave) = (two(), entry(Descriptor { sensor: "cave".into(), ..descriptor() }, vec![(0, number(1.0))]));
-    assert_eq!(group(array(), &[(&meteo, TIME), (&meteo, TIME), (&cave, TIME)]), 2, "the topic names the sensor");
+    assert_eq!(
+        group(array(), &[(&meteo, TIME), (&meteo, TIME), (&cave, TIME)]),
+        (2, true),
+        "the topic names the sensor"
+    );
+    assert_eq!(group(array(), &[(&meteo, TIME), (&meteo, TIME)]), (2, false));
     let undated = Date::Uptime(meteo.boot, meteo.at);
-    assert_eq!(group(payload(Format::Senml), &[(&meteo, TIME), (&meteo, undated)]), 1, "one base time for all");
+    assert_eq!(group(payload(Format::Senml), &[(&meteo, TIME), (&meteo, undated)]), (1, true), "one base time for all");
     let raw = Entry {
         body: Body::Raw(Raw { topic: "maison/salon/meteo".into(), payload: Box::default(), retain: false }),
         ..two()
     };
-    assert_eq!(group(array(), &[(&raw, TIME), (&meteo, TIME)]), 1);
-    assert_eq!(group(array(), &[(&meteo, TIME), (&raw, TIME)]), 1);
-    assert_eq!(group(array(), &[]), 1);
+    assert_eq!(group(array(), &[(&raw, TIME), (&meteo, TIME)]), (1, true));
+    assert_eq!(group(array(), &[(&raw, TIME)]), (1, true), "it need not wait for others");
+    assert_eq!(group(array(), &[(&meteo, TIME), (&raw, TIME)]), (1, true));
 }

@@ -141,7 +141,7 @@ proptest! {
             .iter()
             .map(|entry| Part { entry, seqs: if whole { entry.seqs() } else { entry.seq..entry.seq + 1 }, date: TIME })
             .collect();
-        let count = if info.several_readings { encoder.group(&parts, cut) } else { 1 };
+        let count = if info.several_readings { encoder.group(&parts, cut).count } else { 1 };
         prop_assert!((1..=parts.len()).contains(&count));
         let bytes = matches!(&records[0].body, Body::Reading { values, .. } if matches!(values[0].1, Value::Bytes(_)));
         if let Ok(message) = encoder.message(&parts[..count], cut)

@@ -113,8 +113,9 @@ impl Feed {
             };
         };
         let cut = Cut { shape, backlog: stream == Stream::Backlog, now: (hub.boot, fill.now) };
-        let count = self.encoder.group(&parts, cut);
-        if stream == Stream::Live && !is_whole && count == parts.len() && !fill.at_once {
+        let group = self.encoder.group(&parts, cut);
+        let count = group.count;
+        if stream == Stream::Live && !is_whole && !group.is_whole && !fill.at_once {
             let due = if first.entry.boot == hub.boot { first.entry.at.after(batch.wait) } else { fill.now };
             if fill.now < due {
                 let enough = outbox.end() + (max - count) as u64;

@@ -50,10 +50,9 @@ impl Feed {
                         self.counters.replayed.add(1);
                         self.session.resent();
                     }
-                    // The broker may hold it at QoS 2, so that only the whole of it can be sent again.
-                    Err(failed)
-                        if failed.too_large.is_some() && parts.len() > 1 && !(dup && qos == Qos::ExactlyOnce) =>
-                    {
+                    // Too large by now, or no longer together: each part is looked at anew. Only where the broker may
+                    // hold it at QoS 2 it can be sent again but as a whole.
+                    Err(_) if parts.len() > 1 && !(dup && qos == Qos::ExactlyOnce) => {
                         self.counters.possible_duplicates.add(1);
                         let _ = self.session.gone(id, now);
                         self.rewind();

@@ -224,6 +224,26 @@ fn a_broker_that_takes_less_than_before_gets_it_in_pieces() {
     assert_eq!((setup.backlog(), counters.refused.get(), counters.possible_duplicates.get()), (0, 0, 1));
 }
 
+#[test]
+fn what_has_no_place_among_others_does_not_wait_for_them() {
+    let mut setup = Setup::new(batched(Qos::AtLeastOnce, 10));
+    let hub = setup.hub.clone();
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        broker.sync().await;
+        take(&hub, "a", [Value::Bytes([1, 2].into())]);
+        hub.appended();
+        assert_eq!(broker.behave(1).await[0].payload, [1, 2].as_slice());
+        take_numbers(&hub, "a", 0..2);
+        take(&hub, "a", [Value::Bytes([3].into())]);
+        hub.appended();
+        let found = broker.behave(2).await;
+        assert_eq!((values(&found[0]), &found[1].payload[..]), (range(0..2), [3].as_slice()));
+    }))
+    .expect_err("closed by the script");
+    assert_eq!(setup.backlog(), 0);
+}
+
 /// What an uplink leaves out lies between the readings that it sends, and parts no message.
 #[test]
 fn what_is_left_out_parts_no_message() {
