@@ -5,3 +5,4 @@
 
 mod modbus;
 mod paho;
+mod payloads;
