@@ -29,5 +29,6 @@ pub mod sampler;
 pub mod scan;
 pub mod service;
 pub mod state;
+pub mod targets;
 pub mod topic;
 pub mod uplink;

@@ -178,7 +178,14 @@ impl Hub {
 
     /// Publishes state on a topic, retained, if it is news.
     pub fn set_state(&self, topic: &str, payload: impl Into<Bytes>) {
-        if self.board.borrow_mut().set(topic, payload) {
+        if self.board.borrow_mut().set(None, topic, payload) {
+            self.work.send_replace(());
+        }
+    }
+
+    /// As [`set_state`](Self::set_state), by one uplink alone.
+    pub fn set_state_of(&self, uplink: &str, topic: &str, payload: impl Into<Bytes>) {
+        if self.board.borrow_mut().set(Some(uplink), topic, payload) {
             self.work.send_replace(());
         }
     }

@@ -71,6 +71,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         password: None,
         qos,
         retain: true,
+        state: true,
         inflight,
         keep_alive: Duration::ZERO,
         clock_wait: Duration::ZERO,
@@ -81,6 +82,9 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         backlog: Backlog::default(),
         tls: TlsConfig::default(),
         commands: None,
+        discovery: None,
+        token: None,
+        preset: None,
     }
 }
 
@@ -227,7 +231,12 @@ impl Setup {
                 keep_alive: self.config.keep_alive,
                 clean_session: false,
                 max_packet: self.config.max_packet,
-                will: Will { topic: "maison/atelier/availability", payload: LOST, qos: Qos::AtLeastOnce, retain: true },
+                will: Some(Will {
+                    topic: "maison/atelier/availability",
+                    payload: LOST,
+                    qos: Qos::AtLeastOnce,
+                    retain: true,
+                }),
             };
             let accepted = link.connect(&settings).await?;
             self.feed.connected(&accepted, self.hub.live_from(), self.clock.boot());
