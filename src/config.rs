@@ -26,8 +26,8 @@ mod discovery;
 mod gateway;
 mod hardware;
 mod keys;
-mod machine;
 mod lints;
+mod machine;
 mod outbox_key;
 mod preset;
 #[cfg(test)]

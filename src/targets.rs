@@ -13,13 +13,8 @@ mod thingsboard;
 mod thingspeak;
 
 /// Every target, sorted by name.
-pub static TARGETS: &[&Target] = &[
-    &aws_iot::TARGET,
-    &azure_iot_hub::TARGET,
-    &home_assistant::TARGET,
-    &thingsboard::TARGET,
-    &thingspeak::TARGET,
-];
+pub static TARGETS: &[&Target] =
+    &[&aws_iot::TARGET, &azure_iot_hub::TARGET, &home_assistant::TARGET, &thingsboard::TARGET, &thingspeak::TARGET];
 
 /// A system that one may publish to.
 #[derive(Debug)]

@@ -48,7 +48,8 @@ impl Sent {
         for sensor in sensors.iter().map(|placed| &placed.sensor).filter(selected) {
             let descriptor = checks::descriptor(sensor, gateway);
             let own = own_topics(uplink, gateway, &descriptor);
-            rate += messages(uplink, &descriptor, own.len()) / period(sensor).map_or(f64::INFINITY, |every| every.as_secs_f64());
+            rate += messages(uplink, &descriptor, own.len())
+                / period(sensor).map_or(f64::INFINITY, |every| every.as_secs_f64());
             for topic in own {
                 let late = uplink.backlog.topic.as_ref().map(|around: &BacklogTopic| around.of(&topic));
                 for topic in late.into_iter().chain([topic]) {
@@ -158,11 +159,9 @@ fn broken(uplink: &UplinkConfig, sent: &Sent, limit: &Limit) -> Option<Broken> {
             format!("the client identifier has {} bytes", uplink.client_id.len()),
             "give a shorter client_id",
         ),
-        Rule::Inflight(most) if uplink.inflight > most => Broken::new(
-            "inflight",
-            format!("`inflight` is {}", uplink.inflight),
-            format!("write inflight = {most}"),
-        ),
+        Rule::Inflight(most) if uplink.inflight > most => {
+            Broken::new("inflight", format!("`inflight` is {}", uplink.inflight), format!("write inflight = {most}"))
+        }
         Rule::Interval(least) => {
             let made = sent.rate * least.as_secs_f64();
             (made > TOLERANCE).then(|| {

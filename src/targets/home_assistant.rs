@@ -19,3 +19,6 @@ pub(super) static TARGET: Target = Target {
         because: "Home Assistant subscribes at QoS 0 unless told otherwise: what QoS 2 costs is lost on the way to it",
     }],
 };
+
+pub mod classes;
+pub mod message;

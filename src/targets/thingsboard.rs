@@ -11,7 +11,9 @@ pub(super) static TARGET: Target = Target {
     about: "Give `url`, and the device's access token as `username`; there is no password. With the token of a device \
             that is a *gateway*, `format = \"thingsboard-gateway\"` makes a device of each sensor.",
     source: "thingsboard.io: MQTT device API reference, MQTT gateway API reference",
-    is_host: |host| host == "thingsboard.cloud" || host.ends_with(".thingsboard.cloud") || host == "demo.thingsboard.io",
+    is_host: |host| {
+        host == "thingsboard.cloud" || host.ends_with(".thingsboard.cloud") || host == "demo.thingsboard.io"
+    },
     client_id: None,
     defaults: |_: &Given| {
         vec![

@@ -14,12 +14,7 @@ pub(super) static TARGET: Target = Target {
     is_host: |host| host == "thingspeak.com" || host.ends_with(".thingspeak.com"),
     client_id: None,
     defaults: |_: &Given| {
-        vec![
-            set("qos", "0"),
-            set("retain", "false"),
-            set("state", "false"),
-            set("backlog_rate", "0.066"),
-        ]
+        vec![set("qos", "0"), set("retain", "false"), set("state", "false"), set("backlog_rate", "0.066")]
     },
     limits: &[
         Limit { rule: Rule::Qos(0), cost: Cost::Fails, because: "ThingSpeak takes QoS 0 only" },

@@ -188,7 +188,10 @@ impl Feed {
             refused: Vec::new(),
             refused_logged: None,
             counters: hub.counters(&config.name),
-            subscriptions: Subscriptions::new(config.commands.as_ref(), config.discovery.as_ref().map(Discovery::birth_topic)),
+            subscriptions: Subscriptions::new(
+                config.commands.as_ref(),
+                config.discovery.as_ref().map(Discovery::birth_topic),
+            ),
             announce_at: None,
             requests: Vec::new(),
             news: None,

@@ -190,6 +190,17 @@ impl Hub {
         }
     }
 
+    /// All state that an uplink sends: topics and payloads as text.
+    #[cfg(test)]
+    pub(crate) fn state_of(&self, uplink: &str) -> Vec<(String, String)> {
+        let (board, mut after, mut found) = (self.board.borrow(), 0, Vec::new());
+        while let Some((version, topic, payload)) = board.next_after(after, uplink) {
+            found.push((topic.to_owned(), String::from_utf8_lossy(payload).into_owned()));
+            after = version;
+        }
+        found
+    }
+
     /// Changes what `…/info` says.
     pub fn update_info(&self, change: impl FnOnce(&mut Info)) {
         let payload = {

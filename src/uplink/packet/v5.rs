@@ -199,8 +199,7 @@ fn end(body: Reader<'_>, packet: &str) -> Result<(), String> {
 /// Appends CONNECT (3.1). The session never expires, as in MQTT 3.1.1, but for one that is to be forgotten. What is
 /// not said is as we want it: no topic aliases for messages to us, reasons in words.
 pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) {
-    let mut flags =
-        settings.will.map_or(0, |will| 0x04 | (qos_bits(will.qos) << 3) | (u8::from(will.retain) << 5));
+    let mut flags = settings.will.map_or(0, |will| 0x04 | (qos_bits(will.qos) << 3) | (u8::from(will.retain) << 5));
     flags |= u8::from(settings.clean_session) << 1;
     flags |= u8::from(settings.username.is_some()) << 7;
     flags |= u8::from(settings.password.is_some()) << 6;

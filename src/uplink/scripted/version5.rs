@@ -36,9 +36,8 @@ pub(super) fn read(buffer: &mut BytesMut, said: &mut Said, aliases: &mut [Option
                 keep_alive: connect.keep_alive,
                 client_id: connect.client_id,
                 clean_session: connect.clean_start,
-                last_will: will.map(|will| {
-                    LastWill::new(text(&will.topic), will.message.to_vec(), qos(will.qos), will.retain)
-                }),
+                last_will: will
+                    .map(|will| LastWill::new(text(&will.topic), will.message.to_vec(), qos(will.qos), will.retain)),
                 login: login.map(|login| Login::new(login.username, login.password)),
             })
         }
