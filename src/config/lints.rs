@@ -162,19 +162,17 @@ fn broken(uplink: &UplinkConfig, sent: &Sent, limit: &Limit) -> Option<Broken> {
         Rule::Inflight(most) if uplink.inflight > most => {
             Broken::new("inflight", format!("`inflight` is {}", uplink.inflight), format!("write inflight = {most}"))
         }
-        Rule::Interval(least) => {
-            let made = sent.rate * least.as_secs_f64();
-            (made > TOLERANCE).then(|| {
-                let made = if made < 10.0 { format!("{made:.1}") } else { format!("{made:.0}") };
-                let span = humantime::format_duration(least);
-                Broken::new(
-                    "every",
-                    format!("up to {made} messages in {span}"),
-                    "measure less often (`every`), publish only what has changed (`change`), send one message a sensor \
+        Rule::Interval(least) => (sent.rate * least.as_secs_f64() > TOLERANCE).then(|| {
+            let span = least.max(Duration::from_secs(1));
+            let made = sent.rate * span.as_secs_f64();
+            let made = if made < 10.0 { format!("{made:.1}") } else { format!("{made:.0}") };
+            Broken::new(
+                "every",
+                format!("up to {made} messages in {} s", span.as_secs()),
+                "measure less often (`every`), publish only what has changed (`change`), send one message a sensor \
                      (payload = \"sensor\"), or fewer sensors (`sensors`, `rooms`)",
-                )
-            })?
-        }
+            )
+        })?,
         Rule::Username if uplink.username.is_none() => {
             Broken::new("username", "there is no `username`", "add username = \"…\"")
         }

@@ -100,3 +100,80 @@ pub(super) fn token(
     uplink::check_text(&resource).ok()?;
     Some(Token { key, resource, lifetime: lifetime.unwrap_or(DEFAULT_LIFETIME) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::config::{Config, Machine, Report, from_text};
+    use crate::drivers::DRIVERS;
+
+    /// 2026-11-21T10:15:30Z
+    const NOW: Duration = Duration::from_secs(1_795_256_130);
+
+    fn machine() -> Machine {
+        let env = |name: &str| match name {
+            "ONE" => Some(OsString::from("c2VjcmV0IGtleSBvZiAzMiBieXRlcyAuLi4uLi4uLi4=")),
+            "TWO" => Some(OsString::from("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")),
+            "SPOILT" => Some(OsString::from("not base64!")),
+            _ => None,
+        };
+        Machine { env, hostname: "pi".to_owned(), ..Machine::this() }
+    }
+
+    fn load(hub: &str, device: &str, rest: &str) -> Result<Config, Report> {
+        let text = format!(
+            "[uplink.azure]\npreset = \"azure-iot-hub\"\nurl = \"mqtts://{hub}\"\nclient_id = \"{device}\"\n{rest}"
+        );
+        from_text("test.toml", &text, &machine(), DRIVERS)
+    }
+
+    /// What Microsoft's own azure-iot-device 2.14.0 for Python makes of the same (`RenewableSasToken` with
+    /// `SymmetricKeySigningMechanism` and a `ttl` of 3600).
+    #[test]
+    fn a_signature_is_the_one_that_microsofts_library_makes() {
+        for (hub, device, key, token) in [
+            (
+                "hub.azure-devices.net",
+                "atelier",
+                "ONE",
+                "SharedAccessSignature sr=hub.azure-devices.net%2Fdevices%2Fatelier\
+                 &sig=yFcJsYA%2FSWj8upDep7nUPQvEuoUK8iW%2BOHZCZxCgKLQ%3D&se=1795259730",
+            ),
+            (
+                "Hub1.azure-devices.net",
+                "salle-12+x",
+                "TWO",
+                "SharedAccessSignature sr=Hub1.azure-devices.net%2Fdevices%2Fsalle-12%2Bx\
+                 &sig=Aonv%2FBSXshPXkYujSHZC%2B4CCBPl7W0T53NS91x5cxjo%3D&se=1795259730",
+            ),
+        ] {
+            let config = load(hub, device, &format!("shared_access_key = {{ env = \"{key}\" }}\n"));
+            let config = config.map_err(|report| report.to_string()).expect("no errors");
+            let uplink = &config.uplinks[0];
+            let signed = uplink.token.as_ref().expect("a token").sign(NOW).expect("a key");
+            assert_eq!(signed.expose_secret(), token);
+            assert_eq!(uplink.username, Some(format!("{hub}/{device}/?api-version=2021-04-12")));
+            assert!(!format!("{config:?}").contains("c2VjcmV0"), "the key is nowhere shown");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_refused() {
+        let report =
+            load("h.azure-devices.net", "d", "shared_access_key = { env = \"SPOILT\" }\n").expect_err("an error");
+        assert!(report.to_string().contains("is not base64"), "{report}");
+        let beside = "shared_access_key = { env = \"ONE\" }\npassword = { env = \"ONE\" }\n";
+        assert!(load("h.azure-devices.net", "d", beside).is_err());
+        assert!(load("h.azure-devices.net", "d", "signature_lifetime = \"1h\"\n").is_err());
+    }
+
+    #[test]
+    fn a_signature_is_renewed_with_time_to_spare() {
+        let rest = "shared_access_key = { env = \"ONE\" }\nsignature_lifetime = \"10m\"\n";
+        let config = load("h.azure-devices.net", "d", rest).map_err(|report| report.to_string()).expect("no errors");
+        let token = config.uplinks[0].token.as_ref().expect("a token");
+        assert_eq!(token.renew_after(), Duration::from_secs(480));
+    }
+}

@@ -16,7 +16,7 @@ pub(super) static TARGET: Target = Target {
     limits: &[Limit {
         rule: Rule::Qos(1),
         cost: Cost::Loses,
-        because: "Home Assistant subscribes at QoS 0 unless told otherwise: what QoS 2 costs is lost on the way to it",
+        because: "Home Assistant is told to subscribe at QoS 1: what QoS 2 is good for is lost on the way to it",
     }],
 };
 
