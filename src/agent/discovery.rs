@@ -180,7 +180,8 @@ impl Announcer {
             };
             let Some(topic) = acceptable(topic) else { continue };
             let interval = known.interval(&quantity.name).map(|interval| interval + self.away);
-            device.add(&Published { quantity, topic: &topic, place, interval });
+            let qos = self.gateway.qos;
+            device.add(&Published { quantity, topic: &topic, place, interval, qos });
         }
         let id = message::device_id(&self.gateway, Some(&known.name));
         if let Some(remembered) = self.remembered.get(&self.discovery.device_topic(&id)) {

@@ -17,14 +17,17 @@ const MEASUREMENT: Option<&str> = Some("measurement");
 /// A meter's reading; a fall counts as the meter's beginning anew.
 const TOTAL: Option<&str> = Some("total_increasing");
 
-/// A device class.
-struct Row {
-    device: &'static str,
-    state: Option<&'static str>,
+/// A device class of `sensor`.
+#[derive(Debug)]
+pub struct Row {
+    /// `device_class`
+    pub device: &'static str,
+    /// `state_class`
+    pub state: Option<&'static str>,
     /// Units that go with it; an empty one stands for none.
-    units: &'static [&'static str],
+    pub units: &'static [&'static str],
     /// Names that say so: one of these, all words of which are in the quantity's name. None: the unit says it all.
-    names: &'static [&'static str],
+    pub names: &'static [&'static str],
 }
 
 const fn row(
@@ -40,8 +43,7 @@ const MICROGRAMS: &[&str] = &["µg/m³"];
 const PRESSURE: &[&str] = &["Pa", "hPa", "kPa", "bar", "mbar", "mmHg", "inHg", "psi"];
 
 /// The first that fits counts: what the name says comes before what the unit alone does.
-const ROWS: &[Row] = &[
-    row("wind_direction", None, &["°"], &["wind direction"]),
+pub static ROWS: &[Row] = &[
     row("wind_speed", MEASUREMENT, &["m/s", "km/h", "mph"], &["wind"]),
     row("humidity", MEASUREMENT, &["%"], &["humidity"]),
     row("moisture", MEASUREMENT, &["%"], &["moisture", "soil"]),
@@ -50,7 +52,7 @@ const ROWS: &[Row] = &[
     row("carbon_dioxide", MEASUREMENT, &["ppm"], &["co2"]),
     row("carbon_monoxide", MEASUREMENT, &["ppm"], &["co"]),
     row("volatile_organic_compounds_parts", MEASUREMENT, &["ppb", "ppm"], &["voc", "tvoc"]),
-    row("volatile_organic_compounds", MEASUREMENT, &["µg/m³", "mg/m³"], &["voc", "tvoc"]),
+    row("volatile_organic_compounds", MEASUREMENT, MICROGRAMS, &["voc", "tvoc"]),
     row("pm1", MEASUREMENT, MICROGRAMS, &["pm1"]),
     row("pm25", MEASUREMENT, MICROGRAMS, &["pm25", "pm2 5"]),
     row("pm10", MEASUREMENT, MICROGRAMS, &["pm10"]),
@@ -164,7 +166,7 @@ mod tests {
             ("gas_total", "m³", "gas", "total_increasing"),
             ("count", "", "", "total_increasing"),
             ("tank", "L", "", "measurement"),
-            ("wind_direction", "°", "wind_direction", ""),
+            ("wind_direction", "°", "", ""),
             ("latitude", "°", "", ""),
             ("wind_speed", "km/h", "wind_speed", "measurement"),
             ("speed", "km/h", "speed", "measurement"),

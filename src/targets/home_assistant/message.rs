@@ -24,7 +24,6 @@ pub struct Device {
     availability: Vec<Availability>,
     #[serde(skip_serializing_if = "Option::is_none")]
     availability_mode: Option<&'static str>,
-    qos: u8,
 }
 
 /// `dev`
@@ -86,6 +85,8 @@ pub struct Entity {
     expire_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_category: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qos: Option<u8>,
 }
 
 /// Who announces.
@@ -131,6 +132,8 @@ pub struct Published<'a> {
     pub place: Place,
     /// The longest time between two messages, where that is known.
     pub interval: Option<Duration>,
+    /// Quality of service at which Home Assistant is to subscribe.
+    pub qos: u8,
 }
 
 /// Where a value stands in a payload.
@@ -196,6 +199,7 @@ impl Device {
             state_topic: Some(gateway.availability.clone()),
             value_template: Some("{{ 'OFF' if value_json.state == 'offline' else 'ON' }}".to_owned()),
             entity_category: Some("diagnostic"),
+            qos: Some(gateway.qos),
             ..Entity::default()
         };
         Self {
@@ -211,7 +215,6 @@ impl Device {
             entities: BTreeMap::from([("connection".to_owned(), connection)]),
             availability: Vec::new(),
             availability_mode: None,
-            qos: gateway.qos,
         }
     }
 
@@ -233,7 +236,6 @@ impl Device {
             entities: BTreeMap::new(),
             availability: vec![there, works],
             availability_mode: Some("all"),
-            qos: gateway.qos,
         }
     }
 
@@ -279,7 +281,7 @@ impl Entity {
     }
 
     fn new(unique_id: String, published: &Published<'_>) -> Option<Self> {
-        let Published { quantity, topic, place, interval } = published;
+        let Published { quantity, topic, place, interval, qos } = published;
         let class = match quantity.kind {
             Kind::Number => classes::of_number(&quantity.name, quantity.unit.as_deref()),
             Kind::Switch => Class { device: classes::of_switch(&quantity.name), state: None },
@@ -293,6 +295,7 @@ impl Entity {
             state_class: class.state,
             state_topic: Some((*topic).to_owned()),
             expire_after: interval.map(|interval| (interval * INTERVALS + GRACE).as_secs()),
+            qos: Some(*qos),
             ..Self::default()
         };
         Some(match quantity.kind {

@@ -32,7 +32,7 @@ fn quantity(name: &str, unit: Option<&str>, kind: Kind) -> Quantity {
 fn entity(quantity: &Quantity, place: Place, seconds: Option<u64>) -> Value {
     let mut device = Device::sensor(&gateway(), &sensor());
     let interval = seconds.map(Duration::from_secs);
-    device.add(&Published { quantity, topic: "maison/salon/x", place, interval });
+    device.add(&Published { quantity, topic: "maison/salon/x", place, interval, qos: 1 });
     let message: Value = serde_json::from_str(&device.to_json()).expect("JSON");
     message["cmps"].as_object().expect("an object").values().next().cloned().unwrap_or_default()
 }
@@ -44,7 +44,7 @@ fn a_sensor_is_a_device_with_its_quantities_as_entities() {
     let temperature = quantity("temperature", Some("°C"), Kind::Number);
     let interval = Some(Duration::from_secs(10));
     let topic = "maison/salon/temperature";
-    device.add(&Published { quantity: &temperature, topic, place: Place::Value, interval });
+    device.add(&Published { quantity: &temperature, topic, place: Place::Value, interval, qos: 1 });
     device.remove("humidity", "sensor");
     let expected = json!({
         "dev": {
@@ -65,6 +65,7 @@ fn a_sensor_is_a_device_with_its_quantities_as_entities() {
                 "state_topic": "maison/salon/temperature",
                 "value_template": "{{ value_json.value }}",
                 "expire_after": 60,
+                "qos": 1,
             },
             "humidity": { "p": "sensor" },
         },
@@ -79,7 +80,6 @@ fn a_sensor_is_a_device_with_its_quantities_as_entities() {
             },
         ],
         "availability_mode": "all",
-        "qos": 1,
     });
     assert_eq!(serde_json::from_str::<Value>(&device.to_json()).expect("JSON"), expected);
 }
@@ -98,9 +98,9 @@ fn the_gateway_is_a_device_that_its_sensors_belong_to() {
                 "state_topic": "maison/atelier/availability",
                 "value_template": "{{ 'OFF' if value_json.state == 'offline' else 'ON' }}",
                 "entity_category": "diagnostic",
+                "qos": 1,
             },
         },
-        "qos": 1,
     });
     assert_eq!(message, expected);
 }
