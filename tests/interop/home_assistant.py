@@ -1,7 +1,7 @@
 """Does with MQTT discovery what Home Assistant does, by Home Assistant's own schemas: PORT.
 
-Prints an object of JSON in a line of its own for each device that is announced ("device", its "entities" as validated,
-or "invalid"), each state that a template makes of a message ("entity", "state"), and each availability ("entity",
+Prints an object of JSON in a line of its own for each device that is announced ("device", the keys of its "entities", or
+"invalid"), each new state that a template makes of a message ("entity", "state"), and each new availability ("entity",
 "topic", "available"). Only what the schemas need of Home Assistant is loaded; the rest of it stands for nothing, because
 it wants a newer Python and a hundred packages.
 """
@@ -150,8 +150,16 @@ platforms = {
 }
 
 
+last = {}
+
+
 def show(what):
-    print(json.dumps(what, default=str), flush=True)
+    """What is said of the same thing again is not news."""
+    about = (what.get("device"), what.get("entity"), what.get("topic")) if isinstance(what, dict) else what
+    line = json.dumps(what)
+    if last.get(about) != line:
+        last[about] = line
+        print(line, flush=True)
 
 
 def spelt_out(config, table=abbreviations.ABBREVIATIONS):
@@ -214,7 +222,7 @@ def announced(topic, payload):
         entities.pop(key, None)
         if config:
             entities[key] = config
-    show({"device": device, "entities": entities})
+    show({"device": device, "entities": sorted(entities)})
 
 
 compiled = functools.cache(templates.from_string)
