@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 use divan::{Bencher, black_box, counter::ItemsCount};
 use rumqttc::mqttbytes::{QoS, v4::Publish};
 use vigie::clock::{BootId, BootTime, WallTime};
-use vigie::config::{MqttVersion, PayloadShape, Qos};
+use vigie::config::{MqttVersion, Payload, PayloadShape, Qos};
 use vigie::outbox::{Body, Entry};
 use vigie::reading::{Descriptor, Finite, Kind, Location, Quantity, Value};
 use vigie::topic::Template;
 use vigie::uplink::dating::Date;
-use vigie::uplink::encode::{Encoder, Part, Settings};
+use vigie::uplink::encode::{Cut, Encoder, Part, Settings};
 use vigie::uplink::packet::{self, Form, Head, Incoming, Reason};
 use vigie::uplink::saved::{self, Origin};
 use vigie::uplink::session::Session;
@@ -55,17 +55,19 @@ fn entry() -> Entry {
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Encoder::new(Settings { template, shape, retain: true, base64: false, backlog_topic: None })
+    let payload = Payload { shape, ..Payload::default() };
+    Encoder::new(Settings { template, payload, retain: true, backlog_topic: None })
 }
 
 fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
     let (mut encoder, entry) = (encoder(shape), entry());
     let seqs = if shape == PayloadShape::Sensor { entry.seqs() } else { 1_042..1_043 };
-    let part = Part { seqs, shape, date: DATE, backlog: false };
+    let parts = [Part { entry: &entry, seqs, date: DATE }];
+    let cut = Cut { shape, backlog: false, now: (entry.boot, entry.at) };
     let mut out = BytesMut::with_capacity(64 * 1_024);
     bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
         out.clear();
-        let message = encoder.message(black_box(&entry), &part).expect("a message");
+        let message = encoder.message(black_box(&parts), cut).expect("a message");
         let head = Head {
             topic: message.topic,
             qos: Qos::AtLeastOnce,
@@ -76,7 +78,8 @@ fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
             expiry: None,
             content_type: None,
         };
-        packet::put_publish(&mut out, &head, form, 10_000, |out| message.write(out)).expect("small enough");
+        packet::put_publish(&mut out, &head, form, 10_000, |out| out.extend_from_slice(message.payload))
+            .expect("small enough");
         black_box(out.len())
     });
 }
@@ -103,14 +106,14 @@ fn sensor(bencher: Bencher) {
 #[divan::bench]
 fn quantity_by_the_codec(bencher: Bencher) {
     let (mut encoder, entry) = (encoder(PayloadShape::Quantity), entry());
-    let part = Part { seqs: 1_042..1_043, shape: PayloadShape::Quantity, date: DATE, backlog: false };
+    let parts = [Part { entry: &entry, seqs: 1_042..1_043, date: DATE }];
+    let cut = Cut { shape: PayloadShape::Quantity, backlog: false, now: (entry.boot, entry.at) };
     let mut out = BytesMut::with_capacity(64 * 1_024);
     bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
         out.clear();
-        let message = encoder.message(black_box(&entry), &part).expect("a message");
-        let mut payload = BytesMut::with_capacity(256);
-        message.write(&mut payload);
-        let mut publish = Publish::from_bytes(message.topic, QoS::AtLeastOnce, Bytes::from(payload));
+        let message = encoder.message(black_box(&parts), cut).expect("a message");
+        let payload = Bytes::copy_from_slice(message.payload);
+        let mut publish = Publish::from_bytes(message.topic, QoS::AtLeastOnce, payload);
         (publish.retain, publish.pkid) = (true, 7);
         publish.write(&mut out).expect("small enough");
         black_box(out.len())

@@ -29,6 +29,7 @@ mod keys;
 mod lints;
 mod machine;
 mod outbox_key;
+mod payload;
 mod preset;
 #[cfg(test)]
 mod property;
@@ -48,6 +49,7 @@ pub use discovery::Discovery;
 pub use keys::{SECTIONS, Section, docs};
 pub use machine::Machine;
 pub use outbox_key::OutboxKey;
+pub use payload::{Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, TimeFormat};
 pub use preset::Preset;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
@@ -175,7 +177,8 @@ fn read_root(
                     .help("add [uplink.NAME] with url = \"mqtt://HOST\", or [broker] for the broker that is built in"),
             );
         }
-        let shapes: Vec<PayloadShape> = uplinks.iter().map(|placed| placed.uplink.payload).collect();
+        let on_gateways = uplinks.iter().map(|placed| &placed.uplink.payload).filter(|payload| payload.topic.is_none());
+        let shapes: Vec<PayloadShape> = on_gateways.map(|payload| payload.shape).collect();
         uplink::check_client_ids(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
@@ -184,6 +187,7 @@ fn read_root(
         backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
         lints::targets(&uplinks, &sensors, &gateway, root.problems());
+        payload::check_topics(&uplinks, &sensors, &gateway, root.problems());
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
@@ -372,10 +376,8 @@ pub struct UplinkConfig {
     pub keep_alive: Duration,
     /// How long to hold undated readings after the connection is up.
     pub clock_wait: Duration,
-    /// How messages are cut.
-    pub payload: PayloadShape,
-    /// Do bytes go out as base64 inside JSON, rather than as they are?
-    pub base64: bool,
+    /// What messages look like.
+    pub payload: Payload,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
     /// Which readings it sends.

@@ -30,5 +30,6 @@ pub mod scan;
 pub mod service;
 pub mod state;
 pub mod targets;
+pub mod template;
 pub mod topic;
 pub mod uplink;

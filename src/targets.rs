@@ -8,9 +8,12 @@ use std::time::Duration;
 
 mod aws_iot;
 mod azure_iot_hub;
+mod docs;
 pub mod home_assistant;
 mod thingsboard;
 mod thingspeak;
+
+pub use docs::docs;
 
 /// Every target, sorted by name.
 pub static TARGETS: &[&Target] =
@@ -46,6 +49,8 @@ pub struct Given {
     pub port: u16,
     /// The client identifier, placeholders filled in.
     pub client_id: String,
+    /// `format`; empty where it is not given.
+    pub format: String,
 }
 
 /// A key that a preset sets.
@@ -165,7 +170,8 @@ mod tests {
 
     #[test]
     fn what_is_set_is_toml() {
-        let given = Given { host: "b.example".to_owned(), port: 443, client_id: "a \"quoted\\ \u{7} id".to_owned() };
+        let client_id = "a \"quoted\\ \u{7} id".to_owned();
+        let given = Given { host: "b.example".to_owned(), port: 443, client_id, format: String::new() };
         for target in TARGETS {
             let text: String = (target.defaults)(&given)
                 .iter()

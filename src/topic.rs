@@ -52,15 +52,21 @@ impl Template {
         self.0.iter().flatten().any(|part| *part == Part::Quantity)
     }
 
+    /// The topic of a quantity of a sensor, whatever topic that may have been given.
+    #[must_use]
+    pub fn filled(&self, descriptor: &Descriptor, quantity: &str) -> String {
+        let mut topic = String::with_capacity(64);
+        self.render(descriptor, Some(quantity), &mut topic);
+        topic
+    }
+
     /// The topic of a quantity of a sensor.
     #[must_use]
     pub fn quantity_topic(&self, descriptor: &Descriptor, quantity: &Quantity) -> String {
         if let Some(topic) = &quantity.topic {
             return topic.to_string();
         }
-        let mut topic = String::with_capacity(64);
-        self.render(descriptor, Some(&quantity.name), &mut topic);
-        topic
+        self.filled(descriptor, &quantity.name)
     }
 
     /// The topic of a sensor's own messages (`payload = "sensor"`): the sensor's name stands where the quantity's

@@ -29,6 +29,7 @@ mod it {
     mod shutdown;
     mod sleep;
     mod supervision;
+    mod targets;
     mod tidy;
     mod tls;
     mod torture;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::config::{self, Config, Connect, PayloadShape, Qos, Selection, SensorConfig, UplinkConfig};
+use crate::config::{self, Config, Connect, Format, Payload, PayloadShape, Qos, Selection, SensorConfig, UplinkConfig};
 use crate::drivers::Source;
 use crate::reading::{Descriptor, Kind, Quantity, SensorIndex};
 use crate::targets::home_assistant::message::{self, Device, PLATFORMS, Place, Published, Sensor};
@@ -55,8 +55,7 @@ struct Announcer {
     discovery: config::Discovery,
     gateway: message::Gateway,
     selection: Selection,
-    shape: PayloadShape,
-    base64: bool,
+    payload: Payload,
     /// Longest time for which it is not connected on purpose.
     away: Duration,
     /// By topic.
@@ -106,8 +105,7 @@ impl Discovery {
                 uplink: uplink.name.clone(),
                 gateway: gateway(config, uplink, &hub, version, board),
                 selection: uplink.selection.clone(),
-                shape: uplink.payload,
-                base64: uplink.base64,
+                payload: uplink.payload.clone(),
                 away: match uplink.connect {
                     Connect::Always => Duration::ZERO,
                     Connect::Every(every) => every,
@@ -168,15 +166,11 @@ impl Announcer {
             availability: sensor_availability_topic(topic, descriptor),
         };
         let mut device = Device::sensor(&self.gateway, &sensor);
-        // Bytes are published one by one.
-        let shape =
-            |quantity: &Quantity| if quantity.kind == Kind::Bytes { PayloadShape::Quantity } else { self.shape };
         for quantity in &descriptor.quantities {
-            let (shape, whole) = (shape(quantity), quantity.kind == Kind::Bytes && !self.base64);
-            let (topic, place) = match shape {
-                PayloadShape::Sensor => (topic.sensor_topic(descriptor), Place::Values),
-                PayloadShape::Quantity if whole => (topic.quantity_topic(descriptor, quantity), Place::Whole),
-                PayloadShape::Quantity => (topic.quantity_topic(descriptor, quantity), Place::Value),
+            let place = self.place(quantity);
+            let topic = match place {
+                Place::Values => self.payload.sensor_topic(topic, descriptor),
+                Place::Value | Place::Bare | Place::Whole => self.payload.quantity_topic(topic, descriptor, quantity),
             };
             let Some(topic) = acceptable(topic) else { continue };
             let interval = known.interval(&quantity.name).map(|interval| interval + self.away);
@@ -194,6 +188,16 @@ impl Announcer {
             }
         }
         self.publish(hub, &id, &device);
+    }
+
+    /// Where a quantity's value stands in the payloads of this uplink; bytes are published one by one.
+    fn place(&self, quantity: &Quantity) -> Place {
+        match (quantity.kind, self.payload.shape, self.payload.format) {
+            (Kind::Bytes, ..) if !self.payload.base64 => Place::Whole,
+            (_, _, Format::Value) => Place::Bare,
+            (Kind::Bytes, ..) | (_, PayloadShape::Quantity, _) => Place::Value,
+            (_, PayloadShape::Sensor, _) => Place::Values,
+        }
     }
 
     fn publish(&mut self, hub: &Hub, id: &str, device: &Device) {

@@ -1,6 +1,6 @@
 //! `discovery`: sensors are announced to a home automation.
 
-use super::UplinkConfig;
+use super::{Format, UplinkConfig};
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
 
@@ -52,6 +52,15 @@ pub(super) fn discovery(options: &Options<'_>) -> Option<Discovery> {
 
 /// What discovery needs of the uplink it is on.
 pub(super) fn check(uplink: &UplinkConfig, at: &std::ops::Range<usize>, problems: &Problems) {
+    let form = uplink.payload.format;
+    if uplink.discovery.is_some() && !matches!(form, Format::Json | Format::Value) {
+        let message = format!(
+            "[uplink.{}] has `discovery` with format = \"{}\", which Home Assistant cannot be told to read",
+            uplink.name,
+            form.info().name
+        );
+        problems.push(Problem::new(at.clone(), message).help("take `format` out, or write format = \"value\""));
+    }
     if uplink.discovery.is_some() && !uplink.state {
         let message = format!("[uplink.{}] has `discovery` without `state`", uplink.name);
         problems.push(Problem::new(at.clone(), message).help(

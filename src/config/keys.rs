@@ -7,9 +7,11 @@ use std::fmt::Write;
 use crate::drivers::OptionInfo;
 
 mod hardware;
+mod payload;
 mod targets;
 
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
+use payload::{BATCH, PAYLOAD};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -236,7 +238,7 @@ static UPLINK: Section = Section {
         key(
             "retain",
             "true or false",
-            Some("true"),
+            Some("true; false with `batch`"),
             "Does the broker keep the last reading of a topic? Never for events.",
         ),
         targets::STATE,
@@ -258,19 +260,6 @@ static UPLINK: Section = Section {
             "duration up to a year",
             Some("`\"1m\"`; `\"0s\"` for a broker on this machine"),
             "While the clock is not set, how long a connected uplink holds readings in the hope of dating them.",
-        ),
-        key(
-            "payload",
-            "`\"quantity\"` or `\"sensor\"`",
-            Some("`\"quantity\"`"),
-            "One message for each quantity, or one for all quantities of a sensor.",
-        ),
-        key(
-            "bytes",
-            "`\"raw\"` or `\"base64\"`",
-            Some("`\"raw\"`"),
-            "How bytes (a picture) go out: as they are, or as base64 in a JSON message, beside `content_type`. MQTT 5 has \
-             the content type as a property, too.",
         ),
         key(
             "max_packet",
@@ -504,6 +493,8 @@ pub static SECTIONS: &[&Section] = &[
     &OUTBOX_KEY,
     &ARCHIVE,
     &UPLINK,
+    &PAYLOAD,
+    &BATCH,
     &PASSWORD,
     &TLS,
     &PROXY,

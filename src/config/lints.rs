@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::sensor::Placed as PlacedSensor;
 use super::uplink::Placed;
-use super::{BacklogTopic, Gateway, MqttVersion, PayloadShape, Qos, SensorConfig, UplinkConfig, checks};
+use super::{BacklogTopic, Batch, Format, Gateway, MqttVersion, PayloadShape, Qos, SensorConfig, UplinkConfig, checks};
 use crate::drivers::Source;
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind};
@@ -43,13 +43,14 @@ struct Sent {
 impl Sent {
     fn of(uplink: &UplinkConfig, sensors: &[PlacedSensor], gateway: &Gateway) -> Self {
         let mut topics = BTreeMap::new();
-        let mut rate = 0.0;
+        let (mut rate, mut most) = (0.0, 0.0_f64);
         let selected = |sensor: &&SensorConfig| uplink.selection.holds(&sensor.name, sensor.room.as_deref());
         for sensor in sensors.iter().map(|placed| &placed.sensor).filter(selected) {
             let descriptor = checks::descriptor(sensor, gateway);
             let own = own_topics(uplink, gateway, &descriptor);
-            rate += messages(uplink, &descriptor, own.len())
-                / period(sensor).map_or(f64::INFINITY, |every| every.as_secs_f64());
+            let looks = 1.0 / period(sensor).map_or(f64::INFINITY, |every| every.as_secs_f64());
+            rate += messages(uplink, &descriptor, own.len()) * looks;
+            most = most.max(looks);
             for topic in own {
                 let late = uplink.backlog.topic.as_ref().map(|around: &BacklogTopic| around.of(&topic));
                 for topic in late.into_iter().chain([topic]) {
@@ -57,23 +58,33 @@ impl Sent {
                 }
             }
         }
-        Self { topics: topics.into_iter().collect(), rate }
+        let topics: Vec<(String, String)> = topics.into_iter().collect();
+        if let Some(Batch { max, wait }) = uplink.payload.batch {
+            let waits = f64::from(u32::try_from(topics.len()).unwrap_or(u32::MAX)) / wait.as_secs_f64();
+            rate = match uplink.payload.format {
+                // A field has one value in an update, so that a sensor has no two readings in it.
+                Format::Thingspeak => waits.max(most).min(rate),
+                _ => waits.max(rate / f64::from(max)).min(rate),
+            };
+        }
+        Self { topics, rate }
     }
 }
 
 fn own_topics(uplink: &UplinkConfig, gateway: &Gateway, descriptor: &Descriptor) -> Vec<String> {
-    match uplink.payload {
-        PayloadShape::Sensor => vec![gateway.topic.sensor_topic(descriptor)],
+    let payload = &uplink.payload;
+    match payload.shape {
+        PayloadShape::Sensor => vec![payload.sensor_topic(&gateway.topic, descriptor)],
         PayloadShape::Quantity => {
             let quantities = descriptor.quantities.iter().filter(|quantity| quantity.kind != Kind::Event);
-            quantities.map(|quantity| gateway.topic.quantity_topic(descriptor, quantity)).collect()
+            quantities.map(|quantity| payload.quantity_topic(&gateway.topic, descriptor, quantity)).collect()
         }
     }
 }
 
 /// Messages at each look at a sensor; one at least, where its quantities are not known before it is read.
 fn messages(uplink: &UplinkConfig, descriptor: &Descriptor, topics: usize) -> f64 {
-    let known = match uplink.payload {
+    let known = match uplink.payload.shape {
         PayloadShape::Sensor => 1,
         PayloadShape::Quantity if descriptor.quantities.is_empty() => 1,
         PayloadShape::Quantity => topics,

@@ -34,13 +34,15 @@ fn given(table: &DeTable<'_>, target: &Target, gateway: &Gateway, around: &Surro
         value => value.as_str(),
     });
     let url = first.and_then(|url| BrokerUrl::parse(url).ok());
-    let client_id = table.get("client_id").and_then(|value| value.get_ref().as_str());
+    let text = |key: &str| table.get(key).and_then(|value| value.get_ref().as_str());
+    let client_id = text("client_id");
     let client_id = client_id.or(target.client_id).unwrap_or(uplink::DEFAULT_CLIENT_ID);
     Given {
         // What is missing or wrong here is reported where it is read.
         host: url.as_ref().map(|url| url.host.clone()).unwrap_or_default(),
         port: url.map(|url| url.port).unwrap_or_default(),
         client_id: uplink::fill(client_id, gateway, around).unwrap_or_default(),
+        format: text("format").unwrap_or_default().to_owned(),
     }
 }
 

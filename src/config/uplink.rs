@@ -9,8 +9,8 @@ use toml::de::{DeString, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
-    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, PayloadShape, Preset, Qos, Selection, TlsConfig,
-    UplinkConfig, backlog, connection, discovery, preset, secret, sensor, token,
+    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Payload, Preset, Qos, Selection, TlsConfig,
+    UplinkConfig, backlog, connection, discovery, payload, preset, secret, sensor, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -126,9 +126,7 @@ pub(super) fn uplink(
     let token = token::token(options, urls.as_deref(), client_id.as_deref(), around);
     let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
     let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
-    let words = [("quantity", PayloadShape::Quantity), ("sensor", PayloadShape::Sensor)];
-    let payload = options.optional_word("payload", &words).unwrap_or_default();
-    let base64 = options.optional_word("bytes", &[("raw", false), ("base64", true)]).unwrap_or(false);
+    let payload = payload::payload(options);
     let clock_wait = options.optional_in("clock_wait", Duration::ZERO..=YEAR);
     let max_packet = options.optional_in("max_packet", MAX_PACKET).unwrap_or(DEFAULT_MAX_PACKET);
     let qos = match options.optional_in::<u8>("qos", 0..=2) {
@@ -136,7 +134,7 @@ pub(super) fn uplink(
         Some(2) => Qos::ExactlyOnce,
         _ => Qos::AtLeastOnce,
     };
-    let retain = options.optional("retain").unwrap_or(true);
+    let retain = options.optional("retain").unwrap_or(payload.batch.is_none());
     let state = options.optional("state").unwrap_or(true);
     let discovery = discovery::discovery(options);
     let inflight = options.optional_in("inflight", 1..=u16::MAX).unwrap_or(DEFAULT_INFLIGHT);
@@ -166,7 +164,6 @@ pub(super) fn uplink(
         keep_alive,
         clock_wait: clock_wait.unwrap_or(default_wait),
         payload,
-        base64,
         max_packet: u32::try_from(max_packet.0).unwrap_or(u32::MAX),
         selection,
         backlog,
@@ -220,8 +217,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         inflight: DEFAULT_INFLIGHT,
         keep_alive: DEFAULT_KEEP_ALIVE,
         clock_wait: Duration::ZERO,
-        payload: PayloadShape::Quantity,
-        base64: false,
+        payload: Payload::default(),
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
         selection: Selection::default(),
         backlog: Backlog::default(),

@@ -7,6 +7,10 @@ use super::{Cost, Given, Limit, Rule, Target, set, set_text};
 /// The version of the service's interface that its documentation names for devices.
 const API_VERSION: &str = "2021-04-12";
 
+/// Properties of a message stand in its topic: this says that its payload is JSON in UTF-8, which the hub's routing and
+/// its consumers go by.
+const CONTENT_TYPE: &str = "$.ct=application%2Fjson%3Bcharset%3Dutf-8";
+
 /// See its fields.
 pub(super) static TARGET: Target = Target {
     name: "azure-iot-hub",
@@ -25,6 +29,8 @@ pub(super) static TARGET: Target = Target {
         vec![
             set_text("client_id", client_id),
             set_text("username", &format!("{host}/{client_id}/?api-version={API_VERSION}")),
+            set_text("topic", &format!("devices/{client_id}/messages/events/{CONTENT_TYPE}")),
+            set("payload", "\"sensor\""),
             set("qos", "1"),
             set("retain", "false"),
             set("state", "false"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cost, Given, Limit, Rule, Target, set};
+use super::{Cost, Given, Limit, Rule, Target, set, set_text};
 
 /// See its fields.
 pub(super) static TARGET: Target = Target {
@@ -15,8 +15,12 @@ pub(super) static TARGET: Target = Target {
         host == "thingsboard.cloud" || host.ends_with(".thingsboard.cloud") || host == "demo.thingsboard.io"
     },
     client_id: None,
-    defaults: |_: &Given| {
+    defaults: |given: &Given| {
+        let as_gateway = given.format == "thingsboard-gateway";
+        let topic = if as_gateway { "v1/gateway/telemetry" } else { "v1/devices/me/telemetry" };
         vec![
+            set("format", "\"thingsboard\""),
+            set_text("topic", topic),
             set("qos", "1"),
             set("retain", "false"),
             set("state", "false"),

@@ -9,12 +9,22 @@ pub(super) static TARGET: Target = Target {
     name: "thingspeak",
     title: "ThingSpeak",
     about: "Give `url = \"mqtts://mqtt3.thingspeak.com\"` and the credentials of an MQTT device: `client_id`, `username` \
-            and `password`. QoS 0 is all there is, so that nothing tells whether a message has arrived.",
+            and `password`; the channel as `topic = \"channels/NUMBER/publish\"`, and which quantity goes to which of its \
+            fields as `fields = { temperature = 1, \"sensor/humidity\" = 2 }`. What is measured within 15 s becomes one \
+            update, as long as no field comes twice. QoS 0 is all there is, so that nothing tells whether a message has arrived.",
     source: "MathWorks: ThingSpeak, Publish to a Channel Feed; ThingSpeak licence FAQ",
     is_host: |host| host == "thingspeak.com" || host.ends_with(".thingspeak.com"),
     client_id: None,
     defaults: |_: &Given| {
-        vec![set("qos", "0"), set("retain", "false"), set("state", "false"), set("backlog_rate", "0.066")]
+        vec![
+            set("format", "\"thingspeak\""),
+            set("batch.max", "100"),
+            set("batch.wait", "\"15s\""),
+            set("qos", "0"),
+            set("retain", "false"),
+            set("state", "false"),
+            set("backlog_rate", "0.066"),
+        ]
     },
     limits: &[
         Limit { rule: Rule::Qos(0), cost: Cost::Fails, because: "ThingSpeak takes QoS 0 only" },

@@ -1,124 +1,138 @@
 //! Records become messages: topic, payload, retained or not.
 //!
-//! A pure function of record, descriptor, settings and date. The fields of a payload always come in this order, and
-//! what is not known is left out:
+//! A pure function of records, descriptors, settings, dates and the present. Each [form](form::Form) of payload has a file
+//! of its own below this one, and a line in [`form::of`]; `docs/payloads.md` shows them all.
 //!
-//! `id time site room room_label sensor label quantity value content_type unit clock boot uptime backlog location tags`
-//!
-//! With `payload = "sensor"`, `values` and `units` stand where `quantity`, `value` and `unit` would. `id` is the run
-//! and the position of the message's first value. Without a date there is no `time`, `clock` is `"unset"`, and
-//! `boot` and `uptime` (seconds since that boot, to the millisecond) say when it was. `backlog` is `true` for what was
-//! taken before the connection was up; consumers that take every arrival for the present go by it.
-//!
-//! Numbers have the shortest form that reads back as the same number, without `.0` for whole ones. Raw messages go out
-//! byte for byte, with no JSON around them, and so do values of bytes, unless the uplink says `bytes = "base64"`. A record
-//! with bytes is always cut into messages of one quantity.
+//! A record is cut into *elements*: one a quantity, or one for all quantities of the sensor. An element is what would be a
+//! message of its own; where the uplink has a `batch`, and the form can hold several, consecutive elements on one topic
+//! become one message. Raw messages go out byte for byte, with nothing around them, and so do values of bytes, unless the
+//! form has a place for bytes or the uplink says `bytes = "base64"`. A record with bytes is cut by quantity then.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use data_encoding::BASE64;
-use serde::Serialize;
+use bytes::BytesMut;
 
-use crate::config::{BacklogTopic, PayloadShape};
+use crate::clock::{BootId, BootTime};
+use crate::config::{BacklogTopic, MAX_BATCH, Payload, PayloadShape};
 use crate::outbox::{Body, Entry, Raw, Seq};
-use crate::reading::{Descriptor, Finite, Kind, Quantity, Value};
+use crate::reading::{Descriptor, Kind, Value};
 use crate::topic::{MAX_BYTES, Template};
 
 use super::dating::Date;
 
+use form::{Element, Form, Ready};
+
+mod cbor;
+mod form;
+mod influx;
+mod json;
+mod senml;
+mod template;
+mod text;
+mod thingsboard;
+mod thingspeak;
+mod units;
+mod value;
+
 /// The texts of so many descriptors are kept ready. There is one a sensor, and more only after its configuration
 /// changed.
 const MAX_CACHED: usize = 1_024;
+const _: () = assert!(MAX_CACHED >= MAX_BATCH as usize, "all sensors of a message are kept ready");
 
 /// How an uplink cuts and marks messages.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Topic of readings.
+    /// Topic of readings, where the uplink has none of its own.
     pub template: Template,
-    /// One message a quantity or one a sensor.
-    pub shape: PayloadShape,
+    /// What payloads look like.
+    pub payload: Payload,
     /// Are readings retained? Events and the backlog never are.
     pub retain: bool,
-    /// Have bytes a JSON object around them, as other values do?
-    pub base64: bool,
     /// Where the backlog is published, if not on the topics of live readings.
     pub backlog_topic: Option<BacklogTopic>,
 }
 
-/// Which part of a record a message is made of, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Positions: one value's or, in the shape of a sensor, the whole record's.
+/// A part of a record: one element of a message.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// The record.
+    pub entry: &'a Entry,
+    /// Positions in it: one value's or, in the shape of a sensor, those of some or all of its values.
     pub seqs: Range<Seq>,
-    /// How the record is cut.
-    pub shape: PayloadShape,
     /// When it was measured.
     pub date: Date,
+}
+
+impl<'a> Part<'a> {
+    fn descriptor(&self) -> Option<&'a Arc<Descriptor>> {
+        match &self.entry.body {
+            Body::Reading { descriptor, .. } => Some(descriptor),
+            Body::Raw(_) => None,
+        }
+    }
+}
+
+/// What holds for all parts of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// How records are cut.
+    pub shape: PayloadShape,
     /// It belongs to the backlog.
     pub backlog: bool,
+    /// The present: some forms say how long ago something was measured where nobody knows when.
+    pub now: (BootId, BootTime),
 }
 
 /// Makes messages of records, and keeps the parts ready that all messages of a sensor share.
 #[derive(Debug)]
 pub struct Encoder {
-    settings: Settings,
+    maker: Maker,
     /// Topic of a raw message in the backlog.
     raw_topic: String,
+    /// The last payload.
+    payload: BytesMut,
+}
+
+/// Makes payloads.
+#[derive(Debug)]
+struct Maker {
+    settings: Settings,
+    form: Box<dyn Form>,
     /// By address; each entry holds on to its descriptor, so that the address stays its own.
     cache: HashMap<*const Descriptor, Prepared>,
 }
 
-/// A message that is ready to be written.
+/// A message that is ready to be sent.
 #[derive(Debug)]
 pub struct Message<'a> {
     /// Where it is published: a name that brokers accept.
     pub topic: &'a str,
     /// Shall the broker keep it?
     pub retain: bool,
-    /// Run and position: what the payload calls `id`.
+    /// Run and position of its first value.
     pub id: (u32, Seq),
     /// What the payload is, where it is bytes of a known type.
     pub content_type: Option<&'a str>,
-    content: Content<'a>,
+    /// The payload.
+    pub payload: &'a [u8],
 }
 
+/// What is kept ready of a sensor.
 #[derive(Debug)]
-enum Content<'a> {
-    Plain(&'a [u8]),
-    Json { prepared: &'a Prepared, date: Date, backlog: bool, values: Values<'a> },
-}
-
-#[derive(Debug)]
-enum Values<'a> {
-    One(&'a PreparedQuantity, &'a Value),
-    All(&'a [(u16, Value)]),
-}
-
-#[derive(Debug)]
-struct Prepared {
+pub(super) struct Prepared {
     descriptor: Arc<Descriptor>,
     quantities: Vec<PreparedQuantity>,
     sensor_topic: Topics,
-    /// `,"site":…` up to the sensor's label.
-    head: Box<str>,
-    /// `,"location":…,"tags":…}`
-    tail: Box<str>,
+    ready: Box<dyn Ready>,
 }
 
 #[derive(Debug)]
 struct PreparedQuantity {
     topic: Topics,
     event: bool,
-    /// `"temperature":`
-    key: Box<str>,
-    /// `,"site":…,"quantity":"temperature","value":`
-    head: Box<str>,
-    /// `,"content_type":"image/jpeg","unit":"°C"`, where they are known.
-    unit: Box<str>,
     content_type: Option<Box<str>>,
 }
 
@@ -141,139 +155,250 @@ impl Topics {
     }
 }
 
+/// No broker would take a message with such a topic.
+const NO_TOPIC: &str = "its topic is empty, too long, or has a wildcard in it";
+
+/// The outbox holds no such value: never seen, but for damage.
+const NO_VALUE: &str = "the record does not hold this value";
+
 impl Encoder {
     /// An encoder for one uplink.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, raw_topic: String::new(), cache: HashMap::new() }
+        let form = form::of(&settings.payload);
+        let maker = Maker { settings, form, cache: HashMap::new() };
+        Self { maker, raw_topic: String::new(), payload: BytesMut::new() }
     }
 
-    /// How a record is cut: as the uplink says, but what is not JSON has a message of its own.
+    /// How a record is cut: as the uplink says, but what has no place in the form has a message of its own.
     #[must_use]
     pub fn shape(&self, entry: &Entry) -> PayloadShape {
+        let bytes = |values: &[(u16, Value)]| values.iter().any(|(_, value)| matches!(value, Value::Bytes(_)));
         match &entry.body {
-            Body::Reading { values, .. } if !values.iter().any(|(_, value)| matches!(value, Value::Bytes(_))) => {
-                self.settings.shape
+            Body::Reading { values, .. } if self.maker.form.holds_bytes() || !bytes(values) => {
+                self.maker.settings.payload.shape
             }
             _ => PayloadShape::Quantity,
         }
     }
 
-    /// The message for a part of a record.
-    ///
-    /// `None` if there can be no such message: no broker accepts the topic, or the record does not hold the value.
-    pub fn message<'a>(&'a mut self, entry: &'a Entry, part: &Part) -> Option<Message<'a>> {
-        let Part { ref seqs, shape, date, backlog } = *part;
-        let id = (entry.run, seqs.start);
-        let (descriptor, values) = match &entry.body {
-            Body::Raw(Raw { topic, payload, retain }) => {
-                let mut topic = &**topic;
-                if let Some(around) = self.settings.backlog_topic.as_ref().filter(|_| backlog) {
-                    self.raw_topic = around.of(topic);
-                    topic = &self.raw_topic;
-                }
-                is_topic(topic).then_some(())?;
-                let content = Content::Plain(payload);
-                return Some(Message { topic, retain: *retain && !backlog, id, content_type: None, content });
-            }
-            Body::Reading { descriptor, values } => (descriptor, values.as_slice()),
-        };
-        let (retain, base64) = (self.settings.retain && !backlog, self.settings.base64);
-        let prepared = self.prepared(descriptor);
-        let (topic, retain, values) = match shape {
-            PayloadShape::Sensor => {
-                let topic = prepared.sensor_topic.of(backlog)?;
-                let event = values.iter().any(|(index, _)| prepared.quantity(*index).is_none_or(|q| q.event));
-                (topic, retain && !event, Values::All(values))
-            }
-            PayloadShape::Quantity => {
-                let place = usize::try_from(seqs.start.checked_sub(entry.seq)?).ok()?;
-                let (index, value) = values.get(place)?;
-                let quantity = prepared.quantity(*index)?;
-                let topic = quantity.topic.of(backlog)?;
-                let retain = retain && !quantity.event;
-                if let (Value::Bytes(bytes), false) = (value, base64 && !quantity.event) {
-                    let content_type = quantity.content_type.as_deref();
-                    return Some(Message { topic, retain, id, content_type, content: Content::Plain(bytes) });
-                }
-                (topic, retain, Values::One(quantity, value))
-            }
-        };
-        Some(Message {
-            topic,
-            retain,
-            id,
-            content_type: None,
-            content: Content::Json { prepared, date, backlog, values },
-        })
+    /// Does this uplink's form have a place for any of the record's values?
+    pub fn takes(&mut self, entry: &Entry) -> bool {
+        match &entry.body {
+            Body::Raw(_) => true,
+            Body::Reading { descriptor, values } => self.maker.prepare(descriptor).ready.takes(values),
+        }
     }
 
-    /// Hands each live topic of a record to `visit`, with the positions that go there.
+    /// How many of these parts, from the first on, become one message: at least one, if there is any.
+    pub fn group(&mut self, parts: &[Part<'_>], cut: Cut) -> usize {
+        self.maker.prepare_all(parts);
+        let mut elements: Vec<Element<'_>> = Vec::with_capacity(parts.len());
+        let mut topic = None;
+        for part in parts {
+            let Some(element) =
+                self.maker.element(part, cut).ok().filter(|element| self.maker.fits_among_others(element))
+            else {
+                break;
+            };
+            let own = element.topic();
+            if elements.is_empty() {
+                topic = own;
+            } else if own != topic || !self.maker.form.joins(&elements, &element) {
+                break;
+            }
+            elements.push(element);
+        }
+        elements.len().clamp(1, parts.len().max(1))
+    }
+
+    /// The message that these parts make, at least one. Several belong to one [group](Self::group).
+    ///
+    /// # Errors
+    /// There can be no such message, and why: no broker accepts the topic, the record does not hold the value, the form
+    /// has no place for it.
+    pub fn message<'a>(&'a mut self, parts: &[Part<'a>], cut: Cut) -> Result<Message<'a>, String> {
+        let first = parts.first().ok_or(NO_VALUE)?;
+        let id = (first.entry.run, first.seqs.start);
+        if let Body::Raw(raw) = &first.entry.body {
+            return self.raw(raw, id, cut.backlog);
+        }
+        self.maker.prepare_all(parts);
+        self.payload.clear();
+        let Written { topic, retain, content_type, plain } = self.maker.write(parts, cut, &mut self.payload)?;
+        let payload = plain.unwrap_or(&self.payload);
+        Ok(Message { topic, retain, id, content_type, payload })
+    }
+
+    fn raw<'a>(&'a mut self, raw: &'a Raw, id: (u32, Seq), backlog: bool) -> Result<Message<'a>, String> {
+        let mut topic = &*raw.topic;
+        if let Some(around) = self.maker.settings.backlog_topic.as_ref().filter(|_| backlog) {
+            self.raw_topic = around.of(topic);
+            topic = &self.raw_topic;
+        }
+        if !is_topic(topic) {
+            return Err(NO_TOPIC.to_owned());
+        }
+        Ok(Message { topic, retain: raw.retain && !backlog, id, content_type: None, payload: &raw.payload })
+    }
+
+    /// Hands each live topic of a record to `visit`, with the positions that go there. Where the topic does not tell
+    /// readings apart because the uplink has one of its own, what does is added to it.
     pub fn topics(&mut self, entry: &Entry, mut visit: impl FnMut(&str, Range<Seq>)) {
         let (descriptor, values) = match &entry.body {
             Body::Raw(raw) => return visit(&raw.topic, entry.seqs()),
             Body::Reading { descriptor, values } => (descriptor, values),
         };
         let shape = self.shape(entry);
-        let prepared = self.prepared(descriptor);
+        let shared = self.maker.settings.payload.topic.is_some();
+        let prepared = self.maker.prepare(descriptor);
+        let mut key = String::new();
+        let mut visit = |topic: &Topics, quantity: &str, seqs| {
+            let topic = topic.of(false).unwrap_or_default();
+            if !shared {
+                return visit(topic, seqs);
+            }
+            key.clear();
+            // No topic has a control character in it.
+            key.extend([topic, "\0", &descriptor.sensor, "\0", quantity]);
+            visit(&key, seqs);
+        };
         if shape == PayloadShape::Sensor {
-            return visit(prepared.sensor_topic.of(false).unwrap_or_default(), entry.seqs());
+            return visit(&prepared.sensor_topic, "", entry.seqs());
         }
         for (seq, (index, _)) in (entry.seq..).zip(values) {
-            let topic = prepared.quantity(*index).and_then(|quantity| quantity.topic.of(false));
-            visit(topic.unwrap_or_default(), seq..seq + 1);
+            let nowhere = Topics { live: None, backlog: None };
+            let name = descriptor.quantities.get(usize::from(*index)).map_or("", |quantity| &*quantity.name);
+            visit(prepared.quantity(*index).map_or(&nowhere, |quantity| &quantity.topic), name, seq..seq + 1);
+        }
+    }
+}
+
+impl Maker {
+    /// Has it a place beside others in a message?
+    fn fits_among_others(&self, element: &Element<'_>) -> bool {
+        element.topic().is_some() && !self.is_plain(element) && self.form.admits(element).is_ok()
+    }
+
+    fn write<'a>(&'a self, parts: &[Part<'a>], cut: Cut, payload: &mut BytesMut) -> Result<Written<'a>, String> {
+        let one;
+        let many;
+        let elements = match parts {
+            [part] => {
+                one = [self.element(part, cut)?];
+                &one[..]
+            }
+            parts => {
+                many = parts.iter().map(|part| self.element(part, cut)).collect::<Result<Vec<_>, _>>()?;
+                &many[..]
+            }
+        };
+        let first = &elements[0];
+        let topic = first.topic().ok_or(NO_TOPIC)?;
+        let retain = self.settings.retain && !cut.backlog && !elements.iter().any(Element::is_event);
+        if self.is_plain(first)
+            && let [(index, Value::Bytes(bytes))] = first.values
+        {
+            if !self.form.leaves_bytes_alone() {
+                let form = self.settings.payload.format.info().name;
+                return Err(format!(
+                    "{topic}: {form} has no place for bytes; set bytes = \"base64\", or leave the sensor out of this uplink"
+                ));
+            }
+            let content_type = first.sensor.quantity(*index).and_then(|quantity| quantity.content_type.as_deref());
+            return Ok(Written { topic, retain, content_type, plain: Some(bytes) });
+        }
+        for element in elements {
+            self.form.admits(element).map_err(|why| format!("{topic}: {why}"))?;
+        }
+        self.form.write(elements, payload).map_err(|why| format!("{topic}: {why}"))?;
+        Ok(Written { topic, retain, content_type: None, plain: None })
+    }
+
+    /// Is it bytes that go out as they are?
+    fn is_plain(&self, element: &Element<'_>) -> bool {
+        matches!(element.values, [(_, Value::Bytes(_))])
+            && !self.form.holds_bytes()
+            && (!self.settings.payload.base64 || element.is_event())
+    }
+
+    /// The element that a part is; what is prepared of its sensor must be there.
+    fn element<'a>(&'a self, part: &Part<'a>, cut: Cut) -> Result<Element<'a>, String> {
+        let Part { entry, seqs, date } = part;
+        let Body::Reading { descriptor, values } = &entry.body else { return Err(NO_VALUE.to_owned()) };
+        let place = |seq: Seq| usize::try_from(seq.checked_sub(entry.seq)?).ok();
+        let range = place(seqs.start).zip(place(seqs.end));
+        let values = range.and_then(|(start, end)| values.get(start..end)).filter(|values| !values.is_empty());
+        let values = values.ok_or(NO_VALUE)?;
+        let sensor = self.cache.get(&Arc::as_ptr(descriptor)).ok_or(NO_VALUE)?;
+        if values.iter().any(|(index, _)| sensor.quantity(*index).is_none()) {
+            return Err(NO_VALUE.to_owned());
+        }
+        let (boot, now) = cut.now;
+        let age: Option<Duration> = match date {
+            Date::Uptime(then, at) if *then == boot => Some(now.since(*at)),
+            _ => None,
+        };
+        let id = (entry.run, seqs.start);
+        Ok(Element { sensor, id, date: *date, age, backlog: cut.backlog, shape: cut.shape, values })
+    }
+
+    /// Makes ready what the sensors of all these need. None of it goes before the next call.
+    fn prepare_all(&mut self, parts: &[Part<'_>]) {
+        if self.cache.len() + parts.len() > MAX_CACHED {
+            let missing =
+                |part: &&Part<'_>| part.descriptor().is_some_and(|it| !self.cache.contains_key(&Arc::as_ptr(it)));
+            if self.cache.len() + parts.iter().filter(missing).count() > MAX_CACHED {
+                self.cache.clear();
+            }
+        }
+        for descriptor in parts.iter().filter_map(Part::descriptor) {
+            self.prepare(descriptor);
         }
     }
 
-    fn prepared(&mut self, descriptor: &Arc<Descriptor>) -> &Prepared {
+    fn prepare(&mut self, descriptor: &Arc<Descriptor>) -> &Prepared {
         let address = Arc::as_ptr(descriptor);
         if self.cache.len() >= MAX_CACHED && !self.cache.contains_key(&address) {
             self.cache.clear();
         }
-        self.cache.entry(address).or_insert_with(|| Prepared::new(descriptor, &self.settings))
+        let make = || Prepared::new(descriptor, &self.settings, &*self.form);
+        self.cache.entry(address).or_insert_with(make)
     }
 }
 
-impl Message<'_> {
-    /// Appends the payload.
-    pub fn write(&self, out: &mut BytesMut) {
-        match &self.content {
-            Content::Plain(bytes) => out.put_slice(bytes),
-            Content::Json { prepared, date, backlog, values } => {
-                prepared.write(out, self.id, *date, *backlog, values);
-            }
-        }
-    }
+/// What stands around a payload that was written.
+struct Written<'a> {
+    topic: &'a str,
+    retain: bool,
+    content_type: Option<&'a str>,
+    /// The payload, if it is one that needed no writing.
+    plain: Option<&'a [u8]>,
 }
 
 impl Prepared {
-    fn new(descriptor: &Arc<Descriptor>, settings: &Settings) -> Self {
-        let template = &settings.template;
-        let mut head = String::with_capacity(64);
-        for (key, value) in [
-            ("site", &descriptor.site),
-            ("room", &descriptor.room),
-            ("room_label", &descriptor.room_label),
-            ("sensor", &Some(descriptor.sensor.clone())),
-            ("label", &descriptor.label),
-        ] {
-            if let Some(value) = value {
-                let _ = write!(head, ",\"{key}\":{}", json(value));
-            }
-        }
+    fn new(descriptor: &Arc<Descriptor>, settings: &Settings, form: &dyn Form) -> Self {
+        let own = settings.payload.topic.as_ref();
+        let template = own.unwrap_or(&settings.template);
         let quantities = descriptor
             .quantities
             .iter()
             .map(|quantity| {
-                let topic = Topics::new(template.quantity_topic(descriptor, quantity), settings);
-                PreparedQuantity::new(&head, quantity, topic)
+                let topic = match own {
+                    Some(own) => own.filled(descriptor, &quantity.name),
+                    None => template.quantity_topic(descriptor, quantity),
+                };
+                PreparedQuantity {
+                    topic: Topics::new(topic, settings),
+                    event: quantity.kind == Kind::Event,
+                    content_type: quantity.content_type.clone(),
+                }
             })
             .collect();
         Self {
             quantities,
             sensor_topic: Topics::new(template.sensor_topic(descriptor), settings),
-            head: head.into(),
-            tail: tail(descriptor).into(),
+            ready: form.prepare(descriptor),
             descriptor: descriptor.clone(),
         }
     }
@@ -281,142 +406,6 @@ impl Prepared {
     fn quantity(&self, index: u16) -> Option<&PreparedQuantity> {
         self.quantities.get(usize::from(index))
     }
-
-    fn write(&self, out: &mut BytesMut, (run, first): (u32, Seq), date: Date, backlog: bool, values: &Values<'_>) {
-        let _ = write!(out, "{{\"id\":\"{run}-{first}\"");
-        if let Date::Wall(time) = date {
-            let _ = write!(out, ",\"time\":\"{}\"", humantime::format_rfc3339_millis(time.to_system()));
-        }
-        match values {
-            Values::One(quantity, value) => {
-                out.put_slice(quantity.head.as_bytes());
-                put_value(out, value);
-                out.put_slice(quantity.unit.as_bytes());
-            }
-            Values::All(values) => {
-                out.put_slice(self.head.as_bytes());
-                self.write_all(out, values);
-            }
-        }
-        match date {
-            Date::Wall(_) => out.put_slice(b",\"clock\":\"set\""),
-            Date::Uptime(boot, at) => {
-                let milliseconds = at.0 / 1_000_000;
-                let _ = write!(
-                    out,
-                    ",\"clock\":\"unset\",\"boot\":\"{boot}\",\"uptime\":{}.{:03}",
-                    milliseconds / 1_000,
-                    milliseconds % 1_000
-                );
-            }
-        }
-        if backlog {
-            out.put_slice(b",\"backlog\":true");
-        }
-        out.put_slice(self.tail.as_bytes());
-    }
-
-    fn write_all(&self, out: &mut BytesMut, values: &[(u16, Value)]) {
-        out.put_slice(b",\"values\":{");
-        let mut first = true;
-        for (index, value) in values {
-            let Some(quantity) = self.quantity(*index) else { continue };
-            if !std::mem::take(&mut first) {
-                out.put_u8(b',');
-            }
-            out.put_slice(quantity.key.as_bytes());
-            put_value(out, value);
-        }
-        out.put_u8(b'}');
-        let mut before: &[u8] = b",\"units\":{";
-        for (index, _) in values {
-            let quantity = self.descriptor.quantities.get(usize::from(*index));
-            let (Some(prepared), Some(unit)) = (self.quantity(*index), quantity.and_then(|q| q.unit.as_deref())) else {
-                continue;
-            };
-            out.put_slice(before);
-            before = b",";
-            out.put_slice(prepared.key.as_bytes());
-            put_json(out, unit);
-        }
-        if before == b"," {
-            out.put_u8(b'}');
-        }
-    }
-}
-
-impl PreparedQuantity {
-    fn new(head: &str, quantity: &Quantity, topic: Topics) -> Self {
-        let name = json(&quantity.name);
-        let part = |key: &str, text: &Option<Box<str>>| {
-            text.as_ref().map_or_else(String::new, |text| format!(",\"{key}\":{}", json(text)))
-        };
-        Self {
-            topic,
-            event: quantity.kind == Kind::Event,
-            key: format!("{name}:").into(),
-            head: format!("{head},\"quantity\":{name},\"value\":").into(),
-            unit: (part("content_type", &quantity.content_type) + &part("unit", &quantity.unit)).into(),
-            content_type: quantity.content_type.clone(),
-        }
-    }
-}
-
-fn tail(descriptor: &Descriptor) -> String {
-    let mut out = BytesMut::new();
-    if let Some(location) = &descriptor.location {
-        out.put_slice(b",\"location\":{\"latitude\":");
-        put_number(&mut out, location.latitude);
-        out.put_slice(b",\"longitude\":");
-        put_number(&mut out, location.longitude);
-        if let Some(altitude) = location.altitude {
-            out.put_slice(b",\"altitude\":");
-            put_number(&mut out, altitude);
-        }
-        out.put_u8(b'}');
-    }
-    for (index, (name, value)) in descriptor.tags.iter().enumerate() {
-        out.put_slice(if index == 0 { b",\"tags\":{" } else { b"," });
-        put_json(&mut out, &**name);
-        out.put_u8(b':');
-        put_json(&mut out, &**value);
-    }
-    out.put_slice(if descriptor.tags.is_empty() { b"}" } else { b"}}" });
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn put_value(out: &mut BytesMut, value: &Value) {
-    match value {
-        Value::Number(number) => put_number(out, *number),
-        Value::Switch(on) => out.put_slice(if *on { b"true" } else { b"false" }),
-        Value::Text(text) => put_json(out, &**text),
-        Value::Bytes(bytes) => put_base64(out, bytes),
-    }
-}
-
-fn put_base64(out: &mut BytesMut, bytes: &[u8]) {
-    out.put_u8(b'"');
-    let start = out.len();
-    out.resize(start + BASE64.encode_len(bytes.len()), 0);
-    BASE64.encode_mut(bytes, &mut out[start..]);
-    out.put_u8(b'"');
-}
-
-fn put_number(out: &mut BytesMut, number: Finite) {
-    // Adding zero turns -0 into 0.
-    put_json(out, &(number.get() + 0.0));
-    if out.ends_with(b".0") {
-        out.truncate(out.len() - 2);
-    }
-}
-
-fn put_json<T: Serialize + ?Sized>(out: &mut BytesMut, value: &T) {
-    // Cannot fail: the buffer grows, and strings and numbers have a form in JSON.
-    let _ = serde_json::to_writer(out.writer(), value);
-}
-
-fn json(text: &str) -> String {
-    serde_json::to_string(text).expect("a string has a form in JSON")
 }
 
 /// Makes a topic acceptable to brokers, which would end the connection over a wildcard or a control character: the
@@ -437,5 +426,11 @@ fn is_forbidden(character: char) -> bool {
     matches!(character, '+' | '#') || character.is_control()
 }
 
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod forms;
+#[cfg(test)]
+mod property;
 #[cfg(test)]
 mod tests;

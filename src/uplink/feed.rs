@@ -5,18 +5,19 @@
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
 use crate::command::Request;
-use crate::config::{Backlog, BrokerUrl, Discovery, Qos, UplinkConfig};
+use crate::config::{Backlog, Batch, BrokerUrl, Discovery, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
 use super::counters::Counters;
-use super::encode::{Encoder, Part, Settings};
+use super::encode::{Cut, Encoder, Part, Settings};
 use super::pace::Pace;
-use super::packet::{self, Accepted, Head, Incoming, Reason};
+use super::packet::{self, Accepted, Head, Incoming, Reason, TooLarge};
 use super::refused::{Quarantine, RefusedMessage};
 use super::saved::{self, Origin, Saved};
 use super::session::{InFlight, Outcome, Session};
@@ -29,6 +30,7 @@ use latest::Latest;
 use refusal::Pause;
 use selection::Selector;
 
+mod batches;
 mod commands;
 mod latest;
 #[cfg(test)]
@@ -76,6 +78,8 @@ pub struct Fill {
     pub now: BootTime,
     /// Shall new readings be sent? If not, only what must be sent again, and state.
     pub readings: bool,
+    /// Does nothing wait for others to be sent with (`batch`)?
+    pub at_once: bool,
     /// Until then, readings of this boot wait for their date.
     pub hold_until: BootTime,
 }
@@ -90,6 +94,13 @@ pub struct Feed {
     terms: Terms,
     state_key: String,
     client_id: String,
+    /// How several readings become one message, and whether they do: see [`grouping`](batches::grouping).
+    grouping: String,
+    batch: Option<Batch>,
+    /// Live readings that wait for others.
+    waiting: Option<batches::Waiting>,
+    /// Does the topic say nothing of what is in a message?
+    shared_topic: bool,
     origin: Origin,
     /// Is the session that the broker may have the continuation of ours? If not, its packet ids would be taken for
     /// ours, and QoS 2 messages swallowed.
@@ -139,7 +150,9 @@ impl Feed {
     pub fn new(config: &UplinkConfig, hub: &Hub) -> Self {
         let outbox = &mut *hub.outbox.borrow_mut();
         let cursor = outbox.cursor(&config.name);
-        let peers: Vec<u32> = config.urls.iter().map(|url| saved::peer(&url.to_string(), &config.client_id)).collect();
+        let grouping = batches::grouping(&config.payload, &hub.gateway.topic);
+        let peer = |url: &BrokerUrl| saved::peer(&url.to_string(), &config.client_id, &grouping);
+        let peers: Vec<u32> = config.urls.iter().map(peer).collect();
         let here = |peer| Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = format!("session/{}", config.name);
         let terms = Terms::new(config);
@@ -154,9 +167,8 @@ impl Feed {
             saved.map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
         let settings = Settings {
             template: hub.gateway.topic.clone(),
-            shape: config.payload,
+            payload: config.payload.clone(),
             retain: config.retain,
-            base64: config.base64,
             backlog_topic: config.backlog.topic.clone(),
         };
         let mut feed = Self {
@@ -167,6 +179,10 @@ impl Feed {
             terms,
             state_key,
             client_id: config.client_id.clone(),
+            grouping,
+            batch: config.payload.batch,
+            waiting: None,
+            shared_topic: config.payload.topic.is_some(),
             origin,
             known,
             closed: false,
@@ -205,7 +221,7 @@ impl Feed {
 
     /// The broker at this URL has accepted us. What another one knows of the session means nothing to it.
     pub fn dialled(&mut self, url: &BrokerUrl) {
-        let peer = saved::peer(&url.to_string(), &self.client_id);
+        let peer = saved::peer(&url.to_string(), &self.client_id, &self.grouping);
         if peer != self.origin.peer {
             self.origin.peer = peer;
             self.known = false;
@@ -308,22 +324,25 @@ impl Feed {
         self.send_streams(hub, outbox, output, fill)
     }
 
-    fn encode(&mut self, output: &mut Output, entry: &Entry, part: &Part, ids: Ids) -> Result<(), String> {
-        let Some(message) = self.encoder.message(entry, part) else {
-            return Err("its topic is empty, too long, or has a wildcard in it".to_owned());
-        };
+    /// Encodes one message of these parts.
+    fn encode(&mut self, output: &mut Output, parts: &[Part<'_>], cut: Cut, ids: Ids) -> Result<(), CannotSend> {
+        let message = self.encoder.message(parts, cut).map_err(CannotSend::of)?;
         if self.quarantine.holds(message.topic, ids.now) {
-            return Err(format!("{}: a message on this topic made the broker close the connection", message.topic));
+            let why = format!("{}: a message on this topic made the broker close the connection", message.topic);
+            return Err(CannotSend::of(why));
         }
         let Ids { qos, id, dup, .. } = ids;
         let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
+        // Of several, none is to go too early.
+        let left =
+            parts.iter().map(|part| self.selector.left(part.date)).max_by_key(|left| left.unwrap_or(Duration::MAX));
         // Rounded up: zero would mean that it need not be delivered at all.
-        let expiry = self.selector.left(part.date).map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
+        let expiry = left.flatten().map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
         let content_type = message.content_type;
         let head = Head { topic, qos, retain, dup, id, reading, expiry, content_type };
         self.terms
-            .put_publish(&mut output.buffer, head, |out| message.write(out))
-            .map_err(|error| format!("{topic}: {error}"))
+            .put_publish(&mut output.buffer, head, |out| out.extend_from_slice(message.payload))
+            .map_err(|error| CannotSend { why: format!("{topic}: {error}"), too_large: Some(error) })
     }
 
     /// Sends state that the broker has not yet; says whether that is all of it.
@@ -460,6 +479,20 @@ struct Ids {
     id: u16,
     dup: bool,
     now: BootTime,
+}
+
+/// Why a message cannot be sent.
+#[derive(Debug)]
+struct CannotSend {
+    why: String,
+    /// It is too large; one of fewer readings may not be.
+    too_large: Option<TooLarge>,
+}
+
+impl CannotSend {
+    fn of(why: String) -> Self {
+        Self { why, too_large: None }
+    }
 }
 
 fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {

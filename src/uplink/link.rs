@@ -354,7 +354,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         if ack_due.is_some_and(|deadline| deadline <= now) {
             return Err(Failure::Hung);
         }
-        let fill = Fill { now, readings: phase == Phase::Running, hold_until };
+        // Nobody waits for others any more before an end, or where the connection is to be short.
+        let at_once = stop.borrow().is_some() || manners.awake.is_some();
+        let fill = Fill { now, readings: phase == Phase::Running, at_once, hold_until };
         let again = feed.fill(hub, &mut link.output, fill);
         phase = phase.told(*stop.borrow_and_update(), now);
         if let Some(until) = manners.awake.filter(|_| phase == Phase::Running)

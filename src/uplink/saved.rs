@@ -69,13 +69,19 @@ struct Form {
     stage: u8,
 }
 
-/// Which broker and client identifier a session belongs to: the packet ids of one mean nothing to another.
+/// Which broker and client identifier a session belongs to: the packet ids of one mean nothing to another. Nor do those of
+/// messages of several readings once these are grouped otherwise: `grouping` says how they are, empty where each reading
+/// has a message of its own.
 #[must_use]
-pub fn peer(url: &str, client_id: &str) -> u32 {
+pub fn peer(url: &str, client_id: &str, grouping: &str) -> u32 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(url.as_bytes());
     hash.update(&[0]);
     hash.update(client_id.as_bytes());
+    if !grouping.is_empty() {
+        hash.update(&[0]);
+        hash.update(grouping.as_bytes());
+    }
     hash.finalize()
 }
 

@@ -19,9 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::watch;
 
 use crate::clock::{BootId, BootTime, Clock, ManualClock};
-use crate::config::{
-    self, Backlog, BrokerUrl, Gateway, MqttVersion, PayloadShape, Qos, Selection, TlsConfig, UplinkConfig,
-};
+use crate::config::{self, Backlog, BrokerUrl, Gateway, MqttVersion, Payload, Qos, Selection, TlsConfig, UplinkConfig};
 use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
@@ -75,8 +73,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         inflight,
         keep_alive: Duration::ZERO,
         clock_wait: Duration::ZERO,
-        payload: PayloadShape::Quantity,
-        base64: false,
+        payload: Payload::default(),
         max_packet: 10_000,
         selection: Selection::default(),
         backlog: Backlog::default(),

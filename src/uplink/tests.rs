@@ -553,7 +553,7 @@ fn a_record_is_cut_across_windows_and_a_changed_shape() {
         broker.sync().await;
     }))
     .expect_err("closed by the script");
-    setup.config.payload = PayloadShape::Sensor;
+    setup.config.payload.shape = PayloadShape::Sensor;
     let mut setup = setup.killed();
     run(setup.connection(async |broker| {
         broker.connack(true).await;

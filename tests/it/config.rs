@@ -181,7 +181,7 @@ fn everything_that_is_left_out_has_its_default() {
     let uplink = &config.uplinks[0];
     assert_eq!(uplink.urls[0].to_string(), "mqtt://b:1883");
     assert_eq!((uplink.client_id.as_str(), uplink.inflight), ("vigie-raspberrypi", 100));
-    assert_eq!((uplink.qos, uplink.retain, uplink.payload), (Qos::AtLeastOnce, true, PayloadShape::Quantity));
+    assert_eq!((uplink.qos, uplink.retain, uplink.payload.shape), (Qos::AtLeastOnce, true, PayloadShape::Quantity));
     assert_eq!((uplink.clock_wait, &uplink.tls), (Duration::from_secs(60), &TlsConfig::default()));
     assert_eq!((uplink.connect, uplink.failback), (Connect::Always, Duration::from_secs(180)));
 }

@@ -42,7 +42,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     // Asking the kernel about its clock is a system call of ours.
     ("clock", &["hardware::adjtimex"]),
     ("command", &["clock::BootTime"]),
-    ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "targets", "topic"]),
+    ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "targets", "template", "topic"]),
     ("control", &["archive", "clock", "config", "export", "outbox", "sampler::remote", "uplink"]),
     ("drivers", &["clock", "command", "hardware", "options", "reading", "topic"]),
     ("export", &["clock", "outbox", "reading", "uplink::dating"]),
@@ -59,8 +59,9 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("service", &[]),
     ("state", &[]),
     ("targets", &["reading"]),
+    ("template", &[]),
     ("topic", &["reading"]),
-    ("uplink", &["clock", "command", "config", "outbox", "reading", "topic"]),
+    ("uplink", &["clock", "command", "config", "outbox", "reading", "template", "topic"]),
 ];
 
 /// Words that only the named modules may use: crates and facts that the others must know nothing of.

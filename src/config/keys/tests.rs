@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use super::*;
 use crate::config::read::Surroundings;
-use crate::config::{Machine, connection, gateway, hardware, outbox_key, read, secret, sensor, uplink};
+use crate::config::{Machine, connection, gateway, hardware, outbox_key, payload, read, secret, sensor, uplink};
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
 
@@ -98,6 +98,21 @@ fn the_documented_keys_are_those_that_are_read() {
             &UPLINK,
             asked(|keys| {
                 let _ = uplink::uplink(keys, "test", &gateway, &around);
+            })
+            .into_iter()
+            .filter(|key| PAYLOAD.keys.iter().all(|other| other.name != *key))
+            .collect(),
+        ),
+        (
+            &PAYLOAD,
+            asked(|keys| {
+                let _ = payload::payload(keys);
+            }),
+        ),
+        (
+            &BATCH,
+            asked(|keys| {
+                let _ = payload::batch_keys(keys);
             }),
         ),
         (

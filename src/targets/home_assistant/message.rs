@@ -143,7 +143,9 @@ pub enum Place {
     Value,
     /// Under its name in `values` of a JSON object, which has not always all of them.
     Values,
-    /// The bytes themselves.
+    /// It is the payload, as text.
+    Bare,
+    /// It is the payload, as bytes.
     Whole,
 }
 
@@ -309,7 +311,10 @@ impl Entity {
                 platform: "binary_sensor",
                 value_template: Some(place.template(
                     &quantity.name,
-                    |value| format!("{{{{ 'ON' if {value} else 'OFF' }}}}"),
+                    |value| match place {
+                        Place::Bare => format!("{{{{ 'ON' if {value} == 'true' else 'OFF' }}}}"),
+                        _ => format!("{{{{ 'ON' if {value} else 'OFF' }}}}"),
+                    },
                     "",
                 )?),
                 ..entity
@@ -332,12 +337,14 @@ impl Entity {
                 value_template: Some(place.template(
                     &quantity.name,
                     |value| {
-                        let kind = literal(&quantity.name);
-                        format!(
-                            "{{% if not value_json.backlog %}}\
-                             {{{{ {{'event_type': {kind}, 'value': {value}}} | tojson }}}}\
-                             {{% endif %}}"
-                        )
+                        let event = format!(
+                            "{{{{ {{'event_type': {}, 'value': {value}}} | tojson }}}}",
+                            literal(&quantity.name)
+                        );
+                        match place {
+                            Place::Bare => event,
+                            _ => format!("{{% if not value_json.backlog %}}{event}{{% endif %}}"),
+                        }
                     },
                     "",
                 )?),
@@ -374,6 +381,7 @@ impl Place {
                 let or = if otherwise.is_empty() { String::new() } else { format!("{{% else %}}{otherwise}") };
                 Some(format!("{{% if {name} in value_json['values'] %}}{found}{or}{{% endif %}}"))
             }
+            Self::Bare => Some(form("value")),
             Self::Whole => None,
         }
     }

@@ -3,7 +3,8 @@
 //! forgets its session.
 //!
 //! What must hold: everything taken is delivered; nothing is delivered that was not taken; QoS 2 delivers once, and
-//! QoS 1 at most a window more for each loss, as long as the broker keeps its session and the tail its content.
+//! QoS 1 at most a window more for each loss, as long as the broker keeps its session and the tail its content. Where several
+//! readings are one message, a packet id stands for the same ones each time that it is sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -17,9 +18,10 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::Packet;
 
 use crate::clock::{BootId, Clock, ManualClock};
-use crate::config::{Commands, Qos, UplinkConfig};
+use crate::config::{Batch, Commands, Field, Format, Payload, Qos, UplinkConfig};
 use crate::outbox::simulated::{Fault, Simulated};
 use crate::outbox::{Body, Outbox, Raw, Recovery, Settings};
+use crate::reading::{Descriptor, Kind, Quantity, Value};
 use crate::uplink::packet::{Accepted, Incoming, Limits, Reason};
 use crate::uplink::scripted::{config, gateway};
 use crate::uplink::status::Info;
@@ -85,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Broker {
     has_session: bool,
     /// QoS 2: taken, not yet released.
-    unreleased: BTreeMap<u16, u32>,
+    unreleased: BTreeMap<u16, Vec<u32>>,
     /// Records in the order in which they were delivered.
     deliveries: Vec<u32>,
 }
@@ -111,21 +113,66 @@ impl Broker {
             other => panic!("{other:?}"),
         };
         let id = message.pkid;
-        let number = std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok());
-        match (message.qos, number) {
-            (QoS::ExactlyOnce, Some(number)) => {
-                match self.unreleased.insert(id, number) {
-                    Some(held) => assert_eq!(held, number, "a packet id stands for two messages: one would be lost"),
-                    None => self.deliveries.push(number),
+        let numbers = numbers(&message.payload);
+        match message.qos {
+            QoS::ExactlyOnce if !numbers.is_empty() => {
+                match self.unreleased.get(&id) {
+                    Some(held) => assert_eq!(*held, numbers, "a packet id stands for two messages: one would be lost"),
+                    None => {
+                        self.deliveries.extend(&numbers);
+                        self.unreleased.insert(id, numbers);
+                    }
                 }
                 Some(Incoming::PubRec(id, Reason::SUCCESS))
             }
-            (_, number) => {
-                self.deliveries.extend(number);
+            _ => {
+                self.deliveries.extend(&numbers);
                 Some(Incoming::PubAck(id, Reason::SUCCESS))
             }
         }
     }
+}
+
+/// The numbers of a message: a text, or several in an array of JSON. None if it is one of state.
+fn numbers(payload: &[u8]) -> Vec<u32> {
+    match serde_json::from_slice(payload) {
+        Ok(serde_json::Value::Number(number)) => {
+            number.as_u64().and_then(|number| number.try_into().ok()).into_iter().collect()
+        }
+        Ok(serde_json::Value::Array(several)) => {
+            let number = |element: serde_json::Value| element["value"].as_u64().expect("a number").try_into();
+            several.into_iter().map(|element| number(element).expect("of 32 bits")).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn raw(number: u32) -> Body {
+    Body::Raw(Raw { topic: "t".into(), payload: number.to_string().into_bytes().into(), retain: false })
+}
+
+/// A record of one or two values, which go to one topic.
+fn reading(numbers: &[u32]) -> Body {
+    let quantity = |name: &str| Quantity {
+        name: name.into(),
+        unit: None,
+        kind: Kind::Number,
+        topic: Some("t".into()),
+        content_type: None,
+    };
+    let descriptor = Descriptor {
+        gateway: "atelier".into(),
+        site: None,
+        room: None,
+        room_label: None,
+        sensor: "meteo".into(),
+        label: None,
+        location: None,
+        tags: vec![],
+        quantities: vec![quantity("a"), quantity("b")],
+    };
+    let values = (0..).zip(numbers.iter().map(|number| Value::number(f64::from(*number)).expect("finite"))).collect();
+    Body::Reading { descriptor: descriptor.into(), values }
 }
 
 #[derive(Default)]
@@ -308,10 +355,13 @@ impl World {
     fn take(&mut self, count: u8) {
         let numbers: Vec<u32> = (self.next..).take(count.into()).collect();
         self.next += u32::from(count);
+        let several = self.config.payload.batch.is_some();
         let (hub, _) = self.agent();
-        for number in &numbers {
-            let raw = Raw { topic: "t".into(), payload: number.to_string().into_bytes().into(), retain: false };
-            hub.outbox.borrow_mut().append(hub.clock.boot(), hub.clock.wall_if_set(), Body::Raw(raw));
+        for chunk in numbers.chunks(2) {
+            let bodies = if several { vec![reading(chunk)] } else { chunk.iter().map(|number| raw(*number)).collect() };
+            for body in bodies {
+                hub.outbox.borrow_mut().append(hub.clock.boot(), hub.clock.wall_if_set(), body);
+            }
         }
         hub.outbox.borrow_mut().commit(hub.clock.boot());
         hub.appended();
@@ -323,7 +373,7 @@ impl World {
         let Some(mut connection) = self.connection.take() else { return };
         let now = self.clock.boot();
         let (hub, feed) = self.agent();
-        feed.fill(hub, &mut connection.output, Fill { now, readings: true, hold_until: now });
+        feed.fill(hub, &mut connection.output, Fill { now, readings: true, at_once: false, hold_until: now });
         self.connection = Some(connection);
     }
 
@@ -445,7 +495,8 @@ impl World {
         if self.config.qos == Qos::ExactlyOnce {
             assert!(self.parted || doubled == 0, "{doubled} doubled at QoS 2");
         }
-        let most = self.losses * usize::from(WINDOW);
+        let in_one = self.config.payload.batch.map_or(1, |batch| usize::from(batch.max));
+        let most = self.losses * usize::from(WINDOW) * in_one;
         assert!(self.parted || doubled <= most, "{doubled} doubled in {} losses", self.losses);
         if !self.config.backlog.live_first && !self.parted {
             let mut seen = BTreeSet::new();
@@ -464,12 +515,22 @@ proptest! {
         exactly_once: bool,
         live_first: bool,
         commands: bool,
+        batch in proptest::option::of((2..9_u16, 0..2_000_u64, 100..400_u32)),
         steps in proptest::collection::vec(step(), 1..120),
     ) {
         let mut config = config(if exactly_once { Qos::ExactlyOnce } else { Qos::AtLeastOnce }, WINDOW);
         config.backlog.live_first = live_first;
         // Subscriptions take packet ids from between those of messages.
         let topics = vec![("maison/relais/set".to_owned(), "relais".to_owned())];
+        if let Some((max, wait, max_packet)) = batch {
+            config.payload = Payload {
+                format: Format::JsonArray,
+                fields: vec![Field::Value],
+                batch: Some(Batch { max, wait: Duration::from_millis(wait) }),
+                ..Payload::default()
+            };
+            config.max_packet = max_packet;
+        }
         config.commands = commands.then_some(Commands { max_age: Duration::from_secs(10), topics });
         let mut world = World::new(config);
         for step in steps {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 
 use crate::clock::BootTime;
-use crate::outbox::{DropReason, Entry, Outbox};
+use crate::outbox::{DropReason, Outbox};
 
 use super::super::Hub;
-use super::super::encode::Part;
+use super::super::encode::{Cut, Part};
 use super::super::packet::Reason;
 use super::super::refused::RefusedMessage;
 use super::super::session::InFlight;
@@ -60,32 +60,29 @@ impl Feed {
     }
 
     /// A message that can never be sent must not stop those behind it.
-    pub(super) fn refuse(&mut self, outbox: &mut Outbox, entry: &Entry, part: &Part, why: String, now: BootTime) {
+    pub(super) fn refuse(&mut self, outbox: &mut Outbox, parts: &[Part<'_>], cut: Cut, why: String, now: BootTime) {
+        let Some(first) = parts.first() else { return };
+        let (run, seq) = (first.entry.run, first.seqs.start);
         self.counters.refused.add(1);
         if self.refused_logged.is_none_or(|last| now.since(last) >= LOG_INTERVAL) {
             self.refused_logged = Some(now);
             let (uplink, refused) = (&self.uplink, self.counters.refused.get());
-            let id = format!("{}-{}", entry.run, part.seqs.start);
+            let id = format!("{run}-{seq}");
             tracing::warn!(uplink, id, refused, "a message cannot be sent and is put aside: {why}");
         }
         if self.refused.len() < MAX_WAITING {
-            let message = self.encoder.message(entry, part);
-            let mut payload = BytesMut::new();
-            let topic = message.map(|message| {
-                message.write(&mut payload);
-                message.topic.to_owned()
-            });
-            self.refused.push(RefusedMessage {
-                uplink: self.uplink.clone(),
-                run: entry.run,
-                seq: part.seqs.start,
-                topic: topic.unwrap_or_default(),
-                reason: why,
-                payload: payload.freeze(),
-            });
+            let message = self.encoder.message(parts, cut);
+            let (topic, payload) = message.map_or_else(
+                |_| (String::new(), Bytes::new()),
+                |message| (message.topic.to_owned(), Bytes::copy_from_slice(message.payload)),
+            );
+            let uplink = self.uplink.clone();
+            self.refused.push(RefusedMessage { uplink, run, seq, topic, reason: why, payload });
         }
-        let (sensor, when) = (entry.sensor(), Some(entry.moment()));
-        outbox.drop_for(self.cursor, part.seqs.clone(), DropReason::Refused, sensor, when);
+        for Part { entry, seqs, .. } in parts {
+            let (sensor, when) = (entry.sensor(), Some(entry.moment()));
+            outbox.drop_for(self.cursor, seqs.clone(), DropReason::Refused, sensor, when);
+        }
         self.dirty = true;
     }
 
@@ -93,7 +90,10 @@ impl Feed {
     pub(super) fn refuse_culprit(&mut self, hub: &Hub, outbox: &mut Outbox, culprit: &InFlight, now: BootTime) {
         let topic =
             self.refuse_sent(hub, outbox, culprit, "each time that it is sent, the broker closes the connection", now);
-        self.quarantine.add(topic, now);
+        // Where everything goes to one topic, others on it are not to blame.
+        if !self.shared_topic {
+            self.quarantine.add(topic, now);
+        }
         self.give_up(outbox, culprit.id, now);
     }
 
@@ -112,17 +112,19 @@ impl Feed {
 
     /// Puts a message aside that was sent; gives its topic.
     fn refuse_sent(&mut self, hub: &Hub, outbox: &mut Outbox, message: &InFlight, why: &str, now: BootTime) -> String {
-        let Some(index) = self.find(outbox, message.seqs.start) else {
-            // It cannot be read any more, so that there is nothing to put aside.
-            outbox.ack(self.cursor, message.seqs.clone());
-            return String::new();
-        };
+        let InFlight { ref seqs, shape, backlog, .. } = *message;
+        let found = self.find(outbox, seqs);
         let entries = std::mem::take(&mut self.entries);
-        let entry = &entries[index];
-        let InFlight { seqs, shape, backlog, .. } = message.clone();
-        let part = Part { seqs, shape, date: hub.dating.borrow().date(entry), backlog };
-        let topic = self.encoder.message(entry, &part).map(|message| message.topic.to_owned()).unwrap_or_default();
-        self.refuse(outbox, entry, &part, format!("{topic}: {why}"), now);
+        let parts = if found { self.parts(hub, outbox, &entries, seqs, shape) } else { Vec::new() };
+        if parts.is_empty() {
+            // It cannot be read any more, so that there is nothing to put aside.
+            outbox.ack(self.cursor, seqs.clone());
+            return String::new();
+        }
+        let cut = Cut { shape, backlog, now: (hub.boot, now) };
+        let topic = self.encoder.message(&parts, cut).map(|message| message.topic.to_owned()).unwrap_or_default();
+        self.refuse(outbox, &parts, cut, format!("{topic}: {why}"), now);
+        drop(parts);
         self.entries = entries;
         topic
     }

@@ -1,10 +1,13 @@
 //! What was in flight when the last connection was lost is sent again.
 
+use std::ops::Range;
+
 use crate::clock::BootTime;
-use crate::outbox::{Outbox, Seq};
+use crate::config::{PayloadShape, Qos};
+use crate::outbox::{Entry, Outbox, Seq};
 
 use super::super::Hub;
-use super::super::encode::Part;
+use super::super::encode::{Cut, Part};
 use super::super::packet;
 use super::super::session::{InFlight, Outcome, Resend};
 use super::streams::READ_AGAIN;
@@ -31,32 +34,37 @@ impl Feed {
                 }
                 Resend::Publish { message, dup } => (message, dup),
             };
-            // Dropped or refused since: only the packet id is still to be settled.
-            if outbox.is_acked(self.cursor, message.seqs.start) {
-                self.give_up(outbox, message.id, now);
-                continue;
-            }
-            let Some(index) = self.find(outbox, message.seqs.start) else {
-                // What could not be read for good counts as acknowledged now.
-                if outbox.is_acked(self.cursor, message.seqs.start) {
-                    continue;
-                }
+            let InFlight { id, ref seqs, shape, qos, backlog } = message;
+            if !self.find(outbox, seqs) {
                 return Some(now.after(READ_AGAIN));
-            };
-            let InFlight { id, seqs, shape, qos, backlog } = message;
+            }
             let entries = std::mem::take(&mut self.entries);
-            let date = hub.dating.borrow().date(&entries[index]);
-            let part = Part { seqs, shape, date, backlog };
-            match self.encode(output, &entries[index], &part, Ids { qos, id, dup, now }) {
-                Ok(()) => {
-                    self.counters.replayed.add(1);
-                    self.session.resent();
-                }
-                Err(why) => {
-                    self.refuse(outbox, &entries[index], &part, why, now);
-                    self.give_up(outbox, id, now);
+            let parts = self.parts(hub, outbox, &entries, seqs, shape);
+            let cut = Cut { shape, backlog, now: (hub.boot, now) };
+            if parts.is_empty() {
+                // Dropped or refused since, or lost: only the packet id is still to be settled.
+                self.give_up(outbox, id, now);
+            } else {
+                match self.encode(output, &parts, cut, Ids { qos, id, dup, now }) {
+                    Ok(()) => {
+                        self.counters.replayed.add(1);
+                        self.session.resent();
+                    }
+                    // The broker may hold it at QoS 2, so that only the whole of it can be sent again.
+                    Err(failed)
+                        if failed.too_large.is_some() && parts.len() > 1 && !(dup && qos == Qos::ExactlyOnce) =>
+                    {
+                        self.counters.possible_duplicates.add(1);
+                        let _ = self.session.gone(id, now);
+                        self.rewind();
+                    }
+                    Err(failed) => {
+                        self.refuse(outbox, &parts, cut, failed.why, now);
+                        self.give_up(outbox, id, now);
+                    }
                 }
             }
+            drop(parts);
             self.entries = entries;
         }
         None
@@ -70,16 +78,49 @@ impl Feed {
         }
     }
 
-    /// The index in `entries` of the record with this position; they are read if need be.
-    pub(super) fn find(&mut self, outbox: &mut Outbox, seq: Seq) -> Option<usize> {
-        let look = |entries: &[super::Entry]| {
-            let index = entries.partition_point(|entry| entry.seqs().end <= seq);
-            entries.get(index).is_some_and(|entry| entry.seqs().contains(&seq)).then_some(index)
+    /// Reads the records that hold these positions into `entries`, as far as they are not acknowledged; `false`: that is
+    /// not possible at the moment.
+    pub(super) fn find(&mut self, outbox: &mut Outbox, seqs: &Range<Seq>) -> bool {
+        let holds = |entries: &[Entry]| {
+            entries.first().is_some_and(|first| first.seq <= seqs.start)
+                && entries.last().is_some_and(|last| last.seqs().end >= seqs.end)
         };
-        look(&self.entries).or_else(|| {
+        if !holds(&self.entries) {
             self.entries.clear();
-            outbox.read(self.cursor, seq, READ_CHUNK, &mut self.entries);
-            look(&self.entries)
-        })
+            let records = usize::try_from(seqs.end - seqs.start).unwrap_or(usize::MAX).max(READ_CHUNK);
+            outbox.read(self.cursor, seqs.start, records, &mut self.entries);
+        }
+        let end = self.entries.last().map_or(seqs.start, |last| last.seqs().end);
+        // What could not be read for good counts as acknowledged now.
+        outbox.next_unacked(self.cursor, end.max(seqs.start)) >= seqs.end
+    }
+
+    /// What a message at these positions consists of: what of them is not acknowledged, as it was when it was sent.
+    pub(super) fn parts<'e>(
+        &self,
+        hub: &Hub,
+        outbox: &Outbox,
+        entries: &'e [Entry],
+        seqs: &Range<Seq>,
+        shape: PayloadShape,
+    ) -> Vec<Part<'e>> {
+        let mut parts: Vec<Part<'e>> = Vec::new();
+        let from = entries.partition_point(|entry| entry.seqs().end <= seqs.start);
+        for entry in entries[from..].iter().take_while(|entry| entry.seq < seqs.end) {
+            let own = entry.seqs();
+            let date = hub.dating.borrow().date(entry);
+            for seq in own.start.max(seqs.start)..own.end.min(seqs.end) {
+                if outbox.is_acked(self.cursor, seq) {
+                    continue;
+                }
+                match parts.last_mut() {
+                    Some(last) if shape == PayloadShape::Sensor && seq > own.start && last.seqs.end == seq => {
+                        last.seqs.end += 1
+                    }
+                    _ => parts.push(Part { entry, seqs: seq..seq + 1, date }),
+                }
+            }
+        }
+        parts
     }
 }

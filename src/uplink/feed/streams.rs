@@ -10,7 +10,8 @@ use crate::outbox::{DropReason, Entry, Outbox, Seq};
 
 use super::super::Hub;
 use super::super::dating::Date;
-use super::super::encode::Part;
+use super::super::encode::{Cut, Part};
+use super::super::packet::TooLarge;
 use super::latest::Latest;
 use super::selection::Verdict;
 use super::{Feed, Fill, Ids, Output};
@@ -26,7 +27,7 @@ const LIVE_SHARE: usize = 4;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
+pub(super) enum Stream {
     Backlog,
     Live,
 }
@@ -39,7 +40,7 @@ pub(super) struct Next {
 }
 
 impl Next {
-    fn of(&mut self, stream: Stream) -> &mut Seq {
+    pub(super) fn of(&mut self, stream: Stream) -> &mut Seq {
         match stream {
             Stream::Backlog => &mut self.backlog,
             Stream::Live => &mut self.live,
@@ -140,44 +141,88 @@ impl Feed {
             }
             let mut entries = std::mem::take(&mut self.entries);
             entries.clear();
-            outbox.read(self.cursor, next, room.min(READ_CHUNK), &mut entries);
-            let mut again = None;
-            if entries.is_empty() {
-                // What could not be read for good counts as acknowledged now.
-                self.dirty = true;
-                if outbox.next_unacked(self.cursor, next) < end {
-                    again = Some(fill.now.after(READ_AGAIN));
-                } else {
-                    *self.next.of(stream) = end;
+            let again = match self.batch {
+                Some(batch) => self.send_batch(stream, hub, outbox, output, fill, &mut entries, (batch, end)),
+                None => {
+                    outbox.read(self.cursor, next, room.min(READ_CHUNK), &mut entries);
+                    self.send_each(stream, hub, outbox, output, fill, &entries, end)
                 }
-            }
-            for entry in &entries {
-                if entry.seq >= end {
-                    *self.next.of(stream) = end;
-                    break;
-                }
-                let date = hub.dating.borrow().date(entry);
-                match self.selector.judge(entry, date) {
-                    Verdict::Send => {}
-                    verdict @ (Verdict::NotOurs | Verdict::Expired) => {
-                        *self.next.of(stream) = entry.seqs().end;
-                        self.pass_over(outbox, entry, verdict);
-                        continue;
-                    }
-                }
-                if matches!(date, Date::Uptime(boot, _) if boot == hub.boot) && fill.now < fill.hold_until {
-                    again = Some(fill.hold_until);
-                    break;
-                }
-                if !self.send(stream, outbox, output, entry, date, fill.now) {
-                    break;
-                }
-            }
+            };
             self.entries = entries;
             if again.is_some() {
                 return again;
             }
         }
+    }
+
+    /// There are no records although this is not the end: gives the time when to try again, if that may help.
+    pub(super) fn nothing_read(
+        &mut self,
+        stream: Stream,
+        outbox: &mut Outbox,
+        end: Seq,
+        now: BootTime,
+    ) -> Option<BootTime> {
+        // What could not be read for good counts as acknowledged now.
+        self.dirty = true;
+        let next = self.next.of(stream);
+        if outbox.next_unacked(self.cursor, *next) < end {
+            return Some(now.after(READ_AGAIN));
+        }
+        *next = end;
+        None
+    }
+
+    /// Sends each record by itself. Gives the time when to go on, if that is not now.
+    #[expect(clippy::too_many_arguments, reason = "what a connection consists of, and a chunk of records")]
+    fn send_each(
+        &mut self,
+        stream: Stream,
+        hub: &Hub,
+        outbox: &mut Outbox,
+        output: &mut Output,
+        fill: Fill,
+        entries: &[Entry],
+        end: Seq,
+    ) -> Option<BootTime> {
+        if entries.is_empty() {
+            return self.nothing_read(stream, outbox, end, fill.now);
+        }
+        for entry in entries {
+            if entry.seq >= end {
+                *self.next.of(stream) = end;
+                break;
+            }
+            let date = match self.judge(hub, outbox, entry, fill) {
+                Judged::Send(date) => date,
+                Judged::PassedOver => {
+                    *self.next.of(stream) = entry.seqs().end;
+                    continue;
+                }
+                Judged::Held => return Some(fill.hold_until),
+            };
+            if !self.send(stream, hub, outbox, output, entry, date, fill.now) {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Decides over a record whose turn it is.
+    pub(super) fn judge(&mut self, hub: &Hub, outbox: &mut Outbox, entry: &Entry, fill: Fill) -> Judged {
+        let date = hub.dating.borrow().date(entry);
+        let verdict = match self.selector.judge(entry, date) {
+            Verdict::Send if !self.encoder.takes(entry) => Verdict::NotOurs,
+            verdict => verdict,
+        };
+        if verdict != Verdict::Send {
+            self.pass_over(outbox, entry, verdict);
+            return Judged::PassedOver;
+        }
+        if matches!(date, Date::Uptime(boot, _) if boot == hub.boot) && fill.now < fill.hold_until {
+            return Judged::Held;
+        }
+        Judged::Send(date)
     }
 
     /// A record that this uplink does not send is done with, as far as it is not in flight.
@@ -198,9 +243,11 @@ impl Feed {
     }
 
     /// Sends what is left of a record; `false` if there was no room for all of it.
+    #[expect(clippy::too_many_arguments, reason = "what a connection consists of, and a record")]
     fn send(
         &mut self,
         stream: Stream,
+        hub: &Hub,
         outbox: &mut Outbox,
         output: &mut Output,
         entry: &Entry,
@@ -209,12 +256,13 @@ impl Feed {
     ) -> bool {
         let seqs = entry.seqs();
         let next = *self.next.of(stream);
-        let backlog = stream == Stream::Backlog;
+        let (backlog, now) = (stream == Stream::Backlog, (hub.boot, now));
         let mut shape = self.encoder.shape(entry);
         if shape == PayloadShape::Sensor {
             // Of a record that was begun in the other shape, only the rest is sent.
             if seqs.start >= next && seqs.clone().all(|seq| self.is_open(outbox, seq)) {
-                return self.send_part(stream, outbox, output, entry, Part { seqs, shape, date, backlog }, now);
+                let part = Part { entry, seqs, date };
+                return self.send_parts(stream, outbox, output, &[part], Cut { shape, backlog, now }) > 0;
             }
             shape = PayloadShape::Quantity;
         }
@@ -223,8 +271,8 @@ impl Feed {
                 *self.next.of(stream) = seq + 1;
                 continue;
             }
-            let part = Part { seqs: seq..seq + 1, shape, date, backlog };
-            if !self.send_part(stream, outbox, output, entry, part, now) {
+            let part = Part { entry, seqs: seq..seq + 1, date };
+            if self.send_parts(stream, outbox, output, &[part], Cut { shape, backlog, now }) == 0 {
                 return false;
             }
         }
@@ -232,38 +280,74 @@ impl Feed {
     }
 
     /// Neither acknowledged nor in flight since before the connection.
-    pub(super) fn is_open(&self, outbox: &Outbox, seq: Seq) -> bool {
-        let index = self.in_slots.partition_point(|seqs| seqs.end <= seq);
-        !self.in_slots.get(index).is_some_and(|seqs| seqs.contains(&seq)) && !outbox.is_acked(self.cursor, seq)
+    fn is_open(&self, outbox: &Outbox, seq: Seq) -> bool {
+        !self.is_flying(seq) && !outbox.is_acked(self.cursor, seq)
     }
 
-    fn send_part(
+    /// Was it in flight when the streams were (re)started?
+    pub(super) fn is_flying(&self, seq: Seq) -> bool {
+        let index = self.in_slots.partition_point(|seqs| seqs.end <= seq);
+        self.in_slots.get(index).is_some_and(|seqs| seqs.contains(&seq))
+    }
+
+    /// Sends one message of these parts, or of the first of them if it would be too large; gives how many are sent or
+    /// refused: none if there is no room.
+    pub(super) fn send_parts(
         &mut self,
         stream: Stream,
         outbox: &mut Outbox,
         output: &mut Output,
-        entry: &Entry,
-        part: Part,
-        now: BootTime,
-    ) -> bool {
+        parts: &[Part<'_>],
+        cut: Cut,
+    ) -> usize {
+        let (_, now) = cut.now;
         if self.room(stream, output, now) == 0 {
-            return false;
+            return 0;
         }
-        *self.next.of(stream) = part.seqs.end;
         let (qos, id) = (self.terms.qos(), self.session.next_id());
-        if let Err(why) = self.encode(output, entry, &part, Ids { qos, id, dup: false, now }) {
-            self.refuse(outbox, entry, &part, why, now);
-            return true;
+        let mut count = parts.len();
+        let sent = loop {
+            match self.encode(output, &parts[..count], cut, Ids { qos, id, dup: false, now }) {
+                Err(failed) if count > 1 => count = fewer(count, failed.too_large),
+                sent => break sent,
+            }
+        };
+        let parts = &parts[..count];
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return 0 };
+        let seqs = first.seqs.start..last.seqs.end;
+        *self.next.of(stream) = seqs.end;
+        if let Err(failed) = sent {
+            self.refuse(outbox, parts, cut, failed.why, now);
+            return count;
         }
         self.counters.sent.add(1);
-        if part.backlog {
+        if cut.backlog {
             self.pace.sent(id, now);
         }
         if qos == Qos::AtMostOnce {
-            self.session.queued(part.seqs, output.end());
+            self.session.queued(seqs, output.end());
         } else {
-            self.session.sent(part.seqs, part.shape, qos, part.backlog, now);
+            self.session.sent(seqs, cut.shape, qos, cut.backlog, now);
         }
-        true
+        count
     }
+}
+
+/// Of how many parts a message is to be tried next, when one of so many cannot be sent: what fits by its size, else one, so
+/// that only what is to blame is refused.
+fn fewer(count: usize, too_large: Option<TooLarge>) -> usize {
+    let Some(TooLarge { size, max }) = too_large else { return 1 };
+    let fits = count.saturating_mul(usize::try_from(max).unwrap_or(usize::MAX)) / size.max(1);
+    fits.clamp(1, count - 1)
+}
+
+/// What is to become of a record whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// It is sent.
+    Send(Date),
+    /// It is done with.
+    PassedOver,
+    /// It waits for its date.
+    Held,
 }
