@@ -113,6 +113,8 @@ pub enum Rule {
     Slashes(usize),
     /// Topics have no more bytes.
     TopicBytes(usize),
+    /// Topics begin with this.
+    TopicStart(&'static str),
     /// The client identifier has no more bytes.
     ClientId(usize),
     /// No more messages are under way.

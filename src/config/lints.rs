@@ -165,6 +165,15 @@ fn broken(uplink: &UplinkConfig, sent: &Sent, limit: &Limit) -> Option<Broken> {
         Rule::TopicBytes(most) => sent.topics.iter().find_map(|(topic, sensor)| {
             (topic.len() > most).then(|| topic_broken(topic, sensor, &format!("{} bytes", topic.len())))?
         }),
+        Rule::TopicStart(start) => {
+            sent.topics.iter().find(|(topic, _)| !topic.starts_with(start)).and_then(|(topic, sensor)| {
+                Broken::new(
+                    "topic",
+                    format!("sensor `{sensor}` publishes on `{topic}`"),
+                    format!("give the uplink a topic = \"{start}…\""),
+                )
+            })
+        }
         Rule::ClientId(most) if uplink.client_id.len() > most => Broken::new(
             "client_id",
             format!("the client identifier has {} bytes", uplink.client_id.len()),

@@ -143,10 +143,10 @@ mod tests {
             ),
             (
                 "Hub1.azure-devices.net",
-                "salle-12+x",
+                "salle-12@x",
                 "TWO",
-                "SharedAccessSignature sr=Hub1.azure-devices.net%2Fdevices%2Fsalle-12%2Bx\
-                 &sig=Aonv%2FBSXshPXkYujSHZC%2B4CCBPl7W0T53NS91x5cxjo%3D&se=1795259730",
+                "SharedAccessSignature sr=Hub1.azure-devices.net%2Fdevices%2Fsalle-12%40x\
+                 &sig=PQbi9dri8jv3tLl1M9t7BOBlee0a96Yj9Vnn54TxxLw%3D&se=1795259730",
             ),
         ] {
             let config = load(hub, device, &format!("shared_access_key = {{ env = \"{key}\" }}\n"));

@@ -43,6 +43,11 @@ pub(super) static TARGET: Target = Target {
         Limit { rule: Rule::Tls, cost: Cost::Fails, because: "Azure IoT Hub takes encrypted connections only" },
         Limit { rule: Rule::Qos(1), cost: Cost::Fails, because: "Azure IoT Hub closes the connection over QoS 2" },
         Limit {
+            rule: Rule::TopicStart("devices/"),
+            cost: Cost::Fails,
+            because: "Azure IoT Hub takes messages on `devices/DEVICE/messages/events/` only",
+        },
+        Limit {
             rule: Rule::NoState,
             cost: Cost::Fails,
             because: "Azure IoT Hub closes the connection over topics of one's own, such as those of the state",

@@ -101,6 +101,7 @@ fn rule(rule: Rule) -> String {
         Rule::Version311 => "`mqtt = \"3.1.1\"`".to_owned(),
         Rule::Slashes(most) => format!("topics have at most {most} slashes"),
         Rule::TopicBytes(most) => format!("topics have at most {most} bytes"),
+        Rule::TopicStart(start) => format!("topics begin with `{start}`"),
         Rule::ClientId(most) => format!("`client_id` has at most {most} bytes"),
         Rule::Inflight(most) => format!("`inflight` is at most {most}"),
         Rule::Interval(least) => format!("one message in {} ms", least.as_millis()),

@@ -30,9 +30,14 @@ pub(super) static TARGET: Target = Target {
         Limit { rule: Rule::Qos(0), cost: Cost::Fails, because: "ThingSpeak takes QoS 0 only" },
         Limit { rule: Rule::NoRetain, cost: Cost::Fails, because: "ThingSpeak wants messages without the retain flag" },
         Limit {
+            rule: Rule::TopicStart("channels/"),
+            cost: Cost::Fails,
+            because: "ThingSpeak takes messages on `channels/NUMBER/publish` only",
+        },
+        Limit {
             rule: Rule::NoState,
             cost: Cost::Fails,
-            because: "ThingSpeak takes messages on `channels/…` only, and none of the state",
+            because: "ThingSpeak takes updates of channels only, and none of the state",
         },
         Limit { rule: Rule::Username, cost: Cost::Fails, because: "ThingSpeak wants the MQTT device's user name" },
         Limit { rule: Rule::Version311, cost: Cost::Fails, because: "ThingSpeak speaks MQTT 3.1.1" },
