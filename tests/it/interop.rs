@@ -4,4 +4,5 @@
 //! leave them out.
 
 mod home_assistant;
+mod modbus;
 mod paho;
