@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::PayloadShape;
 use super::read::YEAR;
-use super::{Gateway, PayloadShape, checks, sensor, uplink};
-use crate::options::{Options, Problem, Problems, did_you_mean};
+use crate::options::{Options, Problem, did_you_mean};
 use crate::reading::{Descriptor, Quantity};
-use crate::template::{self, Template, Value};
+use crate::template::Template;
 use crate::topic;
+
+mod template;
+mod topics;
+
+pub(super) use topics::check_topics;
 
 /// `batch = { max = … }`
 const MAX: std::ops::RangeInclusive<u16> = 2..=MAX_BATCH;
@@ -276,7 +281,7 @@ pub(super) fn payload(options: &Options<'_>) -> Payload {
         base64: options.optional_word("bytes", &[("raw", false), ("base64", true)]).unwrap_or(false),
         fields,
         time: time.unwrap_or_default(),
-        template: template(options, info, shape),
+        template: template::template(options, info, shape),
         measurement: measurement.unwrap_or_else(|| DEFAULT_MEASUREMENT.to_owned()),
         channel,
         batch: batch(options, info),
@@ -369,7 +374,7 @@ fn channel(options: &Options<'_>) -> BTreeMap<String, u8> {
                 channel.insert(name.get_ref().to_string(), number);
             }
             None => {
-                problem(number.span(), format!("`{}` in `fields` of {} has no field", name.get_ref(), options.what()))
+                problem(number.span(), format!("`{}` in `fields` of {} has no field", name.get_ref(), options.what()));
             }
         }
     }
@@ -428,137 +433,4 @@ fn topic(options: &Options<'_>) -> Option<topic::Template> {
         Some(format!("expected a topic; these are filled in: {}", topic::PLACEHOLDERS)),
     );
     None
-}
-
-/// What a template may use.
-const TEMPLATE_NAMES: [&str; 20] = [
-    "id",
-    "time",
-    "gateway",
-    "site",
-    "room",
-    "room_label",
-    "sensor",
-    "label",
-    "quantity",
-    "value",
-    "values",
-    "unit",
-    "units",
-    "content_type",
-    "clock",
-    "boot",
-    "uptime",
-    "backlog",
-    "location",
-    "tags",
-];
-
-fn template(options: &Options<'_>, info: &FormatInfo, shape: PayloadShape) -> Option<Template> {
-    if info.format != Format::Template {
-        only_for(options, "template", "template", info);
-        return None;
-    }
-    let source: String = options.required("template")?;
-    let checked = Template::parse(&source, &TEMPLATE_NAMES).and_then(|template| {
-        match template.render(sample(shape), &mut Vec::new()) {
-            // The quantities of the sensors are others than those of the sample.
-            Err(wrong) if !(wrong.by_values && shape == PayloadShape::Sensor) => Err(wrong),
-            _ => Ok(template),
-        }
-    });
-    match checked {
-        Ok(template) => Some(template),
-        Err(template::Wrong { what, .. }) => {
-            options.problem(
-                "template",
-                format!("the template of {} cannot be used: {what}", options.what()),
-                Some("expected a template in the language of Jinja, such as \"{{ value }}\"".to_owned()),
-            );
-            None
-        }
-    }
-}
-
-/// A reading with everything that one can have, to try a template with.
-fn sample(shape: PayloadShape) -> Value {
-    let text = |text: &str| Value::from(text);
-    let place = [("latitude", 47.5921), ("longitude", 0.9117), ("altitude", 85.0)];
-    let mut fields: BTreeMap<&str, Value> = BTreeMap::from([
-        ("id", text("17-1042")),
-        ("time", text("2026-11-21T10:15:30.123Z")),
-        ("gateway", text("gateway")),
-        ("site", text("site")),
-        ("room", text("room")),
-        ("room_label", text("Room")),
-        ("sensor", text("sensor")),
-        ("label", text("Sensor")),
-        ("clock", text("set")),
-        ("backlog", Value::from(false)),
-        ("location", BTreeMap::from(place).into()),
-        ("tags", BTreeMap::from([("tag", "text")]).into()),
-    ]);
-    match shape {
-        PayloadShape::Quantity => {
-            fields.extend([("quantity", text("temperature")), ("value", Value::from(21.53)), ("unit", text("°C"))])
-        }
-        PayloadShape::Sensor => fields.extend([
-            ("values", BTreeMap::from([("temperature", 21.53)]).into()),
-            ("units", BTreeMap::from([("temperature", "°C")]).into()),
-        ]),
-    }
-    fields.into()
-}
-
-/// Topics on which messages could not be told apart, or would never come together.
-pub(super) fn check_topics(
-    uplinks: &[uplink::Placed],
-    sensors: &[sensor::Placed],
-    gateway: &Gateway,
-    problems: &Problems,
-) {
-    for uplink::Placed { uplink, at, .. } in uplinks {
-        let (payload, name) = (&uplink.payload, &uplink.name);
-        let topic = payload.topic.as_ref().unwrap_or(&gateway.topic);
-        if payload.batch.is_some() && payload.shape == PayloadShape::Quantity && topic.has_quantity() {
-            let message = format!(
-                "[uplink.{name}] has `batch`, but each quantity has a topic of its own: no two would become one message"
-            );
-            let help = "give the uplink a topic for all, such as topic = \"{site}/{gateway}/readings\", or payload = \"sensor\"";
-            problems.push(Problem::new(at.clone(), message).help(help));
-        }
-        if let Some(topic) = payload.topic.as_ref().filter(|_| payload.format == Format::Value) {
-            let ours = sensors.iter().filter(|it| uplink.selection.holds(&it.sensor.name, it.sensor.room.as_deref()));
-            apart(name, topic, at, ours, gateway, problems);
-        }
-    }
-}
-
-/// Where a message holds nothing but a value, its topic must say whose.
-fn apart<'a>(
-    uplink: &str,
-    topic: &topic::Template,
-    at: &std::ops::Range<usize>,
-    sensors: impl Iterator<Item = &'a sensor::Placed>,
-    gateway: &Gateway,
-    problems: &Problems,
-) {
-    let mut seen: BTreeMap<String, String> = BTreeMap::new();
-    for placed in sensors {
-        let descriptor = checks::descriptor(&placed.sensor, gateway);
-        for quantity in &descriptor.quantities {
-            let whose = format!("`{}` of sensor `{}`", quantity.name, descriptor.sensor);
-            let filled = topic.filled(&descriptor, &quantity.name);
-            let Some(first) = seen.get(&filled).filter(|first| **first != whose) else {
-                seen.insert(filled, whose);
-                continue;
-            };
-            let message = format!(
-                "[uplink.{uplink}] would publish {first} and {whose} on `{filled}`: nobody could tell the values apart"
-            );
-            let help = "add {sensor} and {quantity} to its topic, or choose a format that says whose a value is";
-            problems.push(Problem::new(at.clone(), message).help(help));
-            return;
-        }
-    }
 }

@@ -6,3 +6,4 @@
 mod home_assistant;
 mod modbus;
 mod paho;
+mod payloads;

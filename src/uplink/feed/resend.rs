@@ -115,7 +115,7 @@ impl Feed {
                 }
                 match parts.last_mut() {
                     Some(last) if shape == PayloadShape::Sensor && seq > own.start && last.seqs.end == seq => {
-                        last.seqs.end += 1
+                        last.seqs.end += 1;
                     }
                     _ => parts.push(Part { entry, seqs: seq..seq + 1, date }),
                 }

@@ -184,6 +184,67 @@ fn only_the_latest_of_each_topic_where_that_is_wanted() {
     assert_eq!((setup.backlog(), setup.hub.counters("home").superseded.get()), (0, 3_998));
 }
 
+/// A topic that the sensors share does not make the readings of one supersede those of another.
+#[test]
+fn the_latest_is_of_each_sensor_where_the_topic_is_shared() {
+    let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
+    setup.config.backlog.policy = BacklogPolicy::Latest;
+    setup.config.payload.topic = Some(crate::topic::Template::parse("all").expect("a template"));
+    let mut setup = setup.killed();
+    for value in 0..3 {
+        take(&setup, "salon", "a", value);
+        take(&setup, "salon", "b", 10 + value);
+    }
+    take_backlog(&setup, 0..1);
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        let found = broker.behave(3).await;
+        assert!(found.iter().all(|message| message.topic == "all"));
+        assert_eq!(values(&found), [2, 12, 0]);
+        broker.sync().await;
+    }))
+    .expect_err("closed by the script");
+    assert_eq!((setup.backlog(), setup.hub.counters("home").superseded.get()), (0, 4));
+}
+
+/// Where everything goes to one topic, a message that makes the broker close is refused by itself.
+#[test]
+fn a_shared_topic_is_not_put_in_quarantine() {
+    let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
+    setup.config.payload.topic = Some(crate::topic::Template::parse("all").expect("a template"));
+    let mut setup = setup.killed();
+    for value in [0, 66, 1, 2] {
+        take(&setup, "salon", "a", value);
+    }
+    setup.hub.appended();
+    let (mut connections, mut taken) = (0, Vec::new());
+    while setup.backlog() > 0 {
+        connections += 1;
+        assert!(connections < 10, "{taken:?}");
+        let present = connections > 1;
+        run(setup.connection(async |broker| {
+            broker.connack(present).await;
+            loop {
+                let Some(Packet::Publish(message)) = broker.next().await else { return };
+                if message.topic == "all" {
+                    match read(&message).0 {
+                        66 => return,
+                        value => taken.push(value),
+                    }
+                }
+                broker.ack(message.pkid).await;
+                if taken.contains(&2) {
+                    return broker.sync().await;
+                }
+            }
+        }))
+        .expect_err("closed by the script");
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!((taken, setup.hub.counters("home").refused.get()), (vec![0, 1, 2], 1));
+}
+
 #[test]
 fn the_backlog_can_have_topics_of_its_own() {
     let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
