@@ -117,15 +117,14 @@ pub fn of_number(name: &str, unit: Option<&str>) -> Class {
     let unit = unit.unwrap_or_default();
     let words = words(name);
     let said = |phrase: &&str| phrase.split(' ').all(|word| words.iter().any(|known| known == word));
-    let fits =
-        |row: &&Row| row.units.contains(&unit) && (row.names.is_empty() || row.names.iter().any(|name| said(&name)));
+    let fits = |row: &&Row| row.units.contains(&unit) && (row.names.is_empty() || row.names.iter().any(said));
     if let Some(row) = ROWS.iter().find(fits) {
         return Class { device: Some(row.device), state: row.state };
     }
     let state = match unit {
         // A mean of angles is none of them.
         "°" => None,
-        _ if TOTALS.iter().any(|total| said(&total)) => TOTAL,
+        _ if TOTALS.iter().any(said) => TOTAL,
         _ => MEASUREMENT,
     };
     Class { device: None, state }
