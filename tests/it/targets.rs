@@ -82,13 +82,13 @@ fn messages(config: &Config) -> String {
     });
     let shape = encoder.shape(&entry);
     let cuts = match shape {
-        PayloadShape::Sensor => vec![1_042..1_044],
-        PayloadShape::Quantity => vec![1_042..1_043, 1_043..1_044],
+        PayloadShape::Sensor => vec![(1_042, 1_044)],
+        PayloadShape::Quantity => vec![(1_042, 1_043), (1_043, 1_044)],
     };
     let cut = Cut { shape, backlog: false, now: (entry.boot, entry.at) };
     let mut text = String::new();
-    for seqs in cuts {
-        let parts = [Part { entry: &entry, seqs, date: Date::Wall(TIME) }];
+    for (from, to) in cuts {
+        let parts = [Part { entry: &entry, seqs: from..to, date: Date::Wall(TIME) }];
         let message = encoder.message(&parts, cut).expect("a message");
         let payload = String::from_utf8_lossy(message.payload);
         text.push_str(&format!("{}\n{payload}\n", message.topic));
