@@ -33,6 +33,7 @@ use crate::uplink::{self, Hub};
 mod archive;
 mod commands;
 mod core;
+mod discovery;
 mod embedded;
 mod flush;
 mod gaps;
@@ -42,6 +43,7 @@ mod watchdog;
 
 use self::commands::Commands;
 use self::core::Core;
+use self::discovery::Discovery;
 use self::embedded::Embedded;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -102,10 +104,11 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 
     let mut broker = Embedded::start(&mut config, &extras).await?;
 
+    let board = board();
     let info = Info {
         version: VERSION,
         label: config.gateway.label.clone(),
-        board: board(),
+        board: board.clone(),
         configuration: config.hash.clone(),
         run,
         ..Info::default()
@@ -148,6 +151,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         pipeline: pipeline(&config),
         hub: hub.clone(),
         topic: config.gateway.topic.clone(),
+        discovery: Discovery::new(&config, hub.clone(), VERSION, board.as_deref()),
         strict: config.outbox.flush.is_zero(),
         extras,
         rounds,

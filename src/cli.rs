@@ -151,9 +151,14 @@ fn or_complain(loaded: Result<config::Config, config::Report>) -> Option<config:
     match loaded {
         Ok(config) => Some(config),
         Err(report) => {
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let _ = std::io::stderr().lock().write_all(config::render(&report, colour).as_bytes());
+            show(&report);
             None
         }
     }
+}
+
+/// Shows problems of a configuration on standard error.
+fn show(report: &config::Report) {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let _ = std::io::stderr().lock().write_all(config::render(report, colour).as_bytes());
 }

@@ -22,12 +22,15 @@ mod backlog;
 mod broker_url;
 mod checks;
 mod connection;
+mod discovery;
 mod gateway;
 mod hardware;
 mod keys;
+mod lints;
 mod machine;
 mod outbox_key;
 mod payload;
+mod preset;
 #[cfg(test)]
 mod property;
 mod read;
@@ -36,19 +39,23 @@ mod report;
 mod secret;
 mod sensor;
 mod source;
+mod token;
 mod uplink;
 mod wiring;
 
 pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
+pub use discovery::Discovery;
 pub use keys::{SECTIONS, Section, docs};
 pub use machine::Machine;
 pub use outbox_key::OutboxKey;
 pub use payload::{Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, TimeFormat};
+pub use preset::Preset;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
 pub use source::MAX_FILE_BYTES;
+pub use token::Token;
 pub use uplink::BROKER_UPLINK;
 
 use read::Surroundings;
@@ -119,7 +126,10 @@ fn build(
     found.append(&mut syntax);
     found.sort_by_key(|problem| (problem.span.start, problem.span.end));
     match config {
-        Some(config) if found.is_empty() => Ok(config),
+        Some(mut config) if found.iter().all(|problem| problem.is_warning) => {
+            config.warnings = (!found.is_empty()).then(|| Report::new(files, found));
+            Ok(config)
+        }
         _ => Err(Report::new(files, found)),
     }
 }
@@ -155,7 +165,7 @@ fn read_root(
         let client_id = uplink::default_client_id(&gateway, around);
         let uplink = uplink::to_broker(broker.listen, client_id, broker_commands);
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
-        uplinks.push(uplink::Placed { uplink, at });
+        uplinks.push(uplink::Placed { uplink, at, values: Vec::new() });
     }
     // A table that could not be parsed may be the one that something else refers to.
     if !root.problems().is_partial() {
@@ -176,6 +186,7 @@ fn read_root(
         wiring::lines(&sensors, &expanders, root.problems());
         backlog::check_names(root, &sensors);
         checks::topics(&sensors, &gateway, &shapes, root.problems());
+        lints::targets(&uplinks, &sensors, &gateway, root.problems());
         payload::check_topics(&uplinks, &sensors, &gateway, root.problems());
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
@@ -194,6 +205,7 @@ fn read_root(
         sensors: sensors.into_iter().map(|placed| placed.sensor).collect(),
         broker,
         hash,
+        warnings: None,
     })
 }
 
@@ -218,6 +230,8 @@ pub struct Config {
     pub broker: Option<BrokerConfig>,
     /// CRC-32 of all files' bytes, in hexadecimal: which configuration is running.
     pub hash: String,
+    /// What works, but not as well as it could.
+    pub warnings: Option<Report>,
 }
 
 impl Config {
@@ -344,10 +358,18 @@ pub struct UplinkConfig {
     pub username: Option<String>,
     /// Where the password is read from at each connection; it was readable when the configuration was checked.
     pub password: Option<Password>,
+    /// What makes the password instead; then there is none.
+    pub token: Option<Token>,
     /// Quality of service of readings.
     pub qos: Qos,
     /// Are readings (not events) retained?
     pub retain: bool,
+    /// Are availability, information about the gateway and gaps published?
+    pub state: bool,
+    /// Where sensors are announced to a home automation; `None`: nowhere.
+    pub discovery: Option<Discovery>,
+    /// What a preset has set of all this.
+    pub preset: Option<Preset>,
     /// How many messages may wait for their acknowledgement, 1 to 65535.
     pub inflight: u16,
     /// Keep-alive.

@@ -29,6 +29,7 @@ pub mod sampler;
 pub mod scan;
 pub mod service;
 pub mod state;
+pub mod targets;
 pub mod template;
 pub mod topic;
 pub mod uplink;

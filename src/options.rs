@@ -25,12 +25,14 @@ pub struct Problem {
     pub help: Option<String>,
     /// A second place that has to do with it, and what is there.
     pub related: Option<(Range<usize>, String)>,
+    /// Only a warning: it does not stop anything.
+    pub is_warning: bool,
 }
 
 impl Problem {
     /// A problem at a place.
     pub fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), expected: None, help: None, related: None }
+        Self { span, message: message.into(), expected: None, help: None, related: None, is_warning: false }
     }
 
     /// Adds what was expected there.
@@ -44,6 +46,13 @@ impl Problem {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Makes it a warning.
+    #[must_use]
+    pub fn warning(mut self) -> Self {
+        self.is_warning = true;
         self
     }
 

@@ -31,6 +31,7 @@ mod it {
     mod shutdown;
     mod sleep;
     mod supervision;
+    mod targets;
     mod tidy;
     mod tls;
     mod torture;

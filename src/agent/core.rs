@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use super::discovery::Discovery;
 use super::{Extras, kept};
 use crate::clock::{BootTime, WallTime};
 use crate::outbox::Body;
@@ -27,6 +28,7 @@ pub(super) struct Core {
     pub(super) pipeline: Pipeline,
     pub(super) hub: Rc<Hub>,
     pub(super) topic: Template,
+    pub(super) discovery: Discovery,
     /// `outbox.flush = "0s"`: on disk before it counts as taken.
     pub(super) strict: bool,
     pub(super) extras: Extras,
@@ -108,6 +110,7 @@ impl Core {
             self.complain(sensor, at, rejected.len(), reason);
         }
         if let Some((descriptor, values)) = reading {
+            self.discovery.seen(sensor, &descriptor);
             if let Some(show) = &self.extras.on_reading {
                 show(&self.topic, &descriptor, &values);
             }

@@ -8,6 +8,7 @@ use crate::drivers::OptionInfo;
 
 mod hardware;
 mod payload;
+mod targets;
 
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
@@ -196,6 +197,7 @@ static UPLINK: Section = Section {
              then a pause. The brokers of a list count as independent: what was in flight to one is sent again to the \
              next.",
         ),
+        targets::PRESET,
         key(
             "failback",
             "duration, `\"1s\"` to a year",
@@ -230,6 +232,8 @@ static UPLINK: Section = Section {
             Some("none"),
             "Where the password is read from, at each connection.",
         ),
+        targets::SHARED_ACCESS_KEY,
+        targets::SIGNATURE_LIFETIME,
         key("qos", "0, 1 or 2", Some("1"), "At most once, at least once, exactly once."),
         key(
             "retain",
@@ -237,6 +241,7 @@ static UPLINK: Section = Section {
             Some("true; false with `batch`"),
             "Does the broker keep the last reading of a topic? Never for events.",
         ),
+        targets::STATE,
         key(
             "inflight",
             "1 to 65535",
@@ -298,6 +303,8 @@ static UPLINK: Section = Section {
         ),
         key("commands", "true or false", Some("false"), COMMANDS_HELP),
         key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
+        targets::DISCOVERY,
+        targets::DISCOVERY_PREFIX,
         key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "For `mqtts://` and `wss://`."),
         key("proxy", "table, see [proxy](#proxy)", Some("none"), "An HTTP proxy to go through."),
         key(

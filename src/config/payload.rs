@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use super::PayloadShape;
 use super::read::YEAR;
 use crate::options::{Options, Problem, did_you_mean};
+use crate::reading::{Descriptor, Quantity};
 use crate::template::Template;
 use crate::topic;
 
@@ -210,6 +211,23 @@ impl Default for Payload {
             batch: None,
             topic: None,
         }
+    }
+}
+
+impl Payload {
+    /// The topic of a quantity, where the gateway's template is this.
+    #[must_use]
+    pub fn quantity_topic(&self, gateway: &topic::Template, descriptor: &Descriptor, quantity: &Quantity) -> String {
+        match &self.topic {
+            Some(own) => own.filled(descriptor, &quantity.name),
+            None => gateway.quantity_topic(descriptor, quantity),
+        }
+    }
+
+    /// The topic of a sensor's own messages, where the gateway's template is this.
+    #[must_use]
+    pub fn sensor_topic(&self, gateway: &topic::Template, descriptor: &Descriptor) -> String {
+        self.topic.as_ref().unwrap_or(gateway).sensor_topic(descriptor)
     }
 }
 

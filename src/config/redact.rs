@@ -6,7 +6,7 @@
 use crate::options::did_you_mean;
 
 /// Words that make a key one whose value is not shown.
-const SECRET_WORDS: [&str; 5] = ["pass", "pwd", "secret", "token", "psk"];
+const SECRET_WORDS: [&str; 6] = ["pass", "pwd", "secret", "token", "psk", "access_key"];
 
 /// The keys of a `password` table, whose values are names and not secrets.
 const REFERENCES: [&str; 3] = ["credential", "env", "file"];

@@ -12,7 +12,7 @@ use crate::options::Problem;
 /// How many problems are shown in full; the rest is counted.
 pub const MAX_SHOWN: usize = 200;
 
-/// Everything that is wrong with a configuration. Holds no secret, even if one stood in a file.
+/// Everything that is wrong with a configuration, and what may not be meant. Holds no secret, even if one stood in a file.
 #[derive(Clone, Debug)]
 pub struct Report {
     files: Files,
@@ -29,6 +29,18 @@ impl Report {
     #[must_use]
     pub fn count(&self) -> usize {
         self.problems.len()
+    }
+
+    /// Each problem in a line, for logs: its place, what it is, what to do.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().take(MAX_SHOWN).map(|problem| {
+            let place = self.files.locate(&problem.span).map_or_else(String::new, |(file, span)| {
+                let line = file.text[..span.start].matches('\n').count() + 1;
+                format!("{}:{line}: ", file.path)
+            });
+            let help = problem.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+            clean(&format!("{place}{}{help}", problem.message))
+        })
     }
 }
 
@@ -57,7 +69,14 @@ pub fn render(report: &Report, color: bool) -> String {
 
 fn summary(report: &Report) -> String {
     let count = report.problems.len();
-    let mut text = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
+    let warnings = report.problems.iter().filter(|problem| problem.is_warning).count();
+    let counted = |count: usize, noun: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {noun}")),
+        _ => Some(format!("{count} {noun}s")),
+    };
+    let kinds = [counted(count - warnings, "error"), counted(warnings, "warning")];
+    let mut text = kinds.into_iter().flatten().collect::<Vec<_>>().join(" and ");
     let files: Vec<&str> = report.files.iter().map(|file| file.path.as_str()).collect();
     match files.as_slice() {
         [main] => text.push_str(&format!(" in {}", clean(main))),
@@ -77,7 +96,8 @@ fn clean(text: &str) -> String {
 }
 
 fn group<'a>(report: &'a Report, problem: &Problem) -> Group<'a> {
-    let mut group = Level::ERROR.primary_title(clean(&problem.message)).elements(Vec::<Element<'a>>::new());
+    let level = if problem.is_warning { Level::WARNING } else { Level::ERROR };
+    let mut group = level.primary_title(clean(&problem.message)).elements(Vec::<Element<'a>>::new());
     let label = problem.expected.as_deref().map(clean);
     let mut marks = vec![(problem.span.clone(), AnnotationKind::Primary, label)];
     if let Some((span, what)) = &problem.related {

@@ -9,8 +9,8 @@ use toml::de::{DeString, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
-    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Payload, Qos, Selection, TlsConfig, UplinkConfig,
-    backlog, connection, payload, secret, sensor,
+    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Payload, Preset, Qos, Selection, TlsConfig,
+    UplinkConfig, backlog, connection, discovery, payload, preset, secret, sensor, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -19,7 +19,7 @@ use crate::topic;
 pub const BROKER_UPLINK: &str = "broker";
 
 /// `client_id` where it is not given.
-const DEFAULT_CLIENT_ID: &str = "vigie-{gateway}";
+pub(super) const DEFAULT_CLIENT_ID: &str = "vigie-{gateway}";
 
 /// Longest text in an MQTT packet, in bytes (MQTT 3.1.1, 1.5.3).
 const MAX_TEXT_BYTES: usize = 65_535;
@@ -52,6 +52,16 @@ const COMMAND_MAX_AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(
 pub(super) struct Placed {
     pub(super) uplink: UplinkConfig,
     pub(super) at: Range<usize>,
+    /// Where the values of its keys stand.
+    pub(super) values: Vec<(String, Range<usize>)>,
+}
+
+impl Placed {
+    /// Where a key's value stands, else the uplink.
+    pub(super) fn value(&self, key: &str) -> Range<usize> {
+        let found = self.values.iter().find(|(known, _)| known == key);
+        found.map_or_else(|| self.at.clone(), |(_, at)| at.clone())
+    }
 }
 
 /// All `[uplink.NAME]`, sorted by name.
@@ -74,10 +84,23 @@ fn named<'a>(
     if let Some(why) = refusal {
         problems.push(Problem::new(key.span(), format!("the uplink name `{name}` {why}")));
     }
-    let options = Options::table(value, format!("[uplink.{name}]"), problems)?;
+    let what = format!("[uplink.{name}]");
+    Options::table(value, what.as_str(), problems)?;
+    let table = value.get_ref().as_table()?;
+    let added = preset::added(table, gateway, around);
+    let text = preset::text(&added);
+    let filled = preset::filled(table, &text);
+    let options = Options::new(&filled, value.span(), what, problems);
     let uplink = uplink(&options, name, gateway, around);
     options.finish();
-    Some(Placed { uplink: uplink?, at: key.span() })
+    let mut uplink = uplink?;
+    if let Some(preset) = &mut uplink.preset {
+        preset.set = added;
+    }
+    let at = key.span();
+    discovery::check(&uplink, &at, problems);
+    let values = filled.iter().map(|(key, value)| (key.get_ref().as_ref().to_owned(), value.span())).collect();
+    Some(Placed { uplink, at, values })
 }
 
 /// The keys of an uplink.
@@ -87,6 +110,7 @@ pub(super) fn uplink(
     gateway: &Gateway,
     around: &Surroundings<'_>,
 ) -> Option<UplinkConfig> {
+    let preset = preset::target(options).map(|target| Preset { target, set: Vec::new() });
     let urls = connection::urls(options);
     let client_id = client_id(options, gateway, around);
     let username = username(options);
@@ -99,6 +123,7 @@ pub(super) fn uplink(
             Some("add username = \"…\"".to_owned()),
         );
     }
+    let token = token::token(options, urls.as_deref(), client_id.as_deref(), around);
     let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
     let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
     let payload = payload::payload(options);
@@ -110,6 +135,8 @@ pub(super) fn uplink(
         _ => Qos::AtLeastOnce,
     };
     let retain = options.optional("retain").unwrap_or(payload.batch.is_none());
+    let state = options.optional("state").unwrap_or(true);
+    let discovery = discovery::discovery(options);
     let inflight = options.optional_in("inflight", 1..=u16::MAX).unwrap_or(DEFAULT_INFLIGHT);
     let keep_alive = options.optional_in("keep_alive", KEEP_ALIVE).unwrap_or(DEFAULT_KEEP_ALIVE);
     let (selection, backlog) = (backlog::selection(options), backlog::backlog(options));
@@ -127,8 +154,12 @@ pub(super) fn uplink(
         client_id: client_id?,
         username,
         password,
+        token,
         qos,
         retain,
+        state,
+        discovery,
+        preset,
         inflight,
         keep_alive,
         clock_wait: clock_wait.unwrap_or(default_wait),
@@ -177,8 +208,12 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         client_id,
         username: None,
         password: None,
+        token: None,
         qos: Qos::AtLeastOnce,
         retain: true,
+        state: true,
+        discovery: None,
+        preset: None,
         inflight: DEFAULT_INFLIGHT,
         keep_alive: DEFAULT_KEEP_ALIVE,
         clock_wait: Duration::ZERO,
@@ -219,7 +254,7 @@ fn client_id(options: &Options<'_>, gateway: &Gateway, around: &Surroundings<'_>
 }
 
 /// Fills in the placeholders of a client identifier.
-fn fill(text: &str, gateway: &Gateway, around: &Surroundings<'_>) -> Result<String, String> {
+pub(super) fn fill(text: &str, gateway: &Gateway, around: &Surroundings<'_>) -> Result<String, String> {
     let mut id = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use secrecy::SecretString;
 
@@ -45,11 +45,29 @@ pub async fn read(config: &Arc<UplinkConfig>, with_tls: bool, now: CertificateTi
         let proxy_password = config.proxy.as_ref().and_then(|proxy| proxy.password.as_ref());
         Ok(Access {
             tls: with_tls.then(|| tls::prepare(&config.tls, now)).transpose()?,
-            password: config.password.as_ref().map(Password::read).transpose().map_err(Failure::Password)?,
+            password: password(&config, now)?,
             proxy_password: proxy_password.map(Password::read).transpose().map_err(Failure::ProxyPassword)?,
         })
     };
     if needs_disk { on_disk(job).await? } else { job() }
+}
+
+/// The password as it stands somewhere, or made for now.
+fn password(config: &UplinkConfig, now: CertificateTime) -> Result<Option<SecretString>, Failure> {
+    let Some(token) = &config.token else {
+        return config.password.as_ref().map(Password::read).transpose().map_err(Failure::Password);
+    };
+    let CertificateTime::Exact(now) = now else { return Err(Failure::ClockUnset) };
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    token.sign(now).map(Some).map_err(Failure::Password)
+}
+
+/// Returns when a password that was made just now must be replaced; never, where it holds for ever.
+pub async fn expires(config: &UplinkConfig) {
+    match &config.token {
+        Some(token) => tokio::time::sleep(token.renew_after()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns when a file is no longer as it was `seen`, and all together are of use; what is of no use is logged once.
@@ -127,7 +145,8 @@ async fn on_disk<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) ->
 /// All files that the configuration names for the connection.
 fn files(config: &UplinkConfig) -> Vec<PathBuf> {
     let tls = config.tls.ca.iter().chain(config.tls.client.iter().flat_map(|(cert, key)| [cert, key]));
-    let passwords = config.password.iter().chain(config.proxy.iter().filter_map(|proxy| proxy.password.as_ref()));
+    let proxy = config.proxy.iter().filter_map(|proxy| proxy.password.as_ref());
+    let passwords = config.password.iter().chain(config.token.iter().map(|token| &token.key)).chain(proxy);
     tls.map(PathBuf::as_path).chain(passwords.filter_map(Password::file)).map(Path::to_owned).collect()
 }
 

@@ -420,7 +420,8 @@ impl Prepared {
 
 /// Makes a topic acceptable to brokers, which would end the connection over a wildcard or a control character: the
 /// names that a sketch on a microcontroller gives its values come in here. `None` if that is not possible.
-fn acceptable(topic: String) -> Option<Box<str>> {
+#[must_use]
+pub fn acceptable(topic: String) -> Option<Box<str>> {
     let topic = if is_topic(&topic) { topic } else { topic.replace(is_forbidden, "_") };
     is_topic(&topic).then(|| topic.into())
 }

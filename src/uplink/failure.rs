@@ -50,6 +50,9 @@ pub enum Failure {
     /// The proxy's password cannot be read.
     #[error("no password for the proxy: {0}")]
     ProxyPassword(String),
+    /// The password is made of a key and the time.
+    #[error("the password (`shared_access_key`) cannot be made before the clock is set: `vigie clock` tells more")]
+    ClockUnset,
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
 use crate::command::Request;
-use crate::config::{Backlog, Batch, BrokerUrl, Qos, UplinkConfig};
+use crate::config::{Backlog, Batch, BrokerUrl, Discovery, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
 use super::counters::Counters;
@@ -120,6 +120,8 @@ pub struct Feed {
     entries: Vec<Entry>,
     /// Acknowledged by the broker, not yet told to the outbox.
     acked: Range<Seq>,
+    /// Are availability, information and gaps published?
+    sends_state: bool,
     status_seen: Version,
     /// Was anything told to the outbox since the last commit?
     dirty: bool,
@@ -132,6 +134,8 @@ pub struct Feed {
     refused_logged: Option<BootTime>,
     counters: Rc<Counters>,
     subscriptions: Subscriptions,
+    /// Then what is announced to a home automation is sent again.
+    announce_at: Option<BootTime>,
     /// Commands that came since they were last taken.
     requests: Vec<Request>,
     /// What is to be told of the subscriptions.
@@ -191,6 +195,7 @@ impl Feed {
             latest: None,
             entries: Vec::new(),
             acked: 0..0,
+            sends_state: config.state,
             status_seen: 0,
             dirty: true,
             answers: Vec::new(),
@@ -199,7 +204,11 @@ impl Feed {
             refused: Vec::new(),
             refused_logged: None,
             counters: hub.counters(&config.name),
-            subscriptions: Subscriptions::new(config.commands.as_ref()),
+            subscriptions: Subscriptions::new(
+                config.commands.as_ref(),
+                config.discovery.as_ref().map(Discovery::birth_topic),
+            ),
+            announce_at: None,
             requests: Vec::new(),
             news: None,
             told: None,
@@ -286,7 +295,7 @@ impl Feed {
     pub fn is_drained(&mut self, hub: &Hub, end: Seq) -> bool {
         let outbox = &mut *hub.outbox.borrow_mut();
         self.tell_acked(outbox);
-        let state_left = hub.board.borrow().next_after(self.status_seen).is_some();
+        let state_left = self.sends_state && hub.board.borrow().next_after(self.status_seen, &self.uplink).is_some();
         !state_left && outbox.low(self.cursor) >= end
     }
 
@@ -338,8 +347,11 @@ impl Feed {
 
     /// Sends state that the broker has not yet; says whether that is all of it.
     fn send_state(&mut self, hub: &Hub, output: &mut Output, now: BootTime) -> bool {
+        if !self.sends_state {
+            return true;
+        }
         let board = hub.board.borrow();
-        while let Some((version, topic, payload)) = board.next_after(self.status_seen) {
+        while let Some((version, topic, payload)) = board.next_after(self.status_seen, &self.uplink) {
             if !output.has_room() || self.session.free_status() == 0 {
                 return false;
             }
@@ -356,7 +368,7 @@ impl Feed {
 
     /// The last word before an orderly end, which takes the place of the will.
     pub fn farewell(&mut self, topic: &str, payload: &str, output: &mut Output, now: BootTime) {
-        if self.session.free_status() == 0 {
+        if !self.sends_state || self.session.free_status() == 0 {
             return;
         }
         let head = state_head(topic, self.terms.state_qos(), self.session.next_id());

@@ -178,9 +178,27 @@ impl Hub {
 
     /// Publishes state on a topic, retained, if it is news.
     pub fn set_state(&self, topic: &str, payload: impl Into<Bytes>) {
-        if self.board.borrow_mut().set(topic, payload) {
+        if self.board.borrow_mut().set(None, topic, payload) {
             self.work.send_replace(());
         }
+    }
+
+    /// As [`set_state`](Self::set_state), by one uplink alone.
+    pub fn set_state_of(&self, uplink: &str, topic: &str, payload: impl Into<Bytes>) {
+        if self.board.borrow_mut().set(Some(uplink), topic, payload) {
+            self.work.send_replace(());
+        }
+    }
+
+    /// All state that an uplink sends: topics and payloads as text.
+    #[cfg(test)]
+    pub(crate) fn state_of(&self, uplink: &str) -> Vec<(String, String)> {
+        let (board, mut after, mut found) = (self.board.borrow(), 0, Vec::new());
+        while let Some((version, topic, payload)) = board.next_after(after, uplink) {
+            found.push((topic.to_owned(), String::from_utf8_lossy(payload).into_owned()));
+            after = version;
+        }
+        found
     }
 
     /// Changes what `…/info` says.

@@ -95,10 +95,11 @@ impl Keeper {
                     let wait = (next == 0).then(|| self.backoff.failed(random()));
                     self.failed(at, &failure, wait);
                     at = next;
+                    let for_clock = matches!(failure, Failure::ClockUnset);
                     match wait {
                         None => continue,
                         Some(_) if self.is_overdue() => self.sleep().await,
-                        Some(wait) => self.pause(wait).await,
+                        Some(wait) => self.pause(wait, for_clock).await,
                     }
                 }
             };
@@ -181,7 +182,12 @@ impl Keeper {
             keep_alive: config.keep_alive,
             clean_session,
             max_packet: config.max_packet,
-            will: Will { topic: &will, payload: status::LOST, qos: self.wills[at].qos, retain: self.wills[at].retain },
+            will: config.state.then_some(Will {
+                topic: &will,
+                payload: status::LOST,
+                qos: self.wills[at].qos,
+                retain: self.wills[at].retain,
+            }),
         };
         let accepted = link.connect(&settings).await.inspect_err(|failure| self.wills[at].learn(failure))?;
         Ok((link, accepted))
@@ -210,6 +216,10 @@ impl Keeper {
                     tracing::info!(uplink = config.name, "files for the connection have changed: it is made anew");
                     Leave::Renew
                 }
+                () = access::expires(&config) => {
+                    tracing::debug!(uplink = config.name, "the password expires: the connection is made anew");
+                    Leave::Renew
+                }
                 () = first_answers(&config, &hub, failback), if at > 0 => {
                     let first = &config.urls[0];
                     tracing::info!(uplink = config.name, broker = %first, "the first broker answers: back to it");
@@ -234,13 +244,14 @@ impl Keeper {
         base.saturating_mul(1_u32.checked_shl(self.vain).unwrap_or(u32::MAX)).min(FAILBACK_MOST.max(base))
     }
 
-    /// Waits before the next round; `false`: told to stop.
-    async fn pause(&mut self, wait: Duration) -> bool {
+    /// Waits before the next round, with `for_clock` no longer than until the clock is set; `false`: told to stop.
+    async fn pause(&mut self, wait: Duration, for_clock: bool) -> bool {
         tokio::select! {
             biased;
             () = told_to_stop(&mut self.stop) => false,
             // Whatever somebody has mended, it need not wait.
             () = access::touched(&self.config, &self.seen) => true,
+            () = clock_is_set(&self.hub), if for_clock => true,
             () = tokio::time::sleep(wait) => true,
         }
     }
@@ -296,6 +307,13 @@ impl Keeper {
             self.causes.remove(0);
         }
         self.causes.push(known);
+    }
+}
+
+/// Returns when the clock is set.
+async fn clock_is_set(hub: &Hub) {
+    while !hub.clock.is_set() {
+        tokio::time::sleep(super::CLOCK_CHECK).await;
     }
 }
 

@@ -274,8 +274,8 @@ pub struct ConnectSettings<'a> {
     pub clean_session: bool,
     /// Largest packet that is accepted, in bytes; the broker is told in MQTT 5.
     pub max_packet: u32,
-    /// The will.
-    pub will: Will<'a>,
+    /// The will, where there is one.
+    pub will: Option<Will<'a>>,
 }
 
 impl ConnectSettings<'_> {
@@ -294,8 +294,8 @@ pub fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) -> Result
         ("`client_id`", settings.client_id.len()),
         ("`username`", settings.username.map_or(0, str::len)),
         ("`password`", settings.password.map_or(0, |password| password.expose_secret().len())),
-        ("the will's topic", settings.will.topic.len()),
-        ("the will", settings.will.payload.len()),
+        ("the will's topic", settings.will.map_or(0, |will| will.topic.len())),
+        ("the will", settings.will.map_or(0, |will| will.payload.len())),
     ] {
         if length > usize::from(u16::MAX) {
             return Err(format!("{what} is longer than 65535 bytes, the most that MQTT can carry"));

@@ -69,6 +69,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         password: None,
         qos,
         retain: true,
+        state: true,
         inflight,
         keep_alive: Duration::ZERO,
         clock_wait: Duration::ZERO,
@@ -78,6 +79,9 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         backlog: Backlog::default(),
         tls: TlsConfig::default(),
         commands: None,
+        discovery: None,
+        token: None,
+        preset: None,
     }
 }
 
@@ -224,7 +228,12 @@ impl Setup {
                 keep_alive: self.config.keep_alive,
                 clean_session: false,
                 max_packet: self.config.max_packet,
-                will: Will { topic: "maison/atelier/availability", payload: LOST, qos: Qos::AtLeastOnce, retain: true },
+                will: Some(Will {
+                    topic: "maison/atelier/availability",
+                    payload: LOST,
+                    qos: Qos::AtLeastOnce,
+                    retain: true,
+                }),
             };
             let accepted = link.connect(&settings).await?;
             self.feed.connected(&accepted, self.hub.live_from(), self.clock.boot());

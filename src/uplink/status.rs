@@ -108,19 +108,28 @@ fn json(value: &impl Serialize) -> String {
 pub struct Board {
     version: Version,
     /// A handful of topics a sensor, bounded by the configuration.
-    topics: BTreeMap<Rc<str>, (Version, Bytes)>,
-    by_version: BTreeMap<Version, Rc<str>>,
+    topics: BTreeMap<Rc<Place>, (Version, Bytes)>,
+    by_version: BTreeMap<Version, Rc<Place>>,
+}
+
+/// Where a piece of state goes.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The only uplink that sends it; `None`: all do that send state.
+    uplink: Option<Box<str>>,
+    topic: Box<str>,
 }
 
 impl Board {
-    /// Sets a topic's payload; an empty one removes what the broker retains. Says whether that is news.
-    pub fn set(&mut self, topic: &str, payload: impl Into<Bytes>) -> bool {
+    /// Sets a topic's payload; an empty one removes what the broker retains. With an `uplink`, only that one sends it.
+    /// Says whether that is news.
+    pub fn set(&mut self, uplink: Option<&str>, topic: &str, payload: impl Into<Bytes>) -> bool {
         let payload = payload.into();
-        if self.topics.get(topic).is_some_and(|(_, current)| *current == payload) {
+        let key = Rc::new(Place { uplink: uplink.map(Into::into), topic: topic.into() });
+        if self.topics.get(&key).is_some_and(|(_, current)| *current == payload) {
             return false;
         }
         self.version += 1;
-        let key: Rc<str> = topic.into();
         if let Some((old, _)) = self.topics.insert(key.clone(), (self.version, payload)) {
             self.by_version.remove(&old);
         }
@@ -128,12 +137,27 @@ impl Board {
         true
     }
 
-    /// The next change after that version: its own version, topic and payload.
+    /// What only this uplink sends counts as changed, so that it is sent again.
+    pub fn renew(&mut self, uplink: &str) {
+        let own = |place: &Rc<Place>| place.uplink.as_deref() == Some(uplink);
+        let places: Vec<Rc<Place>> = self.topics.keys().filter(|place| own(place)).cloned().collect();
+        for place in places {
+            self.version += 1;
+            if let Some((version, _)) = self.topics.get_mut(&place) {
+                self.by_version.remove(version);
+                *version = self.version;
+                self.by_version.insert(self.version, place);
+            }
+        }
+    }
+
+    /// The next change for an uplink after that version: its own version, topic and payload.
     #[must_use]
-    pub fn next_after(&self, version: Version) -> Option<(Version, &str, &Bytes)> {
-        let (version, topic) = self.by_version.range(version + 1..).next()?;
-        let (_, payload) = self.topics.get(topic)?;
-        Some((*version, topic, payload))
+    pub fn next_after(&self, version: Version, uplink: &str) -> Option<(Version, &str, &Bytes)> {
+        let for_it = |place: &Place| place.uplink.as_deref().is_none_or(|only| only == uplink);
+        let (version, place) = self.by_version.range(version + 1..).find(|(_, place)| for_it(place))?;
+        let (_, payload) = self.topics.get(place)?;
+        Some((*version, &place.topic, payload))
     }
 }
 
@@ -144,7 +168,7 @@ mod tests {
 
     fn changes(board: &Board, mut after: Version) -> Vec<(String, String)> {
         let mut found = Vec::new();
-        while let Some((version, topic, payload)) = board.next_after(after) {
+        while let Some((version, topic, payload)) = board.next_after(after, "home") {
             found.push((topic.to_owned(), String::from_utf8_lossy(payload).into_owned()));
             after = version;
         }
@@ -154,15 +178,31 @@ mod tests {
     #[test]
     fn only_the_latest_of_each_topic_is_sent() {
         let mut board = Board::default();
-        assert!(board.set("a", "1"));
-        assert!(board.set("b", "2"));
-        assert!(!board.set("b", "2"), "no news");
+        assert!(board.set(None, "a", "1"));
+        assert!(board.set(None, "b", "2"));
+        assert!(!board.set(None, "b", "2"), "no news");
         let seen = board.version;
-        assert!(board.set("a", "3"));
-        assert!(board.set("a", "4"));
+        assert!(board.set(None, "a", "3"));
+        assert!(board.set(None, "a", "4"));
         let pair = |topic: &str, payload: &str| (topic.to_owned(), payload.to_owned());
         assert_eq!(changes(&board, 0), [pair("b", "2"), pair("a", "4")]);
         assert_eq!(changes(&board, seen), [pair("a", "4")]);
+    }
+
+    #[test]
+    fn what_is_one_uplinks_alone_is_sent_by_no_other_and_can_be_sent_again() {
+        let mut board = Board::default();
+        board.set(None, "a", "1");
+        board.set(Some("other"), "a", "2");
+        board.set(Some("home"), "b", "3");
+        let pair = |topic: &str, payload: &str| (topic.to_owned(), payload.to_owned());
+        assert_eq!(changes(&board, 0), [pair("a", "1"), pair("b", "3")]);
+        let seen = board.version;
+        board.renew("other");
+        assert_eq!(changes(&board, seen), []);
+        board.renew("home");
+        assert_eq!(changes(&board, seen), [pair("b", "3")]);
+        assert_eq!(changes(&board, 0).len(), 2);
     }
 
     #[test]

@@ -8,6 +8,10 @@
 //! what arrives at last may have been under way for long. Each PINGRESP shows that what comes after it was sent after
 //! its PINGREQ, so that every message has an age that it cannot exceed; the broker is asked often enough that this is
 //! below the limit as long as the connection works.
+//!
+//! Beside commands there is the birth message of a home automation (see [`Commands`] and
+//! [`UplinkConfig::discovery`](crate::config::UplinkConfig)): after it, what is announced there is sent again. Where the
+//! broker refuses that subscription nothing is lost, because announcements are retained.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -33,6 +37,10 @@ const MAX_STRIKES: u8 = 3;
 /// See [`MAX_STRIKES`].
 const REST: Duration = Duration::from_secs(60 * 60);
 
+/// The payload of Home Assistant's birth message, as it is by default
+/// (www.home-assistant.io/integrations/mqtt/#birth-and-last-will-messages).
+const BORN: &[u8] = b"online";
+
 /// Pings whose answers may be waited for. Only a broker that does not answer gets there, and it is soon left.
 const MAX_PINGS: usize = 16;
 
@@ -49,7 +57,8 @@ enum Standing {
 #[derive(Debug)]
 struct Topic {
     topic: String,
-    sensor: String,
+    /// Whom commands on it are for; `None`: it is that of the birth message.
+    sensor: Option<String>,
     standing: Standing,
 }
 
@@ -73,7 +82,8 @@ pub enum News {
 /// The subscriptions of one uplink.
 #[derive(Debug)]
 pub struct Subscriptions {
-    max_age: Duration,
+    /// Of commands; `None`: none are taken.
+    max_age: Option<Duration>,
     /// Sorted by topic.
     topics: Vec<Topic>,
     /// How many of them were asked for on this connection.
@@ -91,17 +101,20 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// None, where `commands` is none.
+    /// Those of `commands`, and that to a birth message.
     #[must_use]
-    pub fn new(commands: Option<&Commands>) -> Self {
+    pub fn new(commands: Option<&Commands>, birth: Option<String>) -> Self {
+        let commands = commands.filter(|commands| !commands.topics.is_empty());
         let mut topics: Vec<Topic> = commands
             .iter()
             .flat_map(|commands| &commands.topics)
-            .map(|(topic, sensor)| Topic { topic: topic.clone(), sensor: sensor.clone(), standing: Standing::Open })
+            .map(|(topic, sensor)| (topic.clone(), Some(sensor.clone())))
+            .chain(birth.map(|topic| (topic, None)))
+            .map(|(topic, sensor)| Topic { topic, sensor, standing: Standing::Open })
             .collect();
         topics.sort_by(|a, b| a.topic.cmp(&b.topic));
         Self {
-            max_age: commands.map(|commands| commands.max_age).unwrap_or_default(),
+            max_age: commands.map(|commands| commands.max_age),
             topics,
             next: 0,
             asked: VecDeque::new(),
@@ -113,7 +126,7 @@ impl Subscriptions {
         }
     }
 
-    /// Does this uplink take commands?
+    /// Is there anything to subscribe to?
     #[must_use]
     pub fn is_on(&self) -> bool {
         !self.topics.is_empty()
@@ -143,6 +156,7 @@ impl Subscriptions {
         self.strikes = 0;
         self.rests_until = now.after(REST);
         let (strikes, minutes) = (MAX_STRIKES, REST.as_secs() / 60);
+        self.max_age?;
         Some(News::Refused(format!(
             "the broker has closed {strikes} connections in place of an answer to SUBSCRIBE: it is asked again in \
              {minutes} minutes"
@@ -187,7 +201,11 @@ impl Subscriptions {
         if !self.asked.is_empty() || self.next < self.topics.len() {
             return Ok(None);
         }
-        let mut refused = self.topics.iter().filter_map(|topic| match topic.standing {
+        if self.max_age.is_none() {
+            return Ok(None);
+        }
+        let of_commands = self.topics.iter().filter(|topic| topic.sensor.is_some());
+        let mut refused = of_commands.filter_map(|topic| match topic.standing {
             Standing::Refused(code) => Some((&topic.topic, code)),
             Standing::Open | Standing::Accepted => None,
         });
@@ -210,12 +228,13 @@ impl Subscriptions {
 
     fn ping_due(&self) -> Option<BootTime> {
         let last = self.pings.back().copied().or(self.sent_after)?;
-        (self.pings.len() < MAX_PINGS).then(|| last.after(self.max_age / 2))
+        let max_age = self.max_age?;
+        (self.pings.len() < MAX_PINGS).then(|| last.after(max_age / 2))
     }
 
     /// PINGREQ is sent, for whatever reason.
     pub fn pinged(&mut self, now: BootTime) {
-        if self.is_on() && self.pings.len() < MAX_PINGS {
+        if self.max_age.is_some() && self.pings.len() < MAX_PINGS {
             self.pings.push_back(now);
         }
     }
@@ -238,6 +257,7 @@ impl Subscriptions {
     }
 
     fn answer_due(&self) -> Option<BootTime> {
+        self.max_age?;
         Some(self.asked.front()?.at.after(ANSWER_WITHIN))
     }
 
@@ -253,20 +273,29 @@ impl Subscriptions {
     pub fn request(&self, uplink: &str, message: &Message, now: BootTime) -> Option<Request> {
         let index = self.topics.binary_search_by(|topic| topic.topic.as_str().cmp(&message.topic)).ok()?;
         let topic = &self.topics[index];
+        let (sensor, max_age) = (topic.sensor.clone()?, self.max_age?);
         let fits = message.payload.len() <= MAX_BYTES;
         Some(Request {
             uplink: uplink.to_owned(),
-            sensor: topic.sensor.clone(),
+            sensor,
             payload: if fits { message.payload.as_ref().into() } else { Box::default() },
             reference: message.correlation.as_deref().and_then(reference),
             time: message.time.clone(),
             at: now,
-            max_age: self.max_age,
-            refused: self.refusal(topic, message, now),
+            max_age,
+            refused: self.refusal(topic, max_age, message, now),
         })
     }
 
-    fn refusal(&self, topic: &Topic, message: &Message, now: BootTime) -> Option<String> {
+    /// Does the message say that a home automation has started?
+    #[must_use]
+    pub fn is_birth(&self, message: &Message) -> bool {
+        let is_its_topic = |topic: &Topic| topic.sensor.is_none() && topic.topic == message.topic;
+        // One that the broker has kept tells of a start long ago, and all is sent at each connect anyway.
+        !message.retain && message.payload.as_ref() == BORN && self.topics.iter().any(is_its_topic)
+    }
+
+    fn refusal(&self, topic: &Topic, max_age: Duration, message: &Message, now: BootTime) -> Option<String> {
         let age = self.sent_after.map(|then| now.since(then));
         if message.retain {
             Some("it is retained: publish commands without the retain flag, and take the retained one back".to_owned())
@@ -275,8 +304,8 @@ impl Subscriptions {
             Some("it comes from an old session of the broker".to_owned())
         } else if topic.standing != Standing::Accepted {
             Some("it comes before the broker has accepted our subscription: it may have waited for us".to_owned())
-        } else if age.is_none_or(|age| age > self.max_age) {
-            let limit = self.max_age.as_secs_f64();
+        } else if age.is_none_or(|age| age > max_age) {
+            let limit = max_age.as_secs_f64();
             Some(format!("the connection had stalled: it may be older than {limit} s (`command_max_age`)"))
         } else if message.payload.len() > MAX_BYTES {
             Some(format!("{} bytes are too many: a command has at most {MAX_BYTES}", message.payload.len()))

@@ -17,6 +17,7 @@ use crate::reading::{Descriptor, Finite, Kind, Quantity, Value};
 #[cfg(test)]
 mod commands;
 mod limits;
+mod targets;
 #[cfg(test)]
 mod v5;
 

@@ -51,22 +51,43 @@ fn set_modes() {
     }
 }
 
+/// The files in a folder that end in `.toml`, sorted.
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder of cases").map(|entry| entry.expect("an entry").path());
+    let mut cases: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    cases.sort();
+    cases
+}
+
 #[test]
 fn every_class_of_error_is_shown_as_it_should_be() {
     set_modes();
-    let mut cases: Vec<PathBuf> = fs::read_dir("tests/config")
-        .expect("the folder of cases")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        // No error in such a build.
-        .filter(|path| !(cfg!(feature = "rppal") && path.ends_with("build-without-rppal.toml")))
-        .collect();
-    cases.sort();
+    let mut cases = cases("tests/config");
+    // No error in such a build.
+    cases.retain(|path| !(cfg!(feature = "rppal") && path.ends_with("build-without-rppal.toml")));
     assert!(cases.len() >= 25, "only {} cases", cases.len());
+    compare(&cases, |case| load(case).err());
+}
+
+/// What is only warned of does not stop anything.
+#[test]
+fn warnings_are_shown_as_they_should_be() {
+    let cases = cases("tests/config/warned");
+    assert!(!cases.is_empty());
+    compare(&cases, |case| load(case).map_err(|report| report.to_string()).expect("no errors").warnings);
+    let warned = load(Path::new("tests/config/warned/targets.toml")).expect("no errors").warnings.expect("warnings");
+    assert_eq!(warned.lines().count(), warned.count());
+    let first = warned.lines().next().expect("one");
+    assert!(first.starts_with("tests/config/warned/targets.toml:"), "{first}");
+}
+
+/// What is shown of each case against what its `.txt` has.
+fn compare(cases: &[PathBuf], load: impl Fn(&Path) -> Option<Report>) {
     let mut wrong = Vec::new();
-    for case in &cases {
-        let Err(report) = load(case) else {
-            wrong.push(format!("{}: no error", case.display()));
+    for case in cases {
+        let Some(report) = load(case) else {
+            wrong.push(format!("{}: nothing to show", case.display()));
             continue;
         };
         let shown = config::render(&report, false);

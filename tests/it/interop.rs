@@ -3,6 +3,7 @@
 //! Programs that others wrote stand at the other end. `tests/interop/run` installs them and runs these tests; others
 //! leave them out.
 
+mod home_assistant;
 mod modbus;
 mod paho;
 mod payloads;

@@ -11,7 +11,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "archive", "broker", "clock", "command", "config", "control", "drivers", "hardware", "outbox", "pipeline",
-            "reading", "sampler", "service", "state", "topic", "uplink",
+            "reading", "sampler", "service", "state", "targets", "topic", "uplink",
         ],
     ),
     ("archive", &["clock", "outbox", "reading"]),
@@ -42,7 +42,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     // Asking the kernel about its clock is a system call of ours.
     ("clock", &["hardware::adjtimex"]),
     ("command", &["clock::BootTime"]),
-    ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "template", "topic"]),
+    ("config", &["clock", "drivers", "hardware", "options", "pipeline", "reading", "targets", "template", "topic"]),
     ("control", &["archive", "clock", "config", "export", "outbox", "sampler::remote", "uplink"]),
     ("drivers", &["clock", "command", "hardware", "options", "reading", "topic"]),
     ("export", &["clock", "outbox", "reading", "uplink::dating"]),
@@ -58,6 +58,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("scan", &["drivers", "hardware", "reading"]),
     ("service", &[]),
     ("state", &[]),
+    ("targets", &["reading"]),
     ("template", &[]),
     ("topic", &["reading"]),
     ("uplink", &["clock", "command", "config", "outbox", "reading", "template", "topic"]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::{BootId, Clock, ManualClock};
-use crate::config::Gateway;
+use crate::config::{self, Gateway};
 use crate::outbox::simulated::Simulated;
 use crate::outbox::{Full, Settings};
 use crate::pipeline::{Declared, PipelineConfig};
@@ -40,6 +40,11 @@ fn gateway() -> Gateway {
         topic: Template::parse("{sensor}/{quantity}").expect("a template"),
         location: None,
     }
+}
+
+fn without_discovery() -> config::Config {
+    let text = "[gateway]\nname = \"atelier\"\n[uplink.a]\nurl = \"mqtt://b\"\n";
+    config::from_text("test.toml", text, &config::Machine::this(), crate::drivers::DRIVERS).expect("no errors")
 }
 
 fn pipeline() -> Pipeline {
@@ -83,6 +88,7 @@ fn a_full_queue_is_taken_without_a_loss() {
         pipeline: pipeline(),
         hub: hub.clone(),
         topic: gateway().topic,
+        discovery: Discovery::new(&without_discovery(), hub.clone(), "0", None),
         strict: false,
         extras: Extras::default(),
         rounds: watch::Sender::new(0),

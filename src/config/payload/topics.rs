@@ -15,7 +15,7 @@ pub(in crate::config) fn check_topics(
     gateway: &Gateway,
     problems: &Problems,
 ) {
-    for uplink::Placed { uplink, at } in uplinks {
+    for uplink::Placed { uplink, at, .. } in uplinks {
         let (payload, name) = (&uplink.payload, &uplink.name);
         let topic = payload.topic.as_ref().unwrap_or(&gateway.topic);
         if payload.batch.is_some() && payload.shape == PayloadShape::Quantity && topic.has_quantity() {

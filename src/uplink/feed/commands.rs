@@ -14,6 +14,9 @@ use super::{Feed, Fill, Output};
 /// counted as refused, and has no result.
 const MAX_REQUESTS: usize = 64;
 
+/// After a birth message, what is announced is sent again within so many milliseconds.
+const ANNOUNCE_WITHIN_MS: u32 = 10_000;
+
 /// Messages that are no commands are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -22,6 +25,10 @@ impl Feed {
     pub(super) fn subscribe(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
         if !self.subscriptions.is_on() {
             return None;
+        }
+        if self.announce_at.is_some_and(|at| at <= fill.now) {
+            self.announce_at = None;
+            hub.board.borrow_mut().renew(&self.uplink);
         }
         let version = self.terms.version();
         while fill.readings && output.has_room() && self.subscriptions.has_more() {
@@ -34,7 +41,7 @@ impl Feed {
         }
         let news = self.news.take().or_else(|| self.subscriptions.late(fill.now));
         self.tell(hub, news);
-        self.subscriptions.due()
+        [self.subscriptions.due(), self.announce_at].into_iter().flatten().min()
     }
 
     /// PINGREQ was put into the output.
@@ -49,6 +56,11 @@ impl Feed {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => packet::put_puback(&mut output.buffer, message.id),
             Qos::ExactlyOnce => packet::put_pubrec(&mut output.buffer, message.id),
+        }
+        if self.subscriptions.is_birth(message) {
+            tracing::info!(uplink = self.uplink, "Home Assistant has started: the sensors are announced again");
+            self.announce_at = Some(now.after(self.announce_delay()));
+            return;
         }
         if let Some(request) = self.subscriptions.request(&self.uplink, message, now) {
             if self.requests.len() < MAX_REQUESTS {
@@ -67,7 +79,13 @@ impl Feed {
         }
     }
 
-    /// Does this uplink take commands?
+    /// Different for each gateway, and always the same for one: they do not all answer at once.
+    fn announce_delay(&self) -> Duration {
+        let millis = crc32fast::hash(self.client_id.as_bytes()) % ANNOUNCE_WITHIN_MS;
+        Duration::from_millis(millis.into())
+    }
+
+    /// May messages come that are meant for us?
     #[must_use]
     pub fn takes_commands(&self) -> bool {
         self.subscriptions.is_on()

@@ -75,7 +75,7 @@ proptest! {
     #[test]
     fn connect_is_written_as_the_codec_writes_it(
         client_id in "[a-z]{1,200}", username in proptest::option::of("[a-z]{1,9}"), password: bool, retain: bool,
-        keep_alive: u16, clean_session: bool, qos in 0..2_u8, max_packet: u32, before in 0..3_usize,
+        keep_alive: u16, clean_session: bool, qos in 0..2_u8, max_packet: u32, before in 0..3_usize, with_will: bool,
     ) {
         let secret = SecretString::from("secret".to_owned());
         let (qos, reference_qos) =
@@ -88,7 +88,7 @@ proptest! {
             keep_alive: Duration::from_secs(keep_alive.into()),
             clean_session,
             max_packet,
-            will: Will { topic: "a/availability", payload: "{}", qos, retain },
+            will: with_will.then_some(Will { topic: "a/availability", payload: "{}", qos, retain }),
         };
         let mut out = BytesMut::from(vec![9; before].as_slice());
         put_connect(&mut out, &settings).expect("short texts");
@@ -96,10 +96,10 @@ proptest! {
         properties.session_expiry_interval = Some(if clean_session { 0 } else { u32::MAX });
         properties.max_packet_size = Some(max_packet);
         let connect = Connect { keep_alive, client_id, clean_start: clean_session, properties: Some(properties) };
-        let will = LastWill::new("a/availability", "{}", reference_qos, retain, None);
+        let will = with_will.then(|| LastWill::new("a/availability", "{}", reference_qos, retain, None));
         let login = Login::new(username.unwrap_or_default(), if password { "secret" } else { "" });
         let mut expected = BytesMut::new();
-        connect.write(&Some(will), &Some(login), &mut expected).expect("a packet");
+        connect.write(&will, &Some(login), &mut expected).expect("a packet");
         prop_assert_eq!(&out[before..], expected.as_ref());
     }
 
@@ -193,7 +193,7 @@ fn connect_refuses_what_the_format_cannot_carry() {
         keep_alive: Duration::from_secs(30),
         clean_session: false,
         max_packet: 1_000,
-        will: Will { topic: "a/availability", payload: "{}", qos: Qos::AtLeastOnce, retain: true },
+        will: Some(Will { topic: "a/availability", payload: "{}", qos: Qos::AtLeastOnce, retain: true }),
     };
     assert!(put_connect(&mut BytesMut::new(), &settings).is_err_and(|why| why.contains("username")));
     for version in VERSIONS {

@@ -71,16 +71,17 @@ pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) ->
     if username.is_empty() && !password.is_empty() {
         return Err("a password without a user name cannot be sent in MQTT 3.1.1: set `username`".to_owned());
     }
-    let will = &settings.will;
-    let qos = match will.qos {
-        Qos::AtMostOnce => QoS::AtMostOnce,
-        Qos::AtLeastOnce => QoS::AtLeastOnce,
-        Qos::ExactlyOnce => QoS::ExactlyOnce,
-    };
     let mut connect = Connect::new(settings.client_id);
     connect.keep_alive = settings.keep_alive_seconds();
     connect.clean_session = settings.clean_session;
-    connect.last_will = Some(LastWill::new(will.topic, will.payload, qos, will.retain));
+    connect.last_will = settings.will.map(|will| {
+        let qos = match will.qos {
+            Qos::AtMostOnce => QoS::AtMostOnce,
+            Qos::AtLeastOnce => QoS::AtLeastOnce,
+            Qos::ExactlyOnce => QoS::ExactlyOnce,
+        };
+        LastWill::new(will.topic, will.payload, qos, will.retain)
+    });
     connect.login = Some(Login::new(username, password));
     connect.write(out).map_err(|error| error.to_string())?;
     Ok(())

@@ -199,8 +199,7 @@ fn end(body: Reader<'_>, packet: &str) -> Result<(), String> {
 /// Appends CONNECT (3.1). The session never expires, as in MQTT 3.1.1, but for one that is to be forgotten. What is
 /// not said is as we want it: no topic aliases for messages to us, reasons in words.
 pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) {
-    let will = &settings.will;
-    let mut flags = 0x04 | (qos_bits(will.qos) << 3) | (u8::from(will.retain) << 5);
+    let mut flags = settings.will.map_or(0, |will| 0x04 | (qos_bits(will.qos) << 3) | (u8::from(will.retain) << 5));
     flags |= u8::from(settings.clean_session) << 1;
     flags |= u8::from(settings.username.is_some()) << 7;
     flags |= u8::from(settings.password.is_some()) << 6;
@@ -215,10 +214,12 @@ pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) {
     body.put_u8(property::MAXIMUM_PACKET_SIZE);
     body.put_u32(settings.max_packet);
     put_text(&mut body, settings.client_id);
-    // No properties: the will is published at once.
-    body.put_u8(0);
-    put_text(&mut body, will.topic);
-    put_text(&mut body, will.payload);
+    if let Some(will) = settings.will {
+        // No properties: it is published at once.
+        body.put_u8(0);
+        put_text(&mut body, will.topic);
+        put_text(&mut body, will.payload);
+    }
     if let Some(username) = settings.username {
         put_text(&mut body, username);
     }

@@ -31,13 +31,13 @@ pub(super) fn read(buffer: &mut BytesMut, said: &mut Said, aliases: &mut [Option
     Ok(match packet {
         Packet5::Connect(connect, will, login) => {
             said.connect = connect.properties;
-            let will = will.expect("there always is one");
             Packet::Connect(Connect {
                 protocol: rumqttc::mqttbytes::Protocol::V4,
                 keep_alive: connect.keep_alive,
                 client_id: connect.client_id,
                 clean_session: connect.clean_start,
-                last_will: Some(LastWill::new(text(&will.topic), will.message.to_vec(), qos(will.qos), will.retain)),
+                last_will: will
+                    .map(|will| LastWill::new(text(&will.topic), will.message.to_vec(), qos(will.qos), will.retain)),
                 login: login.map(|login| Login::new(login.username, login.password)),
             })
         }
