@@ -22,6 +22,7 @@ mod backlog;
 mod broker_url;
 mod checks;
 mod connection;
+mod filters;
 mod gateway;
 mod hardware;
 mod keys;

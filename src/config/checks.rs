@@ -161,24 +161,20 @@ fn gateways_own(described: &[(&Placed, Descriptor)], gateway: &Gateway, problems
 /// A sensor as readings will describe it, with the quantities that are known before it is read.
 fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
     let mut descriptor = sensor.descriptor(gateway);
-    let configured = &sensor.pipeline.quantities;
-    let declared = sensor.driver.quantities.iter().map(|quantity| (quantity.name, quantity.unit, quantity.kind));
-    let named = configured
+    let declared = sensor.driver.quantities.iter().map(|quantity| (quantity.name, quantity.unit, Some(quantity.kind)));
+    let named = sensor
+        .pipeline
+        .quantities
         .keys()
         .filter(|name| sensor.driver.quantities.iter().all(|quantity| quantity.name != name.as_str()))
-        .map(|name| (name.as_str(), None, Kind::Number));
+        .map(|name| (name.as_str(), None, None));
     descriptor.quantities = declared
         .chain(named)
-        .map(|(name, unit, kind)| {
-            let own = configured.get(name);
-            Quantity {
-                name: own.and_then(|own| own.rename.as_deref()).unwrap_or(name).into(),
-                unit: own.and_then(|own| own.unit.as_deref()).or(unit).map(Into::into),
-                kind: own.and_then(|own| own.kind).unwrap_or(kind),
-                topic: own.and_then(|own| own.topic.as_deref()).map(Into::into),
-                content_type: None,
-            }
+        // A filter that does not fit is a problem of its own.
+        .filter_map(|(name, unit, kind)| {
+            sensor.pipeline.published(name, kind.unwrap_or(Kind::Number), kind.is_some(), unit).ok()
         })
+        .flat_map(|published| published.quantities)
         .collect();
     descriptor
 }

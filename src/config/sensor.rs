@@ -9,12 +9,14 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::SensorConfig;
+use super::filters::{self, Filters};
 use super::gateway::check_outright_topic;
 use super::{hardware, read};
 use crate::drivers::{Claim, Driver, Source};
 use crate::hardware::PowerSettings;
 use crate::options::{FromToml, Options, Problem, Problems, did_you_mean, unit};
-use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
+use crate::pipeline::filter::MAX_DIGITS;
+use crate::pipeline::{Deadband, Origin, PipelineConfig, QuantityConfig};
 use crate::reading::{Finite, Kind, Location};
 
 /// `every` where it is not given.
@@ -22,9 +24,6 @@ const DEFAULT_EVERY: Duration = Duration::from_secs(30);
 
 /// `deadline` where it is not given: this, or twice the longest that the driver says it takes.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// More digits after the point than these are noise in a double of everyday size.
-const MAX_ROUND: u8 = 12;
 
 /// A sensor, where it stands, and what it uses.
 pub(super) struct Placed {
@@ -41,6 +40,7 @@ pub(super) struct Room {
     location: Option<Location>,
     every: Option<Duration>,
     heartbeat: Option<Duration>,
+    filters: BTreeMap<String, filters::Given>,
     tags: Vec<(String, String)>,
 }
 
@@ -75,6 +75,7 @@ pub(super) fn room(options: &Options<'_>) -> Room {
         location: read::location(options),
         every: read::period(options, "every"),
         heartbeat: read::period(options, "heartbeat"),
+        filters: filters::by_quantity(options, |_, _| ()),
         tags: read::tags(options),
     }
 }
@@ -110,22 +111,29 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     let common = common(options, Some(driver));
     let parsed = (driver.parse)(options);
     options.finish();
-    let (parsed, name) = (parsed?, common.name?);
+    let (parsed, name, what) = (parsed?, common.name?, options.what());
     let room = common.room.as_ref().and_then(|name| inherited.rooms.get(name));
     let mut tags: BTreeMap<String, String> = room.iter().flat_map(|room| room.tags.iter().cloned()).collect();
     tags.extend(common.tags);
     let mut pipeline =
         PipelineConfig { heartbeat: common.pipeline.heartbeat.or_else(|| room?.heartbeat), ..common.pipeline };
     for (quantity, unit) in parsed.source.units() {
-        pipeline.quantities.entry(quantity).or_default().unit.get_or_insert(unit);
+        pipeline.quantities.entry(quantity).or_default().measured_unit = Some(unit);
     }
+    let mut filters = common.filters;
+    if let (Some(name), Some(room)) = (&common.room, room) {
+        filters.add(room.filters.clone(), &Origin::Room(name.clone()));
+    }
+    pipeline.filters = filters.links();
+    let at = options.raw("name").map_or_else(|| options.span(), Spanned::span);
+    filters.check(what, &at, driver, &pipeline, options.problems());
     let longest = match &parsed.source {
         Source::Poller(device) => device.longest(),
         Source::Serial { .. } | Source::Line(_) | Source::Process(_) => Duration::ZERO,
     };
     Some(Placed {
         claims: parsed.claims,
-        at: options.raw("name").map_or_else(|| options.span(), Spanned::span),
+        at,
         sensor: SensorConfig {
             name,
             label: common.label,
@@ -170,13 +178,19 @@ pub(super) struct Common {
     deadline: Option<Duration>,
     power: Option<PowerSettings>,
     pipeline: PipelineConfig,
+    filters: Filters,
 }
 
 /// The keys that all sensors have in common.
 pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> Common {
     options.required::<String>("name");
-    let quantities = quantities(options, driver);
+    let (quantities, mut filters) = quantities(options, driver);
     let change = change(options, driver, &quantities);
+    let of_sensor = filters::by_quantity(options, |name, at| {
+        check_published(name, &at, options, driver, &quantities);
+    });
+    filters.refuse_twice(&of_sensor, options.problems());
+    filters.add(of_sensor, &Origin::Sensor);
     Common {
         name: read::name(options, "name"),
         label: read::label(options, "label"),
@@ -188,10 +202,12 @@ pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> 
         power: power(options),
         pipeline: PipelineConfig {
             quantities,
+            filters: BTreeMap::new(),
             change,
             heartbeat: read::period(options, "heartbeat"),
             frozen_after: read::period(options, "frozen_after"),
         },
+        filters,
     }
 }
 
@@ -203,10 +219,10 @@ fn power(options: &Options<'_>) -> Option<PowerSettings> {
     power
 }
 
-/// `[sensor.quantity.NAME]`
-fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> BTreeMap<String, QuantityConfig> {
-    let mut quantities = BTreeMap::new();
-    let Some(table) = options.section("quantity") else { return quantities };
+/// `[sensor.quantity.NAME]`, with their filters by published name.
+fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> (BTreeMap<String, QuantityConfig>, Filters) {
+    let (mut quantities, mut filters) = (BTreeMap::new(), Filters::default());
+    let Some(table) = options.section("quantity") else { return (quantities, filters) };
     for (key, value) in table.entries() {
         let name = key.get_ref().as_ref();
         if let Some(driver) = driver
@@ -216,7 +232,7 @@ fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> BTreeMa
         }
         let what = format!("quantity `{name}` of {}", options.what());
         let Some(own) = Options::table(value, what, options.problems()) else { continue };
-        let quantity = quantity(&own);
+        let (quantity, given) = quantity(&own);
         if quantity.rename.is_none()
             && let Err(why) = read::check_name(name)
         {
@@ -226,13 +242,15 @@ fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> BTreeMa
             );
         }
         own.finish();
+        let published = quantity.rename.as_deref().unwrap_or(name).to_owned();
+        filters.add(given.map(|given| (published, given)), &Origin::Quantity);
         quantities.insert(name.to_owned(), quantity);
     }
-    quantities
+    (quantities, filters)
 }
 
-/// The keys of a quantity.
-pub(super) fn quantity(options: &Options<'_>) -> QuantityConfig {
+/// The keys of a quantity, and its filters.
+pub(super) fn quantity(options: &Options<'_>) -> (QuantityConfig, Option<filters::Given>) {
     let kind = options.optional_word(
         "kind",
         &[
@@ -246,34 +264,17 @@ pub(super) fn quantity(options: &Options<'_>) -> QuantityConfig {
     let quantity = QuantityConfig {
         rename: read::name(options, "as"),
         unit: unit(options),
+        measured_unit: None,
         kind,
         topic: outright_topic(options),
         multiply: options.optional("multiply").and_then(Finite::new),
         offset: options.optional("offset").and_then(Finite::new),
-        round: options.optional_in("round", 0..=MAX_ROUND),
+        round: options.optional_in("round", 0..=MAX_DIGITS),
     };
     if quantity.multiply.is_some_and(|factor| factor.get() == 0.0) {
         options.problem("multiply", format!("`multiply` of {} is 0: every value would be 0", options.what()), None);
     }
-    if let Some(kind) = kind.filter(|kind| !matches!(kind, Kind::Number | Kind::Event)) {
-        for key in ["multiply", "offset", "round"] {
-            if options.raw(key).is_some() {
-                let message = format!("`{key}` of {} is for numbers, but its kind is {}", options.what(), word(kind));
-                options.problem(key, message, None);
-            }
-        }
-    }
-    quantity
-}
-
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Number => "number",
-        Kind::Switch => "switch",
-        Kind::Text => "text",
-        Kind::Event => "event",
-        Kind::Bytes => "bytes",
-    }
+    (quantity, filters::of_quantity(options))
 }
 
 fn outright_topic(options: &Options<'_>) -> Option<String> {
@@ -301,15 +302,7 @@ fn change(
     let Some(table) = options.section("change") else { return change };
     for (key, value) in table.entries() {
         let name = key.get_ref().as_ref();
-        if let Some(driver) = driver
-            && let Some(problem) = unknown_quantity(name, key.span(), options.what(), &published(driver, quantities))
-        {
-            let renamed = quantities.get(name).and_then(|quantity| quantity.rename.as_deref());
-            options.problems().push(match renamed {
-                Some(now) => problem.help(format!("`{name}` is published as `{now}`: write that here")),
-                None => problem,
-            });
-        }
+        check_published(name, &key.span(), options, driver, quantities);
         let event = quantities.iter().any(|(given, quantity)| {
             quantity.kind == Some(Kind::Event) && quantity.rename.as_deref().unwrap_or(given) == name
         });
@@ -322,6 +315,25 @@ fn change(
         }
     }
     change
+}
+
+/// Notes it if a sensor has no quantity that is published under that name.
+fn check_published(
+    name: &str,
+    at: &Range<usize>,
+    options: &Options<'_>,
+    driver: Option<&'static Driver>,
+    quantities: &BTreeMap<String, QuantityConfig>,
+) {
+    if let Some(driver) = driver
+        && let Some(problem) = unknown_quantity(name, at.clone(), options.what(), &published(driver, quantities))
+    {
+        let renamed = quantities.get(name).and_then(|quantity| quantity.rename.as_deref());
+        options.problems().push(match renamed {
+            Some(now) => problem.help(format!("`{name}` is published as `{now}`: write that here")),
+            None => problem,
+        });
+    }
 }
 
 fn deadband<'a>(value: &'a Spanned<DeValue<'a>>, name: &str, sensor: &str, problems: &'a Problems) -> Option<Deadband> {

@@ -82,6 +82,7 @@ fn a_full_queue_is_taken_without_a_loss() {
     let core = Core {
         pipeline: pipeline(),
         hub: hub.clone(),
+        boot,
         topic: gateway().topic,
         strict: false,
         extras: Extras::default(),

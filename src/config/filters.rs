@@ -1,0 +1,153 @@
+//! `filters`, in a quantity, a sensor or a room.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::read;
+use crate::drivers::Driver;
+use crate::options::{Options, Problem, Problems};
+use crate::pipeline::filter::{self, Placed};
+use crate::pipeline::{Link, Misfit, Origin, PipelineConfig};
+use crate::reading::Kind;
+
+/// The filters of one quantity as they stand in one place of the configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    list: Vec<Placed>,
+    /// Where.
+    at: Range<usize>,
+}
+
+/// Filters of quantities by their published names, with where they come from.
+#[derive(Debug, Default)]
+pub(super) struct Filters(BTreeMap<String, (Given, Origin)>);
+
+/// `filters = [{ … }, { … }]` of a quantity.
+pub(super) fn of_quantity(options: &Options<'_>) -> Option<Given> {
+    let value = options.raw("filters")?;
+    let list = filter::list(value, &format!("`filters` of {}", options.what()), options.problems());
+    Some(Given { list, at: value.span() })
+}
+
+/// `filters = { QUANTITY = [{ … }, { … }], … }`; `check` notes what is wrong with a quantity's name.
+pub(super) fn by_quantity(options: &Options<'_>, check: impl Fn(&str, Range<usize>)) -> BTreeMap<String, Given> {
+    let mut found = BTreeMap::new();
+    let Some(table) = options.section("filters") else { return found };
+    for (key, value) in table.entries() {
+        let name = key.get_ref().as_ref();
+        check(name, key.span());
+        let list = filter::list(value, &format!("`filters` for `{name}` of {}", options.what()), options.problems());
+        found.insert(name.to_owned(), Given { list, at: value.span() });
+    }
+    found
+}
+
+impl Filters {
+    /// Adds what stands in one place; where a quantity has filters already, those stay.
+    pub(super) fn add(&mut self, given: impl IntoIterator<Item = (String, Given)>, origin: &Origin) {
+        for (name, given) in given {
+            self.0.entry(name).or_insert_with(|| (given, origin.clone()));
+        }
+    }
+
+    /// Notes which of these would be the second list of a quantity in the same sensor.
+    pub(super) fn refuse_twice(&self, given: &BTreeMap<String, Given>, problems: &Problems) {
+        for (name, second) in given {
+            if let Some((first, _)) = self.0.get(name) {
+                problems.push(
+                    Problem::new(second.at.clone(), format!("the filters of `{name}` are given twice"))
+                        .related(first.at.clone(), "and here")
+                        .help("put all of them into one list, in the order in which they work"),
+                );
+            }
+        }
+    }
+
+    /// As the pipeline takes them.
+    pub(super) fn links(&self) -> BTreeMap<String, Vec<Link>> {
+        let link = |placed: &Placed, origin: &Origin| Link {
+            name: placed.name,
+            filter: placed.filter.clone(),
+            origin: origin.clone(),
+        };
+        let links = self.0.iter().map(|(name, (given, origin))| {
+            (name.clone(), given.list.iter().map(|placed| link(placed, origin)).collect())
+        });
+        links.collect()
+    }
+
+    /// Notes every filter that cannot stand where it does, as far as the kinds of the quantities are known. `at` is
+    /// where the sensor's name stands.
+    pub(super) fn check(
+        &self,
+        sensor: &str,
+        at: &Range<usize>,
+        driver: &'static Driver,
+        pipeline: &PipelineConfig,
+        problems: &Problems,
+    ) {
+        for (name, kind) in quantities(driver, pipeline) {
+            let known = kind.is_some();
+            match pipeline.published(&name, kind.unwrap_or(Kind::Number), known, None) {
+                Err(misfit) => problems.push(self.misfit(&name, &misfit, sensor, at, pipeline)),
+                Ok(published) => {
+                    for part in published.quantities.iter().filter(|_| !published.parts.is_empty()) {
+                        if let Err(why) = read::check_name(&part.name) {
+                            let message =
+                                format!("`{}`, which `aggregate` makes of `{name}` of {sensor}, {why}", part.name);
+                            let problem = Problem::new(at.clone(), message);
+                            problems.push(problem.help("give the quantity another name with `as`"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn misfit(
+        &self,
+        quantity: &str,
+        misfit: &Misfit,
+        sensor: &str,
+        at: &Range<usize>,
+        pipeline: &PipelineConfig,
+    ) -> Problem {
+        let chain = pipeline.chain(quantity);
+        let links = chain.links();
+        let name = pipeline.name(quantity);
+        let Some(link) = links.get(misfit.link) else { return Problem::new(at.clone(), misfit.why.clone()) };
+        if let Origin::Key(key) = link.origin {
+            let message = format!("`{key}` for `{name}` of {sensor} {}", misfit.why);
+            return Problem::new(at.clone(), message)
+                .help("leave it out, or put the filter into `filters` where it fits");
+        }
+        let before = links.iter().take_while(|link| matches!(link.origin, Origin::Key(_))).count();
+        let place = self.0.get(name).and_then(|(given, _)| given.list.get(misfit.link - before));
+        let message = format!("the filter `{}` for `{name}` of {sensor} {}", link.name, misfit.why);
+        let problem = Problem::new(place.map_or_else(|| at.clone(), |placed| placed.at.clone()), message);
+        match link.origin {
+            Origin::Room(_) => problem
+                .related(at.clone(), "this sensor")
+                .help(format!("give the sensor its own: filters = {{ {name} = [] }}")),
+            _ => problem,
+        }
+    }
+}
+
+/// The quantities of a sensor that are known before it is read, by the driver's names, with their kinds where those are
+/// known.
+fn quantities(driver: &'static Driver, pipeline: &PipelineConfig) -> BTreeMap<String, Option<Kind>> {
+    let mut found: BTreeMap<String, Option<Kind>> = BTreeMap::new();
+    for (name, own) in &pipeline.quantities {
+        found.insert(name.clone(), own.kind);
+    }
+    for quantity in driver.quantities {
+        found.entry(quantity.name.to_owned()).or_default().get_or_insert(quantity.kind);
+    }
+    for name in pipeline.filters.keys().chain(pipeline.change.keys()) {
+        if found.keys().all(|known| pipeline.name(known) != name) {
+            found.insert(name.clone(), None);
+        }
+    }
+    found
+}
