@@ -112,6 +112,12 @@ impl Chain {
         self.links.is_empty()
     }
 
+    /// The same without the filter that a key stands for.
+    pub(super) fn without_key(mut self, key: &str) -> Self {
+        self.links.retain(|link| !matches!(link.origin, Origin::Key(own) if own == key));
+        self
+    }
+
     /// Leaves only the filters that change each value by itself and hold none back.
     pub(super) fn retain_maps(&mut self) {
         self.links.retain(|link| link.filter.is_map());

@@ -55,7 +55,11 @@ impl PipelineConfig {
     ) -> Result<Published, Misfit> {
         let nothing = QuantityConfig::default();
         let own = self.quantities.get(quantity).unwrap_or(&nothing);
-        let chain = self.chain(quantity);
+        let chain = match own.kind.unwrap_or(kind) {
+            // Of a device that names its quantities, it may only show now that one is an event.
+            Kind::Event => self.chain(quantity).without_key("change"),
+            _ => self.chain(quantity),
+        };
         let unit = own.measured_unit.as_deref().or(unit);
         let input = |kind| Shape { kind, unit: unit.map(Into::into), parts: Vec::new() };
         let guessed = own.kind.is_none() && !certain && kind != Kind::Event;

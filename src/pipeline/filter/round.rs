@@ -80,8 +80,8 @@ fn parse(given: &Given<'_, '_>) -> Option<Box<dyn Filter>> {
     Some(Box::new(round))
 }
 
-/// Rounds half away from zero to so many digits behind the point, or before it. Numbers so large that scaling them
-/// overflows have no digits left to round, and those so small that it takes them to zero are zero.
+/// Rounds half away from zero to so many digits behind the point, or before it. Numbers so large, or so small, that
+/// scaling them overflows have no digits left to round.
 fn to_digits(number: f64, digits: i32) -> f64 {
     // A power of ten with a negative exponent is not exact: dividing by its inverse is.
     let (scale, up) = (10_f64.powi(digits.abs()), digits >= 0);
@@ -142,6 +142,6 @@ mod tests {
         assert_eq!(rounded(Round::Significant(3), -0.001_234_5), is(-0.001_23));
         assert_eq!(rounded(Round::Significant(2), 0.0), is(0.0));
         assert_eq!(rounded(Round::Multiple(Finite::new(0.25).expect("finite")), 21.4), is(21.5));
-        assert_eq!(rounded(Round::Significant(15), 5e-324), is(0.0));
+        assert_eq!(rounded(Round::Significant(15), 5e-324), is(5e-324));
     }
 }
