@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::sensor::Placed;
-use super::{Gateway, PayloadShape, SensorConfig};
+use super::{Gateway, KnownQuantity, PayloadShape, SensorConfig};
 use crate::drivers::Claim;
 use crate::hardware::header::{Function, Line};
 use crate::hardware::{LineId, PortName};
@@ -161,18 +161,12 @@ fn gateways_own(described: &[(&Placed, Descriptor)], gateway: &Gateway, problems
 /// A sensor as readings will describe it, with the quantities that are known before it is read.
 fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
     let mut descriptor = sensor.descriptor(gateway);
-    let declared = sensor.driver.quantities.iter().map(|quantity| (quantity.name, quantity.unit, Some(quantity.kind)));
-    let named = sensor
-        .pipeline
-        .quantities
-        .keys()
-        .filter(|name| sensor.driver.quantities.iter().all(|quantity| quantity.name != name.as_str()))
-        .map(|name| (name.as_str(), None, None));
-    descriptor.quantities = declared
-        .chain(named)
+    descriptor.quantities = sensor
+        .known_quantities()
+        .iter()
         // A filter that does not fit is a problem of its own.
-        .filter_map(|(name, unit, kind)| {
-            sensor.pipeline.published(name, kind.unwrap_or(Kind::Number), kind.is_some(), unit).ok()
+        .filter_map(|KnownQuantity { name, kind, unit }| {
+            sensor.pipeline.published(name, kind.unwrap_or(Kind::Number), kind.is_some(), *unit).ok()
         })
         .flat_map(|published| published.quantities)
         .collect();

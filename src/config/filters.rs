@@ -86,9 +86,8 @@ impl Filters {
         pipeline: &PipelineConfig,
         problems: &Problems,
     ) {
-        for (name, kind) in quantities(driver, pipeline) {
-            let known = kind.is_some();
-            match pipeline.published(&name, kind.unwrap_or(Kind::Number), known, None) {
+        for KnownQuantity { name, kind, unit } in known_quantities(driver, pipeline) {
+            match pipeline.published(&name, kind.unwrap_or(Kind::Number), kind.is_some(), unit) {
                 Err(misfit) => problems.push(self.misfit(&name, &misfit, sensor, at, pipeline)),
                 Ok(published) => {
                     for part in published.quantities.iter().filter(|_| !published.parts.is_empty()) {
@@ -134,20 +133,36 @@ impl Filters {
     }
 }
 
-/// The quantities of a sensor that are known before it is read, by the driver's names, with their kinds where those are
-/// known.
-fn quantities(driver: &'static Driver, pipeline: &PipelineConfig) -> BTreeMap<String, Option<Kind>> {
-    let mut found: BTreeMap<String, Option<Kind>> = BTreeMap::new();
-    for (name, own) in &pipeline.quantities {
-        found.insert(name.clone(), own.kind);
-    }
-    for quantity in driver.quantities {
-        found.entry(quantity.name.to_owned()).or_default().get_or_insert(quantity.kind);
-    }
-    for name in pipeline.filters.keys().chain(pipeline.change.keys()) {
-        if found.keys().all(|known| pipeline.name(known) != name) {
-            found.insert(name.clone(), None);
+/// A quantity of a sensor that is known before the sensor is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownQuantity {
+    /// The driver's or the device's name for it.
+    pub name: String,
+    /// How its values are treated, if that is known.
+    pub kind: Option<Kind>,
+    /// The unit that the driver declares.
+    pub unit: Option<&'static str>,
+}
+
+/// The quantities that the driver declares, in its order, and then those that the configuration names besides.
+pub(super) fn known_quantities(driver: &'static Driver, pipeline: &PipelineConfig) -> Vec<KnownQuantity> {
+    let kind = |name: &str| pipeline.quantities.get(name).and_then(|own| own.kind);
+    let declared = driver.quantities.iter().map(|quantity| KnownQuantity {
+        name: quantity.name.to_owned(),
+        kind: kind(quantity.name).or(Some(quantity.kind)),
+        unit: quantity.unit,
+    });
+    let mut known: Vec<KnownQuantity> = declared.collect();
+    for name in pipeline.quantities.keys() {
+        if known.iter().all(|quantity| quantity.name != *name) {
+            known.push(KnownQuantity { name: name.clone(), kind: kind(name), unit: None });
         }
     }
-    found
+    // These go by published names.
+    for name in pipeline.filters.keys().chain(pipeline.change.keys()) {
+        if known.iter().all(|quantity| pipeline.name(&quantity.name) != name) {
+            known.push(KnownQuantity { name: name.clone(), kind: None, unit: None });
+        }
+    }
+    known
 }
