@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub(super) fn replay(args: &Args) -> u8 {
     let Some(config) = load_to_look(&args.config) else { return WRONG };
     let out = BufWriter::new(std::io::stdout().lock());
     let printer =
-        Printer { out, config: &config, why: args.why, json: args.json, uptime: false, faulty: BTreeSet::new() };
+        Printer { out, config: &config, why: args.why, json: args.json, uptime: false, faulty: BTreeSet::new(), closed: false };
     if args.input.as_os_str() == "-" {
         return finish(run(&config, std::io::stdin().lock(), args.speed, printer));
     }
@@ -83,7 +83,7 @@ fn run<R: BufRead, W: Write>(
     let (mut lines, mut strangers) = (Lines::new(input), BTreeSet::new());
     let mut last: Option<(When, u64)> = None;
     let mut next = lines.next().map_err(Failure::wrong)?;
-    while let Some(mut line) = next {
+    while let Some(mut line) = next.take_if(|_| !printer.closed) {
         check_order(&line, last).map_err(Failure::wrong)?;
         // Messages of one measurement come one after the other.
         next = lines.next().map_err(Failure::wrong)?;
@@ -196,6 +196,8 @@ struct Printer<'c, W: Write> {
     uptime: bool,
     /// Sensors that have a fault.
     faulty: BTreeSet<SensorIndex>,
+    /// Nobody reads what is printed any more.
+    closed: bool,
 }
 
 impl<W: Write> Printer<'_, W> {
@@ -270,11 +272,24 @@ impl<W: Write> Printer<'_, W> {
         };
         let row = Row { time, uptime, ..row };
         let text = if self.json { serde_json::to_string(&row).map_err(Failure::failed)? } else { shown(&row) };
-        writeln!(self.out, "{text}").map_err(Failure::failed)
+        let written = writeln!(self.out, "{text}");
+        self.unless_closed(written)
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        self.out.flush().map_err(Failure::failed)
+        let flushed = self.out.flush();
+        self.unless_closed(flushed)
+    }
+
+    /// Nobody reads any more (`vigie replay … | head`): that is not an error.
+    fn unless_closed(&mut self, written: io::Result<()>) -> Result<(), Failure> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            other => other.map_err(Failure::failed),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `filters`, in a quantity, a sensor or a room.
+//! `filters`, in a quantity, a sensor or a room. The filters themselves read their options: see
+//! [`crate::pipeline::filter`].
 
 use std::collections::BTreeMap;
 use std::ops::Range;
