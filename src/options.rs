@@ -109,6 +109,11 @@ impl Problems {
         self.list.borrow_mut().push(problem);
     }
 
+    /// Notes one, if there is one.
+    pub fn extend(&self, problem: Option<Problem>) {
+        self.list.borrow_mut().extend(problem);
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -51,6 +51,8 @@ pub struct PipelineConfig {
 /// `[sensor.quantity.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct QuantityConfig {
+    /// The driver's quantity whose values it takes, where it is not the driver's own.
+    pub of: Option<String>,
     /// `as`: published name.
     pub rename: Option<String>,
     /// Unit as published, whatever the filters make of the measured one.

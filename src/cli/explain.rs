@@ -45,6 +45,17 @@ fn of_sensor(config: &Config, sensor: &SensorConfig) -> String {
     for quantity in sensor.known_quantities() {
         text.push_str(&of_quantity(config, sensor, &quantity));
     }
+    // A device names its quantities itself: for which of them the room has filters is known, whether it has them is not.
+    let known = sensor.known_quantities();
+    let named = |name: &String| known.iter().any(|quantity| sensor.pipeline.name(&quantity.name) == name);
+    for name in sensor.pipeline.filters.keys().filter(|name| !named(name)) {
+        let quantity = KnownQuantity { name: name.clone(), kind: None, unit: None };
+        text.push_str(&of_quantity(config, sensor, &quantity).replacen(
+            name,
+            &format!("{name}, if the device has it"),
+            1,
+        ));
+    }
     if sensor.driver.quantities.is_empty() {
         text.push_str("  The device names its quantities; those that are not shown here pass as they are.\n");
     }

@@ -55,8 +55,15 @@ fn speed(text: &str) -> Result<Speed, String> {
 pub(super) fn replay(args: &Args) -> u8 {
     let Some(config) = load_to_look(&args.config) else { return WRONG };
     let out = BufWriter::new(std::io::stdout().lock());
-    let printer =
-        Printer { out, config: &config, why: args.why, json: args.json, uptime: false, faulty: BTreeSet::new(), closed: false };
+    let printer = Printer {
+        out,
+        config: &config,
+        why: args.why,
+        json: args.json,
+        uptime: false,
+        faulty: BTreeSet::new(),
+        closed: false,
+    };
     if args.input.as_os_str() == "-" {
         return finish(run(&config, std::io::stdin().lock(), args.speed, printer));
     }

@@ -21,7 +21,11 @@ pub(super) struct Given {
 
 /// Filters of quantities by their published names, with where they come from.
 #[derive(Debug, Default)]
-pub(super) struct Filters(BTreeMap<String, (Given, Origin)>);
+pub(super) struct Filters {
+    lists: BTreeMap<String, (Given, Origin)>,
+    /// Where the keys stand that are short forms, by published name and key.
+    keys: BTreeMap<(String, &'static str), Range<usize>>,
+}
 
 /// `filters = [{ … }, { … }]` of a quantity.
 pub(super) fn of_quantity(options: &Options<'_>) -> Option<Given> {
@@ -47,14 +51,19 @@ impl Filters {
     /// Adds what stands in one place; where a quantity has filters already, those stay.
     pub(super) fn add(&mut self, given: impl IntoIterator<Item = (String, Given)>, origin: &Origin) {
         for (name, given) in given {
-            self.0.entry(name).or_insert_with(|| (given, origin.clone()));
+            self.lists.entry(name).or_insert_with(|| (given, origin.clone()));
         }
+    }
+
+    /// Notes where a key stands that is the short form of a filter.
+    pub(super) fn note_key(&mut self, quantity: &str, key: &'static str, at: Range<usize>) {
+        self.keys.insert((quantity.to_owned(), key), at);
     }
 
     /// Notes which of these would be the second list of a quantity in the same sensor.
     pub(super) fn refuse_twice(&self, given: &BTreeMap<String, Given>, problems: &Problems) {
         for (name, second) in given {
-            if let Some((first, _)) = self.0.get(name) {
+            if let Some((first, _)) = self.lists.get(name) {
                 problems.push(
                     Problem::new(second.at.clone(), format!("the filters of `{name}` are given twice"))
                         .related(first.at.clone(), "and here")
@@ -71,7 +80,7 @@ impl Filters {
             filter: placed.filter.clone(),
             origin: origin.clone(),
         };
-        let links = self.0.iter().map(|(name, (given, origin))| {
+        let links = self.lists.iter().map(|(name, (given, origin))| {
             (name.clone(), given.list.iter().map(|placed| link(placed, origin)).collect())
         });
         links.collect()
@@ -122,7 +131,7 @@ impl Filters {
                 .help("leave it out, or put the filter into `filters` where it fits");
         }
         let before = links.iter().take_while(|link| matches!(link.origin, Origin::Key(_))).count();
-        let place = self.0.get(name).and_then(|(given, _)| given.list.get(misfit.link - before));
+        let place = self.lists.get(name).and_then(|(given, _)| given.list.get(misfit.link - before));
         let message = format!("the filter `{}` for `{name}` of {sensor} {}", link.name, misfit.why);
         let problem = Problem::new(place.map_or_else(|| at.clone(), |placed| placed.at.clone()), message);
         match link.origin {
@@ -147,20 +156,22 @@ pub struct KnownQuantity {
 
 /// The quantities that the driver declares, in its order, and then those that the configuration names besides.
 pub(super) fn known_quantities(driver: &'static Driver, pipeline: &PipelineConfig) -> Vec<KnownQuantity> {
-    let kind = |name: &str| pipeline.quantities.get(name).and_then(|own| own.kind);
-    let declared = driver.quantities.iter().map(|quantity| KnownQuantity {
-        name: quantity.name.to_owned(),
-        kind: kind(quantity.name).or(Some(quantity.kind)),
-        unit: quantity.unit,
-    });
-    let mut known: Vec<KnownQuantity> = declared.collect();
+    let of = |name: &str| {
+        let own = pipeline.quantities.get(name);
+        let source = own.and_then(|own| own.of.as_deref()).unwrap_or(name);
+        let declared = driver.quantities.iter().find(|quantity| quantity.name == source);
+        let kind = own.and_then(|own| own.kind).or(declared.map(|declared| declared.kind));
+        KnownQuantity { name: name.to_owned(), kind, unit: declared.and_then(|declared| declared.unit) }
+    };
+    let mut known: Vec<KnownQuantity> = driver.quantities.iter().map(|quantity| of(quantity.name)).collect();
     for name in pipeline.quantities.keys() {
         if known.iter().all(|quantity| quantity.name != *name) {
-            known.push(KnownQuantity { name: name.clone(), kind: kind(name), unit: None });
+            known.push(of(name));
         }
     }
-    // These go by published names.
-    for name in pipeline.filters.keys().chain(pipeline.change.keys()) {
+    // These go by published names. What a room says of a quantity does not mean that a sensor has it.
+    let of_sensor = pipeline.filters.iter().filter(|(_, links)| links.iter().any(|link| link.origin == Origin::Sensor));
+    for name in of_sensor.map(|(name, _)| name).chain(pipeline.change.keys()) {
         if known.iter().all(|quantity| pipeline.name(&quantity.name) != name) {
             known.push(KnownQuantity { name: name.clone(), kind: None, unit: None });
         }

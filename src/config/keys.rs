@@ -465,6 +465,13 @@ static QUANTITY: Section = Section {
     title: "[sensor.quantity.NAME]",
     intro: "Settings of one quantity of the sensor above it; `NAME` is what the driver or the device calls it.",
     keys: &[
+        key(
+            "of",
+            "the driver's name of a quantity",
+            Some("none: `NAME` is the driver's own"),
+            "Takes the values of that quantity, which is published besides: `[sensor.quantity.energy]` with \
+             `of = \"power\"` and `filters = [{ integral = \"1h\" }]`.",
+        ),
         key("as", "name", Some("the driver's name"), "Its name in topics and payloads."),
         key("unit", "text up to 32 characters", Some("the driver's"), "Its unit as it is published, such as `\"°C\"`."),
         key(

@@ -122,7 +122,9 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     }
     let mut filters = common.filters;
     if let (Some(name), Some(room)) = (&common.room, room) {
-        filters.add(room.filters.clone(), &Origin::Room(name.clone()));
+        let known = published(driver, &pipeline.quantities);
+        let has = |name: &String| known.is_empty() || known.contains(&name.as_str());
+        filters.add(room.filters.clone().into_iter().filter(|(name, _)| has(name)), &Origin::Room(name.clone()));
     }
     pipeline.filters = filters.links();
     let at = options.raw("name").map_or_else(|| options.span(), Spanned::span);
@@ -185,7 +187,7 @@ pub(super) struct Common {
 pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> Common {
     options.required::<String>("name");
     let (quantities, mut filters) = quantities(options, driver);
-    let change = change(options, driver, &quantities);
+    let change = change(options, driver, &quantities, &mut filters);
     let of_sensor = filters::by_quantity(options, |name, at| {
         check_published(name, &at, options, driver, &quantities);
     });
@@ -225,13 +227,11 @@ fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> (BTreeM
     let Some(table) = options.section("quantity") else { return (quantities, filters) };
     for (key, value) in table.entries() {
         let name = key.get_ref().as_ref();
-        if let Some(driver) = driver
-            && let Some(problem) = unknown_quantity(name, key.span(), options.what(), &declared(driver))
-        {
-            options.problems().push(problem);
-        }
         let what = format!("quantity `{name}` of {}", options.what());
         let Some(own) = Options::table(value, what, options.problems()) else { continue };
+        if let Some(driver) = driver {
+            check_source(name, key.span(), &own, options.what(), &declared(driver));
+        }
         let (quantity, given) = quantity(&own);
         if quantity.rename.is_none()
             && let Err(why) = read::check_name(name)
@@ -243,10 +243,41 @@ fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> (BTreeM
         }
         own.finish();
         let published = quantity.rename.as_deref().unwrap_or(name).to_owned();
+        for short in ["multiply", "offset", "round"] {
+            if let Some(value) = own.raw(short) {
+                filters.note_key(&published, short, value.span());
+            }
+        }
         filters.add(given.map(|given| (published, given)), &Origin::Quantity);
         quantities.insert(name.to_owned(), quantity);
     }
+    for (name, quantity) in &quantities {
+        let source = quantity.of.as_ref().and_then(|source| quantities.get(source));
+        if source.is_some_and(|source| source.of.is_some()) {
+            let message =
+                format!("`of` of quantity `{name}` of {} names one that is itself made of another", options.what());
+            let key = table.entries().find(|(key, _)| key.get_ref().as_ref() == name);
+            let at = key.map_or_else(|| options.span(), |(key, _)| key.span());
+            options.problems().push(Problem::new(at, message).help("name the driver's own quantity"));
+        }
+    }
     (quantities, filters)
+}
+
+/// Notes it if a quantity is neither the driver's own nor made of one, or both.
+fn check_source(name: &str, at: Range<usize>, own: &Options<'_>, sensor: &str, known: &[&str]) {
+    let Some(source) = own.raw("of") else {
+        own.problems().extend(unknown_quantity(name, at, sensor, known));
+        return;
+    };
+    if known.contains(&name) {
+        let problem =
+            Problem::new(at, format!("{sensor} has a quantity `{name}` by itself: it cannot be made of another"));
+        own.problems().push(problem.help("give it a name of its own"));
+    }
+    if let Some(text) = source.get_ref().as_str() {
+        own.problems().extend(unknown_quantity(text, source.span(), sensor, known));
+    }
 }
 
 /// The keys of a quantity, and its filters.
@@ -262,6 +293,7 @@ pub(super) fn quantity(options: &Options<'_>) -> (QuantityConfig, Option<filters
         ],
     );
     let quantity = QuantityConfig {
+        of: options.optional("of"),
         rename: read::name(options, "as"),
         unit: unit(options),
         measured_unit: None,
@@ -297,6 +329,7 @@ fn change(
     options: &Options<'_>,
     driver: Option<&'static Driver>,
     quantities: &BTreeMap<String, QuantityConfig>,
+    filters: &mut Filters,
 ) -> BTreeMap<String, Deadband> {
     let mut change = BTreeMap::new();
     let Some(table) = options.section("change") else { return change };
@@ -311,6 +344,7 @@ fn change(
             options.problems().push(Problem::new(key.span(), message));
         }
         if let Some(deadband) = deadband(value, name, options.what(), options.problems()) {
+            filters.note_key(name, "change", key.span());
             change.insert(name.to_owned(), deadband);
         }
     }
@@ -381,12 +415,13 @@ fn declared(driver: &'static Driver) -> Vec<&'static str> {
     driver.quantities.iter().map(|quantity| quantity.name).collect()
 }
 
-/// The names under which a driver's declared quantities are published.
+/// The names under which a driver's declared quantities are published, and those that are made of them.
 fn published<'q>(driver: &'static Driver, quantities: &'q BTreeMap<String, QuantityConfig>) -> Vec<&'q str> {
-    declared(driver)
-        .into_iter()
-        .map(|name| quantities.get(name).and_then(|quantity| quantity.rename.as_deref()).unwrap_or(name))
-        .collect()
+    let declared = declared(driver);
+    let derived = quantities.iter().filter(|(_, own)| own.of.is_some() && !declared.is_empty());
+    let derived = derived.map(|(name, own)| own.rename.as_deref().unwrap_or(name));
+    let name = |name| quantities.get(name).and_then(|quantity| quantity.rename.as_deref()).unwrap_or(name);
+    declared.iter().copied().map(name).chain(derived).collect()
 }
 
 fn unknown_quantity(name: &str, at: Range<usize>, sensor: &str, known: &[&str]) -> Option<Problem> {

@@ -60,7 +60,8 @@ impl PipelineConfig {
             Kind::Event => self.chain(quantity).without_key("change"),
             _ => self.chain(quantity),
         };
-        let unit = own.measured_unit.as_deref().or(unit);
+        let source = own.of.as_ref().and_then(|source| self.quantities.get(source)).unwrap_or(own);
+        let unit = source.measured_unit.as_deref().or(unit);
         let input = |kind| Shape { kind, unit: unit.map(Into::into), parts: Vec::new() };
         let guessed = own.kind.is_none() && !certain && kind != Kind::Event;
         let kind = own.kind.unwrap_or(kind);

@@ -23,6 +23,8 @@ pub(super) struct Sensor {
     /// One for each quantity of the driver.
     slots: Vec<Slot>,
     by_name: HashMap<Box<str>, u16>,
+    /// Quantities that take the values of one of the driver's, by that one's name.
+    derived: BTreeMap<String, Vec<String>>,
     /// `None` until the first observation.
     health: Option<Health>,
     garbled: u32,
@@ -68,12 +70,19 @@ impl Sensor {
         config: Arc<PipelineConfig>,
         only_looks: bool,
     ) -> Self {
+        let mut derived: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, own) in &config.quantities {
+            if let Some(source) = &own.of {
+                derived.entry(source.clone()).or_default().push(name.clone());
+            }
+        }
         Self {
             descriptor: Arc::new(descriptor),
             declared,
             config,
             slots: Vec::new(),
             by_name: HashMap::new(),
+            derived,
             health: None,
             garbled: 0,
             stillness: Stillness::default(),
@@ -112,11 +121,16 @@ impl Sensor {
             if frozen.is_some() && frozen::counts(&sample) {
                 continue;
             }
-            let name = sample.quantity.clone();
-            match self.sample(position, sample, at, explain, &mut outcome) {
-                Ok(Some(value)) => values.push(value),
-                Ok(None) => {}
-                Err(reason) => outcome.rejected.push(format!("{name}: {reason}")),
+            // Most sensors have none.
+            let derived = if self.derived.is_empty() { Vec::new() } else { self.derive(&sample) };
+            let all = std::iter::once((position, sample)).chain(derived.into_iter().map(|sample| (usize::MAX, sample)));
+            for (position, sample) in all {
+                let name = sample.quantity.clone();
+                match self.sample(position, sample, at, explain, &mut outcome) {
+                    Ok(Some(value)) => values.push(value),
+                    Ok(None) => {}
+                    Err(reason) => outcome.rejected.push(format!("{name}: {reason}")),
+                }
             }
         }
         if !values.is_empty() {
@@ -129,6 +143,12 @@ impl Sensor {
         outcome.health = self.turns(health).or(outcome.health);
         self.after(&mut outcome);
         outcome
+    }
+
+    /// The same sample for each quantity that takes its values.
+    fn derive(&self, sample: &Sample) -> Vec<Sample> {
+        let names = self.derived.get(&*sample.quantity).into_iter().flatten();
+        names.map(|name| Sample { quantity: name.clone().into(), ..sample.clone() }).collect()
     }
 
     /// For how long the numbers have stood still, if that is too long.
@@ -220,7 +240,8 @@ impl Sensor {
     fn new_slot(&mut self, sample: &Sample) -> Result<usize, String> {
         const FULL: &str = "the sensor already has as many quantities as it may have";
         let name: Box<str> = sample.quantity.as_ref().into();
-        let declared = self.declared.iter().find(|declared| declared.name == &*name);
+        let source = self.config.quantities.get(&*name).and_then(|own| own.of.as_deref()).unwrap_or(&name);
+        let declared = self.declared.iter().find(|declared| declared.name == source);
         let kind = declared.map_or_else(|| kind_of(sample), |declared| declared.kind);
         let unit = declared.and_then(|declared| declared.unit).or(sample.unit.as_deref());
         if self.slots.len() >= MAX_QUANTITIES {
@@ -345,7 +366,10 @@ impl Sensor {
                 Released::Rejected(link, why) => {
                     outcome.rejected.push(format!("{name}: {}: {why}", by(&slot.chain, link)));
                 }
-                Released::Absent(link, why) => slot.absent = Some(format!("{why} ({})", by(&slot.chain, link))),
+                Released::Absent(link, why) => {
+                    let filter = slot.chain.links().get(link).map(ToString::to_string).unwrap_or_default();
+                    slot.absent = Some(format!("{why} ({filter})"));
+                }
             }
         }
     }

@@ -405,6 +405,21 @@ mod filtered {
     }
 
     #[test]
+    fn another_quantity_may_be_made_of_one() {
+        let quantity = QuantityConfig { of: Some("temperature".to_owned()), ..QuantityConfig::default() };
+        let mut pipeline = pipeline(PipelineConfig {
+            quantities: [("frost".to_owned(), quantity)].into(),
+            ..config(&[("frost", "{ rate_of_change = \"1s\" }"), ("temperature", "{ round = 0 }")])
+        });
+        let both = |value| vec![number("temperature", value), number("humidity", 40.0)];
+        assert_eq!(published(&observe(&mut pipeline, 0, both(20.25))).len(), 2);
+        let outcome = observe(&mut pipeline, 2, both(20.75));
+        assert_eq!(published(&outcome), [is("temperature", 21.0), is("frost", 0.25), is("humidity", 40.0)]);
+        let descriptor = pipeline.descriptor(SensorIndex(0)).expect("the sensor");
+        assert_eq!(descriptor.quantities[1].unit.as_deref(), Some("°C/s"));
+    }
+
+    #[test]
     fn who_asks_is_told_why() {
         let mut pipeline = filtered("{ delta = 1 }").explaining();
         observe(&mut pipeline, 0, vec![number("temperature", 20.0)]);

@@ -38,6 +38,14 @@ In a sensor and in a room the names are those under which quantities are publish
 the place of the room's; an empty one, `[]`, means none. A value alone stands for a filter's main option: `median = 5` is
 `median = { window = 5 }`.
 
+A quantity may be published in several forms: with `of`, another one takes its values and has filters of its own.
+
+```toml
+[sensor.quantity.frost]                       # beside `temperature` itself
+of = \"temperature\"
+filters = [{ multiply = -1 }, { hysteresis = { upper = 0, lower = -1 } }, { delta = 0 }]
+```
+
 - **Order.** The keys `multiply`, `offset`, `round`, `change` and `heartbeat` are short forms of filters. The whole chain
   is: `multiply`, `offset`, those in `filters`, `round`, `change` with `heartbeat`. `vigie explain FILE` prints it.
 - **Times.** A value that is held back and goes out later keeps the time at which it was measured; what sums up a window

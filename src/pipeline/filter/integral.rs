@@ -16,8 +16,8 @@ pub(super) static FILTER: FilterType = FilterType {
             machine as the totals of counters do: SIGKILL costs none of it, a power cut what was added within minutes. \
             The unit follows from the quantity's unless that has a `unit` of its own: `W` by hours is `Wh`, and a unit by \
             the same time (`L/min` by minutes) loses that. What happened while nothing was measured for longer than \
-            `gap`, or while the machine was off, is not made up for. For the rate and its total, give the device's \
-            quantity to two sensors, or count on the consumer's side.",
+            `gap`, or while the machine was off, is not made up for. For the rate and its total, make a quantity \
+            of its own for the total, with `of`.",
     options: &[
         OptionInfo {
             name: "per",
