@@ -122,7 +122,7 @@ impl Filter for Integral {
                 Method::Left => last,
                 Method::Right => number,
             };
-            sum.add(held * (seconds(at.since(when)) / seconds(self.per)));
+            sum.add(held * seconds(at.since(when)) / seconds(self.per));
         }
         sum.last = Some((number, at));
         match Value::number(sum.value()) {
