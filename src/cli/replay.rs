@@ -121,7 +121,7 @@ fn run<R: BufRead, W: Write>(
         }
         let samples = line.values.into_iter().map(|(name, value, unit)| Sample {
             unit: unit.map(Into::into),
-            ..Sample::new(of_driver(sensor, name), value)
+            ..Sample::new(of_driver(sensor, &name), value)
         });
         let outcome = pipeline.observe(Observation { sensor: *index, at, outcome: Ok(samples.collect()), keep: None });
         printer.print(&pipeline, *index, at, outcome)?;
@@ -130,9 +130,9 @@ fn run<R: BufRead, W: Write>(
 }
 
 /// The driver's name of a quantity that was recorded under its published name.
-fn of_driver(sensor: &SensorConfig, name: String) -> String {
-    let renamed = |(_, own): &(&String, &crate::pipeline::QuantityConfig)| own.rename.as_deref() == Some(&*name);
-    sensor.pipeline.quantities.iter().find(renamed).map_or(name.clone(), |(driver, _)| driver.clone())
+fn of_driver(sensor: &SensorConfig, name: &str) -> String {
+    let renamed = |(_, own): &(&String, &crate::pipeline::QuantityConfig)| own.rename.as_deref() == Some(name);
+    sensor.pipeline.quantities.iter().find(renamed).map_or_else(|| name.to_owned(), |(driver, _)| driver.clone())
 }
 
 fn check_order(line: &Line, last: Option<(When, u64)>) -> Result<(), String> {

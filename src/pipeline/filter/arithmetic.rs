@@ -13,7 +13,7 @@ pub(super) static OFFSET: FilterType = FilterType {
     bare: Some("by"),
     sample: "offset = -2",
     example: Example { every: 1, values: &[20.0, 21.0, 23.0, 22.0, 24.0, 25.0, 24.0] },
-    parse: |given| parse(given, |by| Arithmetic::Offset(by)),
+    parse: |given| parse(given, Arithmetic::Offset),
 };
 
 pub(super) static MULTIPLY: FilterType = FilterType {
