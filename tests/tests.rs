@@ -15,6 +15,7 @@ mod it {
     mod exec;
     mod failover;
     mod filters;
+    mod framings;
     mod harness;
     mod interop;
     mod main_path;
