@@ -148,8 +148,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let (out, observations) = mpsc::channel(sampler::QUEUE);
     let (rounds, rounds_seen) = watch::channel(0);
     let core = Core {
-        pipeline: pipeline(&config),
+        pipeline: restored_pipeline(&config, &hub.outbox.borrow(), boot),
         hub: hub.clone(),
+        boot,
         topic: config.gateway.topic.clone(),
         discovery: Discovery::new(&config, hub.clone(), VERSION, board.as_deref()),
         strict: config.outbox.flush.is_zero(),
@@ -346,10 +347,20 @@ fn open_outbox(
     Ok((outbox, recovery))
 }
 
+/// A pipeline with the configuration's sensors, whose filters go on from what they kept in earlier runs.
+fn restored_pipeline(config: &Config, outbox: &Outbox, boot: BootId) -> Pipeline {
+    let mut pipeline = with_sensors(Pipeline::new(), config);
+    for (index, sensor) in (0..).zip(&config.sensors) {
+        if let Some((kept, same_boot)) = kept::of_filters(outbox, &sensor.name, boot) {
+            pipeline.restore(SensorIndex(index), &kept, same_boot);
+        }
+    }
+    pipeline
+}
+
 /// A pipeline with the configuration's sensors, in their order.
 #[must_use]
-pub fn pipeline(config: &Config) -> Pipeline {
-    let mut pipeline = Pipeline::new();
+pub fn with_sensors(mut pipeline: Pipeline, config: &Config) -> Pipeline {
     for sensor in &config.sensors {
         let declared: Vec<Declared> = sensor
             .driver

@@ -12,10 +12,12 @@ use crate::guard;
 mod check;
 mod demo;
 mod drivers;
+mod explain;
 mod export;
 mod once;
 mod outbox;
 mod pause;
+mod replay;
 mod run;
 mod scan;
 mod table;
@@ -58,6 +60,10 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Show the filters of each quantity, in their order, and where it is published
+    Explain(explain::Args),
+    /// Run recorded readings through the filters and print what would be published, and why the others would not
+    Replay(replay::Args),
     /// Read every sensor once and print what it gives
     Once {
         /// Configuration
@@ -114,6 +120,8 @@ pub fn main() -> ExitCode {
         None => demo::demo(),
         Some(Command::Run { config }) => run::run(&config),
         Some(Command::Check { files }) => check::check(&files),
+        Some(Command::Explain(args)) => explain::explain(&args),
+        Some(Command::Replay(args)) => replay::replay(&args),
         Some(Command::Once { config }) => once::once(&config),
         Some(Command::Outbox(args)) => outbox::outbox(args),
         Some(Command::Export(args)) => export::export(args),

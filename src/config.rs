@@ -23,6 +23,7 @@ mod broker_url;
 mod checks;
 mod connection;
 mod discovery;
+mod filters;
 mod gateway;
 mod hardware;
 mod keys;
@@ -46,6 +47,7 @@ mod wiring;
 pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
+pub use filters::KnownQuantity;
 pub use keys::{SECTIONS, Section, docs};
 pub use machine::Machine;
 pub use outbox_key::OutboxKey;
@@ -496,6 +498,12 @@ pub struct SensorConfig {
 }
 
 impl SensorConfig {
+    /// Its quantities, as far as they are known before it is read.
+    #[must_use]
+    pub fn known_quantities(&self) -> Vec<KnownQuantity> {
+        filters::known_quantities(self.driver, &self.pipeline)
+    }
+
     /// The sensor as its readings describe it, before any quantity was seen.
     #[must_use]
     pub fn descriptor(&self, gateway: &Gateway) -> Descriptor {

@@ -19,6 +19,7 @@ use self::support::{gpio, i2c, serial, spi};
 use crate::clock::BootTime;
 use crate::command::{Answer, Command, Outgoing};
 use crate::hardware::{Edge, Hardware, I2cPath, LineId, LineSettings, PortName, SerialSettings, SpiPlace};
+pub use crate::options::OptionInfo;
 use crate::options::Options;
 use crate::reading::{Fault, Kind, Sample};
 
@@ -88,11 +89,12 @@ pub static DRIVERS: &[&Driver] = &[
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
-pub const COMMON_KEYS: [&str; 14] = [
+pub const COMMON_KEYS: [&str; 15] = [
     "change",
     "deadline",
     "driver",
     "every",
+    "filters",
     "frozen_after",
     "heartbeat",
     "label",
@@ -177,19 +179,6 @@ impl Driver {
         });
         self.connection.options().into_iter().chain(own)
     }
-}
-
-/// A key of a driver, for people.
-#[derive(Debug)]
-pub struct OptionInfo {
-    /// The key.
-    pub name: &'static str,
-    /// What values it takes: "whole number", "`0x76` or `0x77`".
-    pub values: &'static str,
-    /// What holds where it is left out; `None` if it must be given.
-    pub default: Option<&'static str>,
-    /// One sentence.
-    pub help: &'static str,
 }
 
 /// A key of a driver, its own or its connection's.

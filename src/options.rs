@@ -64,6 +64,25 @@ impl Problem {
     }
 }
 
+/// Longest period or deadline.
+pub const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Shortest period or deadline: nothing is scheduled more finely.
+pub const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A key of a driver, a filter or a table of the configuration, for people.
+#[derive(Debug)]
+pub struct OptionInfo {
+    /// The key.
+    pub name: &'static str,
+    /// What values it takes: "whole number", "`0x76` or `0x77`".
+    pub values: &'static str,
+    /// What holds where it is left out; `None` if it must be given.
+    pub default: Option<&'static str>,
+    /// One sentence.
+    pub help: &'static str,
+}
+
 /// Longest unit, in characters.
 pub const MAX_UNIT_CHARS: usize = 32;
 
@@ -97,6 +116,11 @@ impl Problems {
     /// Notes one.
     pub fn push(&self, problem: Problem) {
         self.list.borrow_mut().push(problem);
+    }
+
+    /// Notes one, if there is one.
+    pub fn extend(&self, problem: Option<Problem>) {
+        self.list.borrow_mut().extend(problem);
     }
 
     /// How many there are.

@@ -225,6 +225,8 @@ pub enum FaultCode {
     Impossible,
     /// The values have stood exactly still for longer than the configuration allows.
     Frozen,
+    /// A quantity that is to come at least every so often has not come for too long.
+    Silent,
     /// The sensor did not answer within its deadline; its call may still be running.
     Stuck,
     /// Its supply is being switched off and on.
@@ -258,6 +260,7 @@ impl FaultCode {
             Self::BadData => "bad-data",
             Self::Impossible => "impossible",
             Self::Frozen => "frozen",
+            Self::Silent => "silent",
             Self::Stuck => "stuck",
             Self::PowerCycle => "power-cycle",
             Self::Paused => "paused",

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -9,10 +10,10 @@ use tracing::{debug, error, info, warn};
 
 use super::discovery::Discovery;
 use super::{Extras, kept};
-use crate::clock::{BootTime, WallTime};
+use crate::clock::{BootId, BootTime, WallTime};
 use crate::outbox::Body;
-use crate::pipeline::{Health, Outcome, Pipeline};
-use crate::reading::{Observation, SensorIndex};
+use crate::pipeline::{Health, Late, Outcome, Pipeline};
+use crate::reading::{Descriptor, Observation, SensorIndex, Values};
 use crate::sampler::{Batch, QUEUE};
 use crate::topic::Template;
 use crate::uplink::Hub;
@@ -21,12 +22,17 @@ use crate::uplink::status::{sensor_availability, sensor_availability_topic};
 /// A sensor's rejected samples are logged this often at most; a loose cable garbles hundreds of lines a minute.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
+/// The longest sleep until a filter is due: timers stand still while the machine is suspended, the boot clock does not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
 /// Between two looks whether the disk has caught up.
 const CONGESTED_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Core {
     pub(super) pipeline: Pipeline,
     pub(super) hub: Rc<Hub>,
+    /// For what filters keep.
+    pub(super) boot: BootId,
     pub(super) topic: Template,
     pub(super) discovery: Discovery,
     /// `outbox.flush = "0s"`: on disk before it counts as taken.
@@ -60,8 +66,11 @@ impl Core {
         let mut batches = Vec::new();
         loop {
             self.decongest().await;
-            if observations.recv_many(&mut batches, QUEUE).await == 0 {
-                return;
+            tokio::select! {
+                // What was measured before a filter is due goes before what the filter then does.
+                biased;
+                count = observations.recv_many(&mut batches, QUEUE) => if count == 0 { return },
+                () = self.until_due() => {}
             }
             for batch in batches.drain(..) {
                 for observation in batch {
@@ -73,7 +82,19 @@ impl Core {
                     self.decongest().await;
                 }
             }
+            let now = self.hub.clock.boot();
+            for (sensor, outcome) in self.pipeline.tick(now) {
+                self.publish(sensor, now, outcome);
+            }
             self.commit().await;
+        }
+    }
+
+    /// Sleeps until a filter wants to do something by itself, or until it is time to look at the clock again.
+    async fn until_due(&self) {
+        match self.pipeline.next_due() {
+            Some(due) => tokio::time::sleep(due.since(self.hub.clock.boot()).min(LONGEST_SLEEP)).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -102,21 +123,45 @@ impl Core {
         {
             error!(sensor = &**name, "not kept: {why}");
         }
-        let Outcome { reading, health, rejected } = self.pipeline.observe(observation);
+        let outcome = self.pipeline.observe(observation);
+        self.publish(sensor, at, outcome);
+    }
+
+    /// Takes what came of an observation, or of the passing of time until `at`.
+    fn publish(&mut self, sensor: SensorIndex, at: BootTime, outcome: Outcome) {
+        let Outcome { late, reading, health, rejected, keep, held: _ } = outcome;
         if let Some(health) = health {
             self.turned(sensor, &health);
         }
         if let Some(reason) = rejected.last() {
             self.complain(sensor, at, rejected.len(), reason);
         }
-        if let Some((descriptor, values)) = reading {
-            self.discovery.seen(sensor, &descriptor);
-            if let Some(show) = &self.extras.on_reading {
-                show(&self.topic, &descriptor, &values);
-            }
-            let time = self.wall_time(at);
-            self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
+        if let Some(keep) = keep
+            && let Err(why) = self.keep(sensor, &keep)
+        {
+            self.complain(sensor, at, 1, &why);
         }
+        for Late { at, descriptor, values } in late {
+            self.append(sensor, at, descriptor, values);
+        }
+        if let Some((descriptor, values)) = reading {
+            self.append(sensor, at, descriptor, values);
+        }
+    }
+
+    fn append(&mut self, sensor: SensorIndex, at: BootTime, descriptor: Arc<Descriptor>, values: Values) {
+        self.discovery.seen(sensor, &descriptor);
+        if let Some(show) = &self.extras.on_reading {
+            show(&self.topic, &descriptor, &values);
+        }
+        let time = self.wall_time(at);
+        self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
+    }
+
+    /// Keeps what a sensor's filters gave, with the same commit as what came of the observation.
+    fn keep(&self, sensor: SensorIndex, kept: &[u8]) -> Result<(), String> {
+        let Some(descriptor) = self.pipeline.descriptor(sensor) else { return Ok(()) };
+        kept::keep_filters(&mut self.hub.outbox.borrow_mut(), &descriptor.sensor, self.boot, kept)
     }
 
     /// When `at` was, by the wall clock of now, if that is set.

@@ -70,9 +70,8 @@ struct Known {
     entities: Entities,
     /// Time between two readings of a quantity, where that is known.
     every: Option<Duration>,
-    /// Quantities that are published only when they have changed, and how often they are all the same.
-    held_back: BTreeSet<String>,
-    heartbeat: Option<Duration>,
+    /// Quantities whose filters hold values back, and how often they are published all the same, where that is known.
+    held_back: BTreeMap<String, Option<Duration>>,
     /// As it was announced.
     descriptor: Option<Arc<Descriptor>>,
 }
@@ -225,26 +224,34 @@ impl Remembered {
 
 impl Known {
     fn new(sensor: &SensorConfig) -> Self {
-        let quantities = &sensor.pipeline.quantities;
-        let published = |name: &str| {
-            let renamed = quantities.get(name).and_then(|quantity| quantity.rename.as_deref());
-            message::entity_key(renamed.unwrap_or(name))
-        };
-        let configured: BTreeSet<String> = quantities.keys().map(|name| published(name)).collect();
-        let declared = sensor.driver.quantities;
-        let entities = if declared.is_empty() {
-            let own = quantities.keys().map(|name| message::entity_key(name));
+        let pipeline = &sensor.pipeline;
+        let mut configured = BTreeSet::new();
+        let mut held_back: BTreeMap<String, Option<Duration>> =
+            pipeline.change.keys().map(|name| (name.clone(), pipeline.heartbeat)).collect();
+        for known in sensor.known_quantities() {
+            let kind = known.kind.unwrap_or(Kind::Number);
+            // What cannot be was refused with the configuration.
+            let Ok(published) = pipeline.published(&known.name, kind, known.kind.is_some(), known.unit) else { continue };
+            let filtered = pipeline.filters.get(pipeline.name(&known.name)).is_some_and(|filters| !filters.is_empty());
+            for quantity in published.quantities {
+                configured.insert(message::entity_key(&quantity.name));
+                if filtered {
+                    held_back.insert(quantity.name.into(), None);
+                }
+            }
+        }
+        let entities = if sensor.driver.quantities.is_empty() {
+            let own = pipeline.quantities.keys().map(|name| message::entity_key(name));
             Entities::AllBut(own.filter(|key| !configured.contains(key)).collect())
         } else {
-            Entities::These(declared.iter().map(|quantity| published(quantity.name)).chain(configured).collect())
+            Entities::These(configured)
         };
         Self {
             name: sensor.name.clone(),
             driver: sensor.driver.name,
             entities,
             every: matches!(sensor.source, Source::Poller(_)).then_some(sensor.every),
-            held_back: sensor.pipeline.change.keys().cloned().collect(),
-            heartbeat: sensor.pipeline.heartbeat,
+            held_back,
             descriptor: None,
         }
     }
@@ -252,10 +259,9 @@ impl Known {
     /// Between two messages with that quantity.
     fn interval(&self, quantity: &str) -> Option<Duration> {
         let every = self.every?;
-        if self.held_back.contains(quantity) {
-            self.heartbeat.map(|heartbeat| heartbeat.max(every))
-        } else {
-            Some(every)
+        match self.held_back.get(quantity) {
+            Some(heartbeat) => heartbeat.map(|heartbeat| heartbeat.max(every)),
+            None => Some(every),
         }
     }
 

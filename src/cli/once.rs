@@ -12,7 +12,7 @@ use super::{FAILED, FINE, WRONG, complain, load, print};
 use crate::agent::{self, describe};
 use crate::clock::{Clock, SystemClock};
 use crate::drivers::Source;
-use crate::pipeline::Health;
+use crate::pipeline::{Health, Pipeline};
 use crate::reading::SensorIndex;
 use crate::sampler::{self, Sampler};
 
@@ -57,7 +57,8 @@ pub(super) fn once(path: &Path) -> u8 {
 type Lines = Result<Vec<[String; 3]>, String>;
 
 async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
-    let mut pipeline = agent::pipeline(&config);
+    // A filter that waits for more would keep the only value back.
+    let mut pipeline = agent::with_sensors(Pipeline::new().only_looking(), &config);
     let (out, mut observations) = mpsc::channel(sampler::QUEUE);
     let (stop, stopped) = watch::channel(false);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.trust));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::sensor::Placed;
-use super::{Gateway, PayloadShape, SensorConfig};
+use super::{Gateway, KnownQuantity, PayloadShape, SensorConfig};
 use crate::drivers::Claim;
 use crate::hardware::header::{Function, Line};
 use crate::hardware::{LineId, PortName};
@@ -161,24 +161,14 @@ fn gateways_own(described: &[(&Placed, Descriptor)], gateway: &Gateway, problems
 /// A sensor as readings will describe it, with the quantities that are known before it is read.
 pub(super) fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
     let mut descriptor = sensor.descriptor(gateway);
-    let configured = &sensor.pipeline.quantities;
-    let declared = sensor.driver.quantities.iter().map(|quantity| (quantity.name, quantity.unit, quantity.kind));
-    let named = configured
-        .keys()
-        .filter(|name| sensor.driver.quantities.iter().all(|quantity| quantity.name != name.as_str()))
-        .map(|name| (name.as_str(), None, Kind::Number));
-    descriptor.quantities = declared
-        .chain(named)
-        .map(|(name, unit, kind)| {
-            let own = configured.get(name);
-            Quantity {
-                name: own.and_then(|own| own.rename.as_deref()).unwrap_or(name).into(),
-                unit: own.and_then(|own| own.unit.as_deref()).or(unit).map(Into::into),
-                kind: own.and_then(|own| own.kind).unwrap_or(kind),
-                topic: own.and_then(|own| own.topic.as_deref()).map(Into::into),
-                content_type: None,
-            }
+    descriptor.quantities = sensor
+        .known_quantities()
+        .iter()
+        // A filter that does not fit is a problem of its own.
+        .filter_map(|KnownQuantity { name, kind, unit }| {
+            sensor.pipeline.published(name, kind.unwrap_or(Kind::Number), kind.is_some(), *unit).ok()
         })
+        .flat_map(|published| published.quantities)
         .collect();
     descriptor
 }

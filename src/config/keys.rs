@@ -373,6 +373,12 @@ static ROOM: Section = Section {
         key("location", "table, see [location](#location)", Some("the gateway's"), "Where the room is."),
         key("every", "duration, `\"1ms\"` to a year", Some("`\"30s\"`"), "As in `[[sensor]]`."),
         key("heartbeat", "duration, `\"1ms\"` to a year", Some("none"), "As in `[[sensor]]`."),
+        key(
+            "filters",
+            "table of lists, see [filters](filters.md)",
+            Some("none"),
+            "By the published names of quantities; a sensor's own list for a quantity takes the place of the room's.",
+        ),
         key("tags", "table of texts", Some("none"), "As in `[[sensor]]`."),
     ],
 };
@@ -413,6 +419,12 @@ static SENSOR: Section = Section {
             "With `change`: publish at least this often all the same.",
         ),
         key(
+            "filters",
+            "table of lists, see [filters](filters.md)",
+            Some("the room's, else none"),
+            "By the published names of quantities, as in `filters = { temperature = [{ median = 5 }, { throttle = \"1m\" }] }`.",
+        ),
+        key(
             "frozen_after",
             "duration, `\"1ms\"` to a year",
             Some("never"),
@@ -449,6 +461,13 @@ static QUANTITY: Section = Section {
     title: "[sensor.quantity.NAME]",
     intro: "Settings of one quantity of the sensor above it; `NAME` is what the driver or the device calls it.",
     keys: &[
+        key(
+            "of",
+            "the driver's name of a quantity",
+            Some("none: `NAME` is the driver's own"),
+            "Takes the values of that quantity, which is published besides: `[sensor.quantity.energy]` with \
+             `of = \"power\"` and `filters = [{ integral = \"1h\" }]`.",
+        ),
         key("as", "name", Some("the driver's name"), "Its name in topics and payloads."),
         key("unit", "text up to 32 characters", Some("the driver's"), "Its unit as it is published, such as `\"°C\"`."),
         key(
@@ -458,9 +477,20 @@ static QUANTITY: Section = Section {
             "How it is treated; events are never filtered, retained or repeated.",
         ),
         key("topic", "topic", Some("by the gateway's `topic`"), "Its topic, outright."),
-        key("multiply", "number but 0", Some("1"), "Factor, applied first."),
-        key("offset", "number", Some("0"), "Added after the factor."),
-        key("round", "0 to 12", Some("as measured"), "Digits after the decimal point, applied last."),
+        key("multiply", "number but 0", Some("1"), "Factor; works before all filters."),
+        key("offset", "number", Some("0"), "Added after the factor; works before those in `filters`."),
+        key(
+            "filters",
+            "list, see [filters](filters.md)",
+            Some("the sensor's, else the room's"),
+            "What happens to its values before they are published, in that order.",
+        ),
+        key(
+            "round",
+            "0 to 12",
+            Some("as measured"),
+            "Digits after the decimal point; works behind those in `filters`.",
+        ),
     ],
 };
 

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::Machine;
 use crate::options::{FromToml, Options, Problem};
+pub(super) use crate::options::{SHORTEST, YEAR};
 use crate::reading::{Finite, Location};
 use crate::topic;
 
@@ -16,12 +17,6 @@ pub const MAX_NAME_BYTES: usize = 128;
 
 /// Longest label, tag value or user name for people, in characters.
 pub const MAX_LABEL_CHARS: usize = 256;
-
-/// Longest period or deadline.
-pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// Shortest period or deadline: nothing is scheduled more finely.
-pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Where the configuration is read.
 pub(super) struct Surroundings<'a> {

@@ -9,12 +9,14 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::SensorConfig;
+use super::filters::{self, Filters};
 use super::gateway::check_outright_topic;
 use super::{hardware, read};
 use crate::drivers::{Claim, Driver, Source};
 use crate::hardware::PowerSettings;
 use crate::options::{FromToml, Options, Problem, Problems, did_you_mean, unit};
-use crate::pipeline::{Deadband, PipelineConfig, QuantityConfig};
+use crate::pipeline::filter::MAX_DIGITS;
+use crate::pipeline::{Deadband, Origin, PipelineConfig, QuantityConfig};
 use crate::reading::{Finite, Kind, Location};
 
 /// `every` where it is not given.
@@ -22,9 +24,6 @@ const DEFAULT_EVERY: Duration = Duration::from_secs(30);
 
 /// `deadline` where it is not given: this, or twice the longest that the driver says it takes.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// More digits after the point than these are noise in a double of everyday size.
-const MAX_ROUND: u8 = 12;
 
 /// A sensor, where it stands, and what it uses.
 pub(super) struct Placed {
@@ -41,6 +40,7 @@ pub(super) struct Room {
     location: Option<Location>,
     every: Option<Duration>,
     heartbeat: Option<Duration>,
+    filters: BTreeMap<String, filters::Given>,
     tags: Vec<(String, String)>,
 }
 
@@ -75,6 +75,7 @@ pub(super) fn room(options: &Options<'_>) -> Room {
         location: read::location(options),
         every: read::period(options, "every"),
         heartbeat: read::period(options, "heartbeat"),
+        filters: filters::by_quantity(options, |_, _| ()),
         tags: read::tags(options),
     }
 }
@@ -110,22 +111,31 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     let common = common(options, Some(driver));
     let parsed = (driver.parse)(options);
     options.finish();
-    let (parsed, name) = (parsed?, common.name?);
+    let (parsed, name, what) = (parsed?, common.name?, options.what());
     let room = common.room.as_ref().and_then(|name| inherited.rooms.get(name));
     let mut tags: BTreeMap<String, String> = room.iter().flat_map(|room| room.tags.iter().cloned()).collect();
     tags.extend(common.tags);
     let mut pipeline =
         PipelineConfig { heartbeat: common.pipeline.heartbeat.or_else(|| room?.heartbeat), ..common.pipeline };
     for (quantity, unit) in parsed.source.units() {
-        pipeline.quantities.entry(quantity).or_default().unit.get_or_insert(unit);
+        pipeline.quantities.entry(quantity).or_default().measured_unit = Some(unit);
     }
+    let mut filters = common.filters;
+    if let (Some(name), Some(room)) = (&common.room, room) {
+        let known = published(driver, &pipeline.quantities);
+        let has = |name: &String| known.is_empty() || known.contains(&name.as_str());
+        filters.add(room.filters.clone().into_iter().filter(|(name, _)| has(name)), &Origin::Room(name.clone()));
+    }
+    pipeline.filters = filters.links();
+    let at = options.raw("name").map_or_else(|| options.span(), Spanned::span);
+    filters.check(what, &at, driver, &pipeline, options.problems());
     let longest = match &parsed.source {
         Source::Poller(device) => device.longest(),
         Source::Serial { .. } | Source::Line(_) | Source::Process(_) => Duration::ZERO,
     };
     Some(Placed {
         claims: parsed.claims,
-        at: options.raw("name").map_or_else(|| options.span(), Spanned::span),
+        at,
         sensor: SensorConfig {
             name,
             label: common.label,
@@ -170,13 +180,19 @@ pub(super) struct Common {
     deadline: Option<Duration>,
     power: Option<PowerSettings>,
     pipeline: PipelineConfig,
+    filters: Filters,
 }
 
 /// The keys that all sensors have in common.
 pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> Common {
     options.required::<String>("name");
-    let quantities = quantities(options, driver);
-    let change = change(options, driver, &quantities);
+    let (quantities, mut filters) = quantities(options, driver);
+    let change = change(options, driver, &quantities, &mut filters);
+    let of_sensor = filters::by_quantity(options, |name, at| {
+        check_published(name, &at, options, driver, &quantities);
+    });
+    filters.refuse_twice(&of_sensor, options.problems());
+    filters.add(of_sensor, &Origin::Sensor);
     Common {
         name: read::name(options, "name"),
         label: read::label(options, "label"),
@@ -188,10 +204,12 @@ pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> 
         power: power(options),
         pipeline: PipelineConfig {
             quantities,
+            filters: BTreeMap::new(),
             change,
             heartbeat: read::period(options, "heartbeat"),
             frozen_after: read::period(options, "frozen_after"),
         },
+        filters,
     }
 }
 
@@ -203,20 +221,18 @@ fn power(options: &Options<'_>) -> Option<PowerSettings> {
     power
 }
 
-/// `[sensor.quantity.NAME]`
-fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> BTreeMap<String, QuantityConfig> {
-    let mut quantities = BTreeMap::new();
-    let Some(table) = options.section("quantity") else { return quantities };
+/// `[sensor.quantity.NAME]`, with their filters by published name.
+fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> (BTreeMap<String, QuantityConfig>, Filters) {
+    let (mut quantities, mut filters) = (BTreeMap::new(), Filters::default());
+    let Some(table) = options.section("quantity") else { return (quantities, filters) };
     for (key, value) in table.entries() {
         let name = key.get_ref().as_ref();
-        if let Some(driver) = driver
-            && let Some(problem) = unknown_quantity(name, key.span(), options.what(), &declared(driver))
-        {
-            options.problems().push(problem);
-        }
         let what = format!("quantity `{name}` of {}", options.what());
         let Some(own) = Options::table(value, what, options.problems()) else { continue };
-        let quantity = quantity(&own);
+        if let Some(driver) = driver {
+            check_source(name, key.span(), &own, options.what(), &declared(driver));
+        }
+        let (quantity, given) = quantity(&own);
         if quantity.rename.is_none()
             && let Err(why) = read::check_name(name)
         {
@@ -226,13 +242,46 @@ fn quantities(options: &Options<'_>, driver: Option<&'static Driver>) -> BTreeMa
             );
         }
         own.finish();
+        let published = quantity.rename.as_deref().unwrap_or(name).to_owned();
+        for short in ["multiply", "offset", "round"] {
+            if let Some(value) = own.raw(short) {
+                filters.note_key(&published, short, value.span());
+            }
+        }
+        filters.add(given.map(|given| (published, given)), &Origin::Quantity);
         quantities.insert(name.to_owned(), quantity);
     }
-    quantities
+    for (name, quantity) in &quantities {
+        let source = quantity.of.as_ref().and_then(|source| quantities.get(source));
+        if source.is_some_and(|source| source.of.is_some()) {
+            let message =
+                format!("`of` of quantity `{name}` of {} names one that is itself made of another", options.what());
+            let key = table.entries().find(|(key, _)| key.get_ref().as_ref() == name);
+            let at = key.map_or_else(|| options.span(), |(key, _)| key.span());
+            options.problems().push(Problem::new(at, message).help("name the driver's own quantity"));
+        }
+    }
+    (quantities, filters)
 }
 
-/// The keys of a quantity.
-pub(super) fn quantity(options: &Options<'_>) -> QuantityConfig {
+/// Notes it if a quantity is neither the driver's own nor made of one, or both.
+fn check_source(name: &str, at: Range<usize>, own: &Options<'_>, sensor: &str, known: &[&str]) {
+    let Some(source) = own.raw("of") else {
+        own.problems().extend(unknown_quantity(name, at, sensor, known));
+        return;
+    };
+    if known.contains(&name) {
+        let problem =
+            Problem::new(at, format!("{sensor} has a quantity `{name}` by itself: it cannot be made of another"));
+        own.problems().push(problem.help("give it a name of its own"));
+    }
+    if let Some(text) = source.get_ref().as_str() {
+        own.problems().extend(unknown_quantity(text, source.span(), sensor, known));
+    }
+}
+
+/// The keys of a quantity, and its filters.
+pub(super) fn quantity(options: &Options<'_>) -> (QuantityConfig, Option<filters::Given>) {
     let kind = options.optional_word(
         "kind",
         &[
@@ -244,36 +293,20 @@ pub(super) fn quantity(options: &Options<'_>) -> QuantityConfig {
         ],
     );
     let quantity = QuantityConfig {
+        of: options.optional("of"),
         rename: read::name(options, "as"),
         unit: unit(options),
+        measured_unit: None,
         kind,
         topic: outright_topic(options),
         multiply: options.optional("multiply").and_then(Finite::new),
         offset: options.optional("offset").and_then(Finite::new),
-        round: options.optional_in("round", 0..=MAX_ROUND),
+        round: options.optional_in("round", 0..=MAX_DIGITS),
     };
     if quantity.multiply.is_some_and(|factor| factor.get() == 0.0) {
         options.problem("multiply", format!("`multiply` of {} is 0: every value would be 0", options.what()), None);
     }
-    if let Some(kind) = kind.filter(|kind| !matches!(kind, Kind::Number | Kind::Event)) {
-        for key in ["multiply", "offset", "round"] {
-            if options.raw(key).is_some() {
-                let message = format!("`{key}` of {} is for numbers, but its kind is {}", options.what(), word(kind));
-                options.problem(key, message, None);
-            }
-        }
-    }
-    quantity
-}
-
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Number => "number",
-        Kind::Switch => "switch",
-        Kind::Text => "text",
-        Kind::Event => "event",
-        Kind::Bytes => "bytes",
-    }
+    (quantity, filters::of_quantity(options))
 }
 
 fn outright_topic(options: &Options<'_>) -> Option<String> {
@@ -296,20 +329,13 @@ fn change(
     options: &Options<'_>,
     driver: Option<&'static Driver>,
     quantities: &BTreeMap<String, QuantityConfig>,
+    filters: &mut Filters,
 ) -> BTreeMap<String, Deadband> {
     let mut change = BTreeMap::new();
     let Some(table) = options.section("change") else { return change };
     for (key, value) in table.entries() {
         let name = key.get_ref().as_ref();
-        if let Some(driver) = driver
-            && let Some(problem) = unknown_quantity(name, key.span(), options.what(), &published(driver, quantities))
-        {
-            let renamed = quantities.get(name).and_then(|quantity| quantity.rename.as_deref());
-            options.problems().push(match renamed {
-                Some(now) => problem.help(format!("`{name}` is published as `{now}`: write that here")),
-                None => problem,
-            });
-        }
+        check_published(name, &key.span(), options, driver, quantities);
         let event = quantities.iter().any(|(given, quantity)| {
             quantity.kind == Some(Kind::Event) && quantity.rename.as_deref().unwrap_or(given) == name
         });
@@ -318,10 +344,30 @@ fn change(
             options.problems().push(Problem::new(key.span(), message));
         }
         if let Some(deadband) = deadband(value, name, options.what(), options.problems()) {
+            filters.note_key(name, "change", key.span());
             change.insert(name.to_owned(), deadband);
         }
     }
     change
+}
+
+/// Notes it if a sensor has no quantity that is published under that name.
+fn check_published(
+    name: &str,
+    at: &Range<usize>,
+    options: &Options<'_>,
+    driver: Option<&'static Driver>,
+    quantities: &BTreeMap<String, QuantityConfig>,
+) {
+    if let Some(driver) = driver
+        && let Some(problem) = unknown_quantity(name, at.clone(), options.what(), &published(driver, quantities))
+    {
+        let renamed = quantities.get(name).and_then(|quantity| quantity.rename.as_deref());
+        options.problems().push(match renamed {
+            Some(now) => problem.help(format!("`{name}` is published as `{now}`: write that here")),
+            None => problem,
+        });
+    }
 }
 
 fn deadband<'a>(value: &'a Spanned<DeValue<'a>>, name: &str, sensor: &str, problems: &'a Problems) -> Option<Deadband> {
@@ -369,12 +415,13 @@ fn declared(driver: &'static Driver) -> Vec<&'static str> {
     driver.quantities.iter().map(|quantity| quantity.name).collect()
 }
 
-/// The names under which a driver's declared quantities are published.
+/// The names under which a driver's declared quantities are published, and those that are made of them.
 fn published<'q>(driver: &'static Driver, quantities: &'q BTreeMap<String, QuantityConfig>) -> Vec<&'q str> {
-    declared(driver)
-        .into_iter()
-        .map(|name| quantities.get(name).and_then(|quantity| quantity.rename.as_deref()).unwrap_or(name))
-        .collect()
+    let declared = declared(driver);
+    let derived = quantities.iter().filter(|(_, own)| own.of.is_some() && !declared.is_empty());
+    let derived = derived.map(|(name, own)| own.rename.as_deref().unwrap_or(name));
+    let name = |name| quantities.get(name).and_then(|quantity| quantity.rename.as_deref()).unwrap_or(name);
+    declared.iter().copied().map(name).chain(derived).collect()
 }
 
 fn unknown_quantity(name: &str, at: Range<usize>, sensor: &str, known: &[&str]) -> Option<Problem> {

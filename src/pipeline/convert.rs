@@ -1,21 +1,12 @@
-//! A sample's value made into what its quantity is: the right kind, calibrated, rounded.
+//! A sample's value made into what its quantity is: a value of the right kind.
 
-use super::QuantityConfig;
 use crate::reading::{Finite, Kind, Value};
 
-/// Converts and calibrates.
+/// The value as one of that kind.
 ///
 /// # Errors
-/// Why the value cannot be of that kind.
-pub(super) fn convert(value: Value, kind: Kind, config: &QuantityConfig) -> Result<Value, String> {
-    let value = to_kind(value, kind)?;
-    match value {
-        Value::Number(number) => calibrate(number, config).map(Value::Number),
-        other => Ok(other),
-    }
-}
-
-fn to_kind(value: Value, kind: Kind) -> Result<Value, String> {
+/// Why it cannot be.
+pub(super) fn to_kind(value: Value, kind: Kind) -> Result<Value, String> {
     match (kind, value) {
         (Kind::Event, value)
         | (Kind::Number, value @ Value::Number(_))
@@ -59,58 +50,15 @@ fn expected(kind: Kind) -> &'static str {
     }
 }
 
-fn calibrate(number: Finite, config: &QuantityConfig) -> Result<Finite, String> {
-    let mut result = number.get();
-    if let Some(factor) = config.multiply {
-        result *= factor.get();
-    }
-    if let Some(offset) = config.offset {
-        result += offset.get();
-    }
-    if let Some(digits) = config.round {
-        result = round(result, digits);
-    }
-    Finite::new(result).ok_or_else(|| format!("{number} is too large once calibrated"))
-}
-
-/// Rounds half away from zero. Numbers so large that scaling them overflows have no digits left to round.
-fn round(number: f64, digits: u8) -> f64 {
-    let scale = 10_f64.powi(i32::from(digits));
-    let scaled = number * scale;
-    if scaled.is_finite() { scaled.round() / scale } else { number }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn texts_become_what_they_say() {
-        let plain = QuantityConfig::default();
-        assert_eq!(
-            convert(Value::Text(" 21.5 ".into()), Kind::Number, &plain),
-            Ok(Value::number(21.5).expect("finite"))
-        );
-        assert_eq!(convert(Value::Text("ON".into()), Kind::Switch, &plain), Ok(Value::Switch(true)));
-        assert_eq!(convert(Value::number(2.0).expect("finite"), Kind::Switch, &plain).ok(), None);
-        assert!(convert(Value::Text("nan".into()), Kind::Number, &plain).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn what_comes_out_is_finite_or_an_error(
-            number in proptest::num::f64::NORMAL, factor in proptest::num::f64::NORMAL,
-            offset in proptest::num::f64::NORMAL, round in 0..20_u8,
-        ) {
-            let config = QuantityConfig {
-                multiply: Finite::new(factor), offset: Finite::new(offset), round: Some(round),
-                ..QuantityConfig::default()
-            };
-            let value = Value::number(number).expect("finite");
-            if let Ok(Value::Number(result)) = convert(value, Kind::Number, &config) {
-                prop_assert!(result.get().is_finite());
-            }
-        }
+        assert_eq!(to_kind(Value::Text(" 21.5 ".into()), Kind::Number), Ok(Value::number(21.5).expect("finite")));
+        assert_eq!(to_kind(Value::Text("ON".into()), Kind::Switch), Ok(Value::Switch(true)));
+        assert_eq!(to_kind(Value::number(2.0).expect("finite"), Kind::Switch).ok(), None);
+        assert!(to_kind(Value::Text("nan".into()), Kind::Number).is_err());
     }
 }

@@ -388,16 +388,12 @@ struct Written<'a> {
 
 impl Prepared {
     fn new(descriptor: &Arc<Descriptor>, settings: &Settings, form: &dyn Form) -> Self {
-        let own = settings.payload.topic.as_ref();
-        let template = own.unwrap_or(&settings.template);
+        let (template, payload) = (&settings.template, &settings.payload);
         let quantities = descriptor
             .quantities
             .iter()
             .map(|quantity| {
-                let topic = match own {
-                    Some(own) => own.filled(descriptor, &quantity.name),
-                    None => template.quantity_topic(descriptor, quantity),
-                };
+                let topic = payload.quantity_topic(template, descriptor, quantity);
                 PreparedQuantity {
                     topic: Topics::new(topic, settings),
                     event: quantity.kind == Kind::Event,
@@ -407,7 +403,7 @@ impl Prepared {
             .collect();
         Self {
             quantities,
-            sensor_topic: Topics::new(template.sensor_topic(descriptor), settings),
+            sensor_topic: Topics::new(payload.sensor_topic(template, descriptor), settings),
             ready: form.prepare(descriptor),
             descriptor: descriptor.clone(),
         }

@@ -316,7 +316,7 @@ mod arbitrary {
         "[unknown]",
     ];
 
-    const VALUES: [&str; 24] = [
+    const VALUES: [&str; 26] = [
         "\"a\"",
         "\"mqtt://b\"",
         "\"mqtts://b\"",
@@ -340,6 +340,8 @@ mod arbitrary {
         "[1, \"a\"]",
         "[]",
         "{}",
+        "[{ median = 5 }, { aggregate = \"1m\" }, { round = 300 }, { expression = \"x(\" }, { delta = {} }]",
+        "{ temperature = [{ clamp = { min = 1 } }, { hysteresis = { upper = 1, lower = 0 } }, { min = 3 }], a = 1 }",
         "{ latitude = 91, longitude = 0, relative = 0.5, temperature = 1, file = \"/\", env = \"A\" }",
     ];
 

@@ -52,7 +52,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("options", &[]),
     ("outbox", &["clock", "reading", "state"]),
     // Time is an argument: the type of a boot time, not a clock.
-    ("pipeline", &["clock::BootTime", "reading"]),
+    ("pipeline", &["clock::BootTime", "options", "reading"]),
     ("reading", &["clock::BootTime"]),
     ("sampler", &["clock", "command", "drivers", "guard", "hardware", "reading"]),
     ("scan", &["drivers", "hardware", "reading"]),

@@ -87,6 +87,7 @@ fn a_full_queue_is_taken_without_a_loss() {
     let core = Core {
         pipeline: pipeline(),
         hub: hub.clone(),
+        boot,
         topic: gateway().topic,
         discovery: Discovery::new(&without_discovery(), hub.clone(), "0", None),
         strict: false,
