@@ -152,6 +152,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         extras,
         rounds,
         complaints: HashMap::new(),
+        gps: config.gps,
     };
     let mut core = tokio::task::spawn_local(core.run(observations));
     let names: Vec<String> = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
@@ -161,6 +162,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let context = sampler::Context {
         hardware: config.hardware.start(&clock),
         clock: clock.clone(),
+        offset: hub.offset(),
         out,
         stop: samplers_stop,
         counts: Arc::default(),
@@ -378,8 +380,8 @@ impl Sampler {
     /// [`remote`](sampler::remote::remote).
     #[must_use]
     pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>, reins: Reins) -> Self {
-        let SensorConfig { name, source, every, deadline, power, .. } = sensor;
-        Self { index, name, source, every, deadline, power, kept: RefCell::new(kept), reins }
+        let SensorConfig { name, source, every, align, deadline, power, .. } = sensor;
+        Self { index, name, source, every, align, deadline, power, kept: RefCell::new(kept), reins }
     }
 }
 

@@ -24,7 +24,7 @@ use feed::Feed;
 use keeper::Keeper;
 
 pub use failure::Failure;
-pub use hub::{Hub, LIVE_WITHIN};
+pub use hub::{ClockStatus, Hub, LIVE_WITHIN};
 
 pub mod access;
 pub mod alias;
@@ -64,21 +64,34 @@ mod tests;
 pub mod tls;
 pub mod websocket;
 
-/// How often it is looked whether the clock has been set.
+/// How often it is looked whether the clock has been set or stepped while no readings come.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
+
+/// How often hardware clocks are asked whether the clock was set by one, as long as it is not set.
+const HARDWARE_CHECK: Duration = Duration::from_secs(10);
 
 /// How often the time is kept for a later boot without a clock.
 const REMEMBER_TIME: Duration = Duration::from_secs(60 * 60);
 
-/// Waits until the clock is set, notes what dates the readings that were taken before, and keeps the time for a later
-/// boot from then on. Never ends; the agent runs it once.
+/// Looks after the clock: whether it is set, and whether it steps; and keeps the time for a later boot. Never ends; the
+/// agent runs it once.
 pub async fn watch_clock(hub: Rc<Hub>) {
-    while !hub.note_clock() {
-        tokio::time::sleep(CLOCK_CHECK).await;
-    }
+    let start = hub.clock.boot();
+    let (mut asked, mut remembered) = (None::<BootTime>, start);
     loop {
-        hub.remember_time();
-        tokio::time::sleep(REMEMBER_TIME).await;
+        let now = hub.clock.boot();
+        if hub.now().is_none() && asked.is_none_or(|asked| now.since(asked) >= HARDWARE_CHECK) {
+            asked = Some(now);
+            let clock = hub.clock.clone();
+            // It may be a chip on a bus that hangs. That it was asked in vain is no matter.
+            let _ = tokio::task::spawn_blocking(move || clock.ask_hardware_clocks()).await;
+        }
+        hub.look_at_clock();
+        if now.since(remembered) >= REMEMBER_TIME {
+            remembered = now;
+            hub.remember_time();
+        }
+        tokio::time::sleep(CLOCK_CHECK).await;
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Extras, kept};
 use crate::clock::{BootTime, WallTime};
 use crate::outbox::Body;
 use crate::pipeline::{Health, Outcome, Pipeline};
-use crate::reading::{Observation, SensorIndex};
+use crate::reading::{Observation, Sample, SensorIndex, Value};
 use crate::sampler::{Batch, QUEUE};
 use crate::topic::Template;
 use crate::uplink::Hub;
@@ -33,6 +33,8 @@ pub(super) struct Core {
     /// Counts the batches taken: the watchdog's proof of life.
     pub(super) rounds: watch::Sender<u64>,
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
+    /// The sensor whose fixes say what time it is.
+    pub(super) gps: Option<SensorIndex>,
 }
 
 /// What was appended is taken, and everybody is told.
@@ -61,6 +63,7 @@ impl Core {
             if observations.recv_many(&mut batches, QUEUE).await == 0 {
                 return;
             }
+            self.hub.look_at_clock();
             for batch in batches.drain(..) {
                 for observation in batch {
                     self.observe(observation);
@@ -100,6 +103,12 @@ impl Core {
         {
             error!(sensor = &**name, "not kept: {why}");
         }
+        if self.gps == Some(sensor)
+            && let Ok(samples) = &observation.outcome
+            && let Some(time) = time_of_fix(samples)
+        {
+            self.hub.take_fix(at, time);
+        }
         let Outcome { reading, health, rejected } = self.pipeline.observe(observation);
         if let Some(health) = health {
             self.turned(sensor, &health);
@@ -111,16 +120,9 @@ impl Core {
             if let Some(show) = &self.extras.on_reading {
                 show(&self.topic, &descriptor, &values);
             }
-            let time = self.wall_time(at);
+            let time = self.hub.stamp(at);
             self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
         }
-    }
-
-    /// When `at` was, by the wall clock of now, if that is set.
-    fn wall_time(&self, at: BootTime) -> Option<WallTime> {
-        let WallTime(now) = self.hub.clock.wall_if_set()?;
-        let age = i64::try_from(self.hub.clock.boot().since(at).as_nanos()).unwrap_or(i64::MAX);
-        Some(WallTime(now.saturating_sub(age)))
     }
 
     fn turned(&self, sensor: SensorIndex, health: &Health) {
@@ -148,6 +150,15 @@ impl Core {
             warn!(sensor = name, rejected = complaints.count, "not used: {reason}");
             *complaints = Complaints { count: 0, logged: Some(at) };
         }
+    }
+}
+
+/// The time that a GPS receiver gives with a fix, as its driver calls the two; without a fix it may be anything.
+fn time_of_fix(samples: &[Sample]) -> Option<WallTime> {
+    let value = |name| samples.iter().find(|sample| sample.quantity == name).map(|sample| &sample.value);
+    match (value("fix")?, value("utc")?) {
+        (Value::Switch(true), Value::Text(utc)) => humantime::parse_rfc3339(utc).ok().map(WallTime::from_system),
+        _ => None,
     }
 }
 

@@ -1,12 +1,12 @@
 //! Sensors that are asked: a thread makes the calls, a task keeps the schedule and the deadline.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
+use super::due::Due;
 use super::power::Power;
 use super::{BACK_OFF_MOST, BackOff, Context, Sampler, count, guarded, stopped};
 use crate::clock::{BootTime, Clock};
@@ -87,10 +87,10 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
 async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
     let mut back_off = BackOff::default();
     let mut power = Power::of(sampler, context);
-    let mut due = Instant::now();
+    let mut due = Due::first(sampler, context);
     loop {
         tokio::select! {
-            () = sleep_until(due) => {}
+            () = due.wait() => {}
             () = stopped(&mut context.stop) => return,
         }
         let (at, outcome) = match power.ready(sampler, context).await {
@@ -115,7 +115,7 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
                 back_off.failure(sampler.every.max(BACK_OFF_MOST)).max(sampler.every)
             }
         };
-        due = next_due(due, pause, context);
+        due.next(pause);
         let batch = vec![Observation { sensor: sampler.index, at, outcome, keep: None }];
         match context.out.try_send(batch) {
             Ok(()) => {}
@@ -127,7 +127,7 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
             Some(fault) => match power.failed(&fault, sampler, context).await {
                 Some(true) => {
                     back_off.success();
-                    due = Instant::now();
+                    due.now();
                 }
                 Some(false) => {}
                 None => return,
@@ -160,16 +160,4 @@ async fn answer(sampler: &Sampler, worker: &mut Worker, power: &mut Power, conte
             () = stopped(&mut context.stop) => return None,
         }
     }
-}
-
-/// The next time on the grid of `pause`; times that have passed meanwhile are skipped and counted.
-pub(super) fn next_due(due: Instant, pause: Duration, context: &Context) -> Instant {
-    let mut next = due + pause;
-    let now = Instant::now();
-    if next < now {
-        count(&context.counts.overrun);
-        let missed = (now - next).as_nanos() / pause.as_nanos().max(1) + 1;
-        next += pause.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-    }
-    next
 }

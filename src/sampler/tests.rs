@@ -84,13 +84,14 @@ impl Running {
         let (gate, counts): (Arc<Gate>, Arc<Counts>) = Default::default();
         let hardware = Backend::Sim.start(clock.clone());
         let context =
-            Context { hardware, clock, out, stop: stopped, counts: counts.clone(), supplies: Supplies::default() };
+            Context { hardware, clock, offset: watch::channel(None).1, out, stop: stopped, counts: counts.clone(), supplies: Supplies::default() };
         let (remote, reins) = remote::remote();
         let sampler = Sampler {
             index: SensorIndex(0),
             name: "test".to_owned(),
             source: source(gate.clone()),
             every: Duration::from_millis(20),
+            align: false,
             deadline,
             power: None,
             kept: RefCell::new(kept),

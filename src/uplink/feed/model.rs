@@ -311,7 +311,7 @@ impl World {
         let (hub, _) = self.agent();
         for number in &numbers {
             let raw = Raw { topic: "t".into(), payload: number.to_string().into_bytes().into(), retain: false };
-            hub.outbox.borrow_mut().append(hub.clock.boot(), hub.clock.wall_if_set(), Body::Raw(raw));
+            hub.outbox.borrow_mut().append(hub.clock.boot(), hub.now(), Body::Raw(raw));
         }
         hub.outbox.borrow_mut().commit(hub.clock.boot());
         hub.appended();

@@ -120,7 +120,7 @@ impl Feed {
         let entries = std::mem::take(&mut self.entries);
         let entry = &entries[index];
         let InFlight { seqs, shape, backlog, .. } = message.clone();
-        let part = Part { seqs, shape, date: hub.dating.borrow().date(entry), backlog };
+        let part = Part { seqs, shape, date: hub.dating().date(entry), backlog };
         let topic = self.encoder.message(entry, &part).map(|message| message.topic.to_owned()).unwrap_or_default();
         self.refuse(outbox, entry, &part, format!("{topic}: {why}"), now);
         self.entries = entries;

@@ -45,7 +45,7 @@ impl Feed {
             };
             let InFlight { id, seqs, shape, qos, backlog } = message;
             let entries = std::mem::take(&mut self.entries);
-            let date = hub.dating.borrow().date(&entries[index]);
+            let date = hub.dating().date(&entries[index]);
             let part = Part { seqs, shape, date, backlog };
             match self.encode(output, &entries[index], &part, Ids { qos, id, dup, now }) {
                 Ok(()) => {

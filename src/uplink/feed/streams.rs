@@ -156,7 +156,7 @@ impl Feed {
                     *self.next.of(stream) = end;
                     break;
                 }
-                let date = hub.dating.borrow().date(entry);
+                let date = hub.dating().date(entry);
                 match self.selector.judge(entry, date) {
                     Verdict::Send => {}
                     verdict @ (Verdict::NotOurs | Verdict::Expired) => {
@@ -169,6 +169,7 @@ impl Feed {
                     again = Some(fill.hold_until);
                     break;
                 }
+                self.dirty |= hub.tell(outbox, entry);
                 if !self.send(stream, outbox, output, entry, date, fill.now) {
                     break;
                 }
