@@ -178,7 +178,8 @@ fn read_root(
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     // A sensor that could not be parsed may be the one that is meant.
-    let gps = (!root.problems().is_partial()).then(|| self::clock::gps(clock_config, &sensors, root.problems())).flatten();
+    let gps =
+        (!root.problems().is_partial()).then(|| self::clock::gps(clock_config, &sensors, root.problems())).flatten();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
     for uplink in &mut uplinks {
         uplink::fill_in_commands(uplink, &gateway, &sensors);

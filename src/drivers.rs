@@ -88,7 +88,8 @@ pub static DRIVERS: &[&Driver] = &[
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
-pub const COMMON_KEYS: [&str; 14] = [
+pub const COMMON_KEYS: [&str; 15] = [
+    "align",
     "change",
     "deadline",
     "driver",

@@ -90,7 +90,9 @@ fn status(config: &Config, Args { command, config: file }: &Args) -> Result<Cloc
     let at = SystemClock::new(config.trust).boot();
     let Some(mut client) = find_agent(config)? else {
         let file = file.display();
-        return Err(Failure::failed(format!("no agent runs with {file}: start it first, it is the one that dates readings")));
+        return Err(Failure::failed(format!(
+            "no agent runs with {file}: start it first, it is the one that dates readings"
+        )));
     };
     let before = clock_of(&mut client, &Request::Clock {})?;
     let Some(Command::Set { to }) = command else { return Ok(before) };
@@ -128,7 +130,10 @@ fn tell(status: &ClockStatus) -> String {
     if let Some(step) = status.step {
         #[expect(clippy::cast_precision_loss, reason = "for people")]
         let seconds = step.nanos as f64 / 1e9;
-        row("last step", format!("{seconds:+.3} s at {}, {} since the agent was started", time(step.time), status.steps));
+        row(
+            "last step",
+            format!("{seconds:+.3} s at {}, {} since the agent was started", time(step.time), status.steps),
+        );
     }
     table(&rows)
 }

@@ -112,7 +112,8 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
     let common = common(options, Some(driver));
     let parsed = (driver.parse)(options);
     if common.align == Some(true) && parsed.as_ref().is_some_and(|parsed| speaks_by_itself(&parsed.source)) {
-        let message = format!("`align` of {} cannot be: its device says by itself when it has measured", options.what());
+        let message =
+            format!("`align` of {} cannot be: its device says by itself when it has measured", options.what());
         options.problem("align", message, None);
     }
     options.finish();

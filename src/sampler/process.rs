@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
+use super::due::Due;
 use super::link::{refusing, send};
 use super::orders::Orders;
-use super::due::Due;
 use super::power::Power;
 use super::{BACK_OFF_MOST, BackOff, Batch, Context, Sampler, count, stopped};
 use crate::drivers::{Decoded, ProcessSource};

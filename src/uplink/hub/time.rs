@@ -93,7 +93,9 @@ impl Hub {
         match believed {
             Ok(claim) => self.take(claim, Dating::take),
             // The reason alone: what a clock shows goes on.
-            Err(doubt) if before.map(|before| discriminant(&before)) != Some(discriminant(&doubt)) => self.doubts(doubt),
+            Err(doubt) if before.map(|before| discriminant(&before)) != Some(discriminant(&doubt)) => {
+                self.doubts(doubt)
+            }
             Err(_) => {}
         }
     }
@@ -105,7 +107,9 @@ impl Hub {
                 let source = source.as_str();
                 tracing::info!(source, "the machine's clock does not count as set any more; dates go on as they were");
             }
-            (Doubt::NotSynchronised, None) => tracing::info!("the clock is not set: {doubt}; readings have no time yet"),
+            (Doubt::NotSynchronised, None) => {
+                tracing::info!("the clock is not set: {doubt}; readings have no time yet")
+            }
             (_, None) => tracing::warn!("the clock is not set: {doubt}"),
         }
     }
@@ -134,7 +138,10 @@ impl Hub {
             _ if at > look.boot => "the machine has not been running for so long",
             _ => {
                 let offset = Offset::between(at, time);
-                self.take(Claim { offset, within: Duration::ZERO, source: Source::ByHand, at: look.boot }, Dating::insist);
+                self.take(
+                    Claim { offset, within: Duration::ZERO, source: Source::ByHand, at: look.boot },
+                    Dating::insist,
+                );
                 return Ok(());
             }
         };
