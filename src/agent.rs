@@ -76,8 +76,9 @@ pub type OnReading = dyn Fn(&Template, &Descriptor, &Values);
 pub fn run(config: Config, extras: Extras) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Flushes run one at a time; each uplink reads files and looks up names, one of which may be stuck.
-        .max_blocking_threads(2 + 2 * config.uplinks.len())
+        // Flushes run one at a time, and so do questions to hardware clocks; each uplink reads files and looks up names, one
+        // of which may be stuck.
+        .max_blocking_threads(3 + 2 * config.uplinks.len())
         .thread_keep_alive(Duration::from_secs(2))
         .build()
         .context("no runtime")?;
@@ -110,6 +111,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         run,
         ..Info::default()
     };
+    uplink::ask_hardware_clocks(&clock).await;
     let hub = Hub::new(outbox, clock.clone(), boot, config.gateway.clone(), info, recovery.tail_found);
 
     let (stop_uplinks, uplinks_stop) = watch::channel(None);

@@ -165,8 +165,8 @@ impl Source {
 /// Why a wall clock is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
-    /// Nobody has set it, as far as the kernel knows.
-    #[error("nothing has set it since the machine started: neither NTP nor a clock with a battery")]
+    /// Perhaps somebody has set it, but nobody that counts.
+    #[error("neither NTP nor a hardware clock vouches for it")]
     NotSynchronised,
     /// The kernel may not be asked.
     #[error(

@@ -3,18 +3,21 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{BootTime, Clock, Doubt, Look, Source, Trust, WallTime, built};
+use super::{BootTime, Clock, Doubt, Look, Offset, Source, Trust, WallTime, built};
 use crate::hardware::adjtimex::{self, Answer};
 
 /// The hardware clocks (Documentation/ABI/testing/sysfs-class-rtc).
 const HARDWARE_CLOCKS: &str = "/sys/class/rtc";
 
-/// A hardware clock has whole seconds, and `hwclock` waits for the next: what was set by one agrees with it to this.
+/// A hardware clock has whole seconds, and who sets the wall clock by it may wait for the next: they agree to this...
 const AGREES: Duration = Duration::from_secs(2);
+/// ...and to one part in so many of the time since, in which both run by crystals of their own.
+const DRIFT: u32 = 5_000;
 
 /// The two clocks are looked at again when a look took longer than this, because something else ran in between...
 const QUICK: Duration = Duration::from_micros(20);
@@ -25,18 +28,20 @@ const LOOKS: u32 = 8;
 #[derive(Debug)]
 pub struct SystemClock {
     trust: Trust,
-    /// The wall clock was set by a hardware clock, at boot. Does not become false again.
-    from_hardware: AtomicBool,
+    /// The offset at which the wall clock was seen to agree with a hardware clock.
+    vouched: Mutex<Option<Offset>>,
+    /// A hardware clock is being asked, and may never answer.
+    asking: AtomicBool,
 }
 
 impl SystemClock {
     /// The machine's clocks with the given trust.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
-        Self { trust, from_hardware: AtomicBool::new(kernel_took_time_from(Path::new(HARDWARE_CLOCKS))) }
+        Self { trust, vouched: Mutex::default(), asking: AtomicBool::new(false) }
     }
 
-    fn word(&self) -> Result<Source, Doubt> {
+    fn word(&self, offset: Offset) -> Result<Source, Doubt> {
         if self.trust == Trust::Always {
             return Ok(Source::Trusted);
         }
@@ -44,7 +49,9 @@ impl SystemClock {
         if asked == Answer::Yes {
             return Ok(Source::Synchronised);
         }
-        if self.from_hardware.load(Ordering::Relaxed) {
+        // Where somebody has set it since, the hardware clock does not vouch for that.
+        let is_near = |vouched: Offset| Duration::from_nanos(offset.minus(vouched).unsigned_abs()) < AGREES;
+        if self.vouched().is_some_and(is_near) {
             return Ok(Source::Rtc);
         }
         Err(match asked {
@@ -52,22 +59,27 @@ impl SystemClock {
             Answer::Yes | Answer::No => Doubt::NotSynchronised,
         })
     }
+
+    fn vouched(&self) -> MutexGuard<'_, Option<Offset>> {
+        self.vouched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, clocks: &Path) {
+        let (boot, shown) = (self.boot(), SystemTime::now());
+        if agrees_with_one_of(clocks, shown, AGREES + boot.since(BootTime(0)) / DRIFT) {
+            *self.vouched() = Some(Offset::between(boot, WallTime::from_system(shown)));
+        }
+    }
 }
 
-/// `hctosys` is 1 for the clock from which the kernel has set its own at boot. Where the hardware clock had no valid time
-/// (an empty battery that it knows of), the kernel did not take it, and says 0.
-fn kernel_took_time_from(clocks: &Path) -> bool {
-    attributes(clocks, "hctosys").any(|text| text.trim() == "1")
-}
-
-/// Where the kernel is built without that, as for a Raspberry Pi with the driver of its clock as a module, `hwclock` sets
-/// the wall clock. Nobody keeps note of it, but then it goes with the hardware clock.
-fn agrees_with_one_of(clocks: &Path, shown: SystemTime) -> bool {
+/// Does the wall clock go with a hardware clock? Then it was set by it: by the kernel at boot (`hctosys`), or later by
+/// `hwclock`, of which nobody keeps note. A clock that knows that its battery was empty has no valid time, which the
+/// kernel does not take either.
+fn agrees_with_one_of(clocks: &Path, shown: SystemTime, within: Duration) -> bool {
     attributes(clocks, "since_epoch").filter_map(|text| text.trim().parse().ok()).any(|seconds| {
-        let told = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let told = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
         // Its second has begun, and may be over by now.
-        let apart = shown.duration_since(told).unwrap_or_else(|earlier| earlier.duration());
-        apart <= AGREES
+        told.is_some_and(|told| shown.duration_since(told).unwrap_or_else(|earlier| earlier.duration()) <= within)
     })
 }
 
@@ -104,7 +116,7 @@ impl Clock for SystemClock {
             }
         }
         let (boot, wall, within) = quickest;
-        Look { boot, wall, within, word: self.word() }
+        Look { boot, wall, within, word: self.word(Offset::between(boot, wall)) }
     }
 
     fn earliest(&self) -> WallTime {
@@ -112,10 +124,9 @@ impl Clock for SystemClock {
     }
 
     fn ask_hardware_clocks(&self) {
-        if !self.from_hardware.load(Ordering::Relaxed)
-            && agrees_with_one_of(Path::new(HARDWARE_CLOCKS), SystemTime::now())
-        {
-            self.from_hardware.store(true, Ordering::Relaxed);
+        if !self.asking.swap(true, Ordering::Relaxed) {
+            self.ask(Path::new(HARDWARE_CLOCKS));
+            self.asking.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -144,25 +155,33 @@ mod tests {
     }
 
     #[test]
-    fn hardware_clocks_say_where_the_time_is_from() {
+    fn a_hardware_clock_that_agrees_vouches() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(!kernel_took_time_from(&folder.path().join("none")));
         let clock = |name: &str, attribute: &str, text: &str| {
             let clock = folder.path().join(name);
             fs::create_dir_all(&clock).expect("a folder");
             fs::write(clock.join(attribute), text).expect("a file");
         };
-        clock("rtc0", "hctosys", "0\n");
-        // What the battery of which is empty has no time to tell.
-        clock("rtc1", "hctosys", "0\n");
-        assert!(!kernel_took_time_from(folder.path()));
         let shown = SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_500);
-        assert!(!agrees_with_one_of(folder.path(), shown));
+        // One whose battery is empty has no time to tell.
+        clock("rtc1", "name", "rtc-ds1307");
+        assert!(!agrees_with_one_of(folder.path(), shown, AGREES));
         for (told, agrees) in [("0", false), ("1799999998", false), ("1799999999", true), ("1800000002", true)] {
             clock("rtc0", "since_epoch", &format!("{told}\n"));
-            assert_eq!(agrees_with_one_of(folder.path(), shown), agrees, "{told}");
+            assert_eq!(agrees_with_one_of(folder.path(), shown, AGREES), agrees, "{told}");
         }
-        clock("rtc1", "hctosys", "1\n");
-        assert!(kernel_took_time_from(folder.path()));
+        clock("rtc0", "since_epoch", "18446744073709551615");
+        assert!(!agrees_with_one_of(folder.path(), shown, AGREES));
+
+        let system = SystemClock::new(Trust::Kernel);
+        let now = system.look();
+        let moved = |seconds: i64| Offset(now.offset().0 + seconds * 1_000_000_000);
+        system.ask(&folder.path().join("none"));
+        assert!(!matches!(system.word(now.offset()), Ok(Source::Rtc)));
+        clock("rtc0", "since_epoch", &(now.wall.0 / 1_000_000_000).to_string());
+        system.ask(folder.path());
+        let vouches = system.word(moved(1)).is_ok() && adjtimex::synchronised() != Answer::Yes;
+        let set_since = matches!(system.word(moved(3_600)), Ok(Source::Rtc));
+        assert!((vouches || adjtimex::synchronised() == Answer::Yes) && !set_since);
     }
 }

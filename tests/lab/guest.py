@@ -123,11 +123,10 @@ class Guest:
 
     One with `hasty` has a clock of its own, which counts the instructions of its only processor and leaps to the next
     timer when there is nothing to do: minutes of waiting take seconds, and anything outside, as the network, is slow.
-    In one that is `steady` that clock waits with the host's: a host that is busy does not make it leap. `rtc` is what its
-    hardware clock shows at the start.
+    `rtc` is what its hardware clock shows at the start.
     """
 
-    def __init__(self, folder, initrd, drive=None, processors=2, hasty=False, steady=False, rtc=None):
+    def __init__(self, folder, initrd, drive=None, processors=2, hasty=False, rtc=None):
         self.log_file = pathlib.Path(folder, "console")
         self.log_file.write_bytes(b"")
         shell, sketch = (pathlib.Path(folder, name) for name in ("shell", "sketch"))
@@ -135,10 +134,9 @@ class Guest:
         # Whatever becomes of this program, no machine stays behind.
         command = [
             "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-cpu", "max", "-M", "q35", "-m", "320",
-            # Where instructions are counted, one takes 16 ns.
-            *(["-accel", "tcg,thread=single", "-icount", f"shift=4,sleep={'off' if hasty else 'on'}"] if hasty or steady
-              else ["-accel", "tcg,thread=multi"]),
-            "-smp", 1 if hasty or steady else processors,
+            # In a hasty machine, an instruction takes 16 ns.
+            *(["-accel", "tcg,thread=single", "-icount", "shift=4,sleep=off"] if hasty else ["-accel", "tcg,thread=multi"]),
+            "-smp", 1 if hasty else processors,
             *(["-rtc", f"base={rtc}"] if rtc else []),
             "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
             "-kernel", parts() / "vmlinuz", "-initrd", initrd,

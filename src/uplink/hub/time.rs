@@ -94,10 +94,15 @@ impl Hub {
             Ok(claim) => self.take(claim, Dating::take),
             // The reason alone: what a clock shows goes on.
             Err(doubt) if before.map(|before| discriminant(&before)) != Some(discriminant(&doubt)) => {
-                self.doubts(doubt)
+                self.doubts(doubt);
             }
             Err(_) => {}
         }
+    }
+
+    /// Did somebody vouch for the machine's clock when it was looked at last?
+    pub(in crate::uplink) fn is_vouched_for(&self) -> bool {
+        !matches!(self.steps.borrow().doubt, Some(Doubt::NotSynchronised | Doubt::Refused(_)))
     }
 
     fn doubts(&self, doubt: Doubt) {
@@ -108,7 +113,7 @@ impl Hub {
                 tracing::info!(source, "the machine's clock does not count as set any more; dates go on as they were");
             }
             (Doubt::NotSynchronised, None) => {
-                tracing::info!("the clock is not set: {doubt}; readings have no time yet")
+                tracing::info!("the clock is not set: {doubt}; readings have no time yet");
             }
             (_, None) => tracing::warn!("the clock is not set: {doubt}"),
         }
