@@ -499,6 +499,37 @@ fn undated_readings_wait_for_the_clock() {
 }
 
 #[test]
+fn a_date_that_was_told_is_told_again_after_a_step() {
+    let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
+    let (hub, clock) = (setup.hub.clone(), setup.clock.clone());
+    let time = |payload: &[u8]| {
+        let json: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
+        json["time"].as_str().expect("it has a time").to_owned()
+    };
+    take_reading(&setup, 1.0);
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:00.000Z");
+        clock.advance(Duration::from_secs(1));
+        clock.step(40_000_000_000);
+        hub.look_at_clock();
+    }))
+    .expect_err("closed by the script");
+    drop(hub);
+    // A restart makes no difference.
+    let mut setup = setup.killed();
+    take_reading(&setup, 2.0);
+    run(setup.connection(async |broker| {
+        broker.connack(true).await;
+        for _ in 0..3 {
+            assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:00.000Z");
+        }
+        assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:41.000Z");
+    }))
+    .expect_err("closed by the script");
+}
+
+#[test]
 fn undated_readings_go_out_as_such_when_the_wait_is_over() {
     let mut setup = Setup::without_time(config(Qos::AtLeastOnce, 4));
     setup.config.clock_wait = Duration::from_secs(60);

@@ -276,3 +276,6 @@ fn seconds(nanos: i64) -> f64 {
     let millis = (nanos / 1_000_000) as f64;
     millis / 1_000.0
 }
+
+#[cfg(test)]
+mod tests;
