@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{BootTime, Clock, Doubt, Look, Offset, Source, Trust, WallTime, built};
-use crate::hardware::adjtimex::{self, Answer};
+use crate::hardware::adjtimex;
 
 /// The hardware clocks (Documentation/ABI/testing/sysfs-class-rtc).
 const HARDWARE_CLOCKS: &str = "/sys/class/rtc";
@@ -46,7 +46,7 @@ impl SystemClock {
             return Ok(Source::Trusted);
         }
         let asked = adjtimex::synchronised();
-        if asked == Answer::Yes {
+        if asked == adjtimex::Answer::Yes {
             return Ok(Source::Synchronised);
         }
         // Where somebody has set it since, the hardware clock does not vouch for that.
@@ -55,8 +55,8 @@ impl SystemClock {
             return Ok(Source::Rtc);
         }
         Err(match asked {
-            Answer::Refused(error) => Doubt::Refused(error),
-            Answer::Yes | Answer::No => Doubt::NotSynchronised,
+            adjtimex::Answer::Refused(error) => Doubt::Refused(error),
+            adjtimex::Answer::Yes | adjtimex::Answer::No => Doubt::NotSynchronised,
         })
     }
 
@@ -180,8 +180,8 @@ mod tests {
         assert!(!matches!(system.word(now.offset()), Ok(Source::Rtc)));
         clock("rtc0", "since_epoch", &(now.wall.0 / 1_000_000_000).to_string());
         system.ask(folder.path());
-        let vouches = system.word(moved(1)).is_ok() && adjtimex::synchronised() != Answer::Yes;
+        let vouches = system.word(moved(1)).is_ok() && adjtimex::synchronised() != adjtimex::Answer::Yes;
         let set_since = matches!(system.word(moved(3_600)), Ok(Source::Rtc));
-        assert!((vouches || adjtimex::synchronised() == Answer::Yes) && !set_since);
+        assert!((vouches || adjtimex::synchronised() == adjtimex::Answer::Yes) && !set_since);
     }
 }

@@ -134,7 +134,7 @@ fn a_fix_says_what_time_it_is() {
         outcome: Ok(vec![Sample::new("fix", Value::Switch(fix)), Sample::new("utc", Value::Text(utc.into()))]),
         keep: None,
     };
-    for (fix, utc) in [(false, "2027-01-15T08:00:00.000Z"), (true, "00:00:00"), (true, "2027-01-15T08:00:60.000Z")] {
+    for (fix, utc) in [(false, "2027-01-15T08:00:00.000Z"), (true, "00:00:00"), (true, "2027-13-15T08:00:00.000Z")] {
         assert_eq!(time_of_fix(&said(fix, utc).outcome.expect("samples")), None, "{fix} {utc}");
     }
     taken(core, [vec![said(true, "2027-01-15T08:00:00.000Z")]]);
