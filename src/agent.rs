@@ -78,8 +78,9 @@ pub type OnReading = dyn Fn(&Template, &Descriptor, &Values);
 pub fn run(config: Config, extras: Extras) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Flushes run one at a time; each uplink reads files and looks up names, one of which may be stuck.
-        .max_blocking_threads(2 + 2 * config.uplinks.len())
+        // Flushes run one at a time, and so do questions to hardware clocks; each uplink reads files and looks up names, one
+        // of which may be stuck.
+        .max_blocking_threads(3 + 2 * config.uplinks.len())
         .thread_keep_alive(Duration::from_secs(2))
         .build()
         .context("no runtime")?;
@@ -113,6 +114,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         run,
         ..Info::default()
     };
+    uplink::ask_hardware_clocks(&clock).await;
     let hub = Hub::new(outbox, clock.clone(), boot, config.gateway.clone(), info, recovery.tail_found);
 
     let (stop_uplinks, uplinks_stop) = watch::channel(None);
@@ -157,6 +159,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         extras,
         rounds,
         complaints: HashMap::new(),
+        gps: config.gps,
     };
     let mut core = tokio::task::spawn_local(core.run(observations));
     let names: Vec<String> = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
@@ -166,6 +169,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let context = sampler::Context {
         hardware: config.hardware.start(&clock),
         clock: clock.clone(),
+        offset: hub.offset(),
         out,
         stop: samplers_stop,
         counts: Arc::default(),
@@ -393,8 +397,8 @@ impl Sampler {
     /// [`remote`](sampler::remote::remote).
     #[must_use]
     pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>, reins: Reins) -> Self {
-        let SensorConfig { name, source, every, deadline, power, .. } = sensor;
-        Self { index, name, source, every, deadline, power, kept: RefCell::new(kept), reins }
+        let SensorConfig { name, source, every, align, deadline, power, .. } = sensor;
+        Self { index, name, source, every, align, deadline, power, kept: RefCell::new(kept), reins }
     }
 }
 

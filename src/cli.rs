@@ -10,6 +10,7 @@ use crate::config;
 use crate::guard;
 
 mod check;
+mod clock;
 mod demo;
 mod drivers;
 mod explain;
@@ -78,6 +79,8 @@ enum Command {
     Pause(pause::Args),
     /// Have a paused sensor take its device back
     Resume(pause::Resume),
+    /// Whether the time is known, and telling it where nothing else does
+    Clock(clock::Args),
     /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
     Scan(scan::Args),
     /// Runs a sensor's program; the agent calls it
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Some(Command::Export(args)) => export::export(args),
         Some(Command::Pause(args)) => pause::pause(args),
         Some(Command::Resume(args)) => pause::resume(args),
+        Some(Command::Clock(args)) => clock::clock(&args),
         Some(Command::Scan(args)) => scan::scan(&args),
         Some(Command::Guard { .. }) => unreachable!("done above, before there is a log"),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),

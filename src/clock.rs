@@ -3,12 +3,23 @@
 //! A Raspberry Pi has no battery-backed clock: after a boot without network its wall clock is wrong until somebody
 //! sets it. So a reading is captured on the boot clock, which always runs evenly, and gets a wall time only from a
 //! clock that is set.
+//!
+//! Both clocks have the same rate: what NTP corrects by running faster or slower (`adjtimex`, leap smears) it corrects in
+//! both, and time asleep is added to both. Their difference, the [`Offset`], changes only when somebody sets the wall
+//! clock: a *step*, as is a leap second that the kernel inserts. (The kernel's `timekeeping.c` keeps the two offsets from
+//! the monotonic clock, `offs_real` and `offs_boot`, and only `timekeeping_inject_offset`, `do_settimeofday64` and leap
+//! seconds move them apart.)
 
 use std::fmt;
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+mod manual;
+mod system;
+
+pub use manual::ManualClock;
+pub use system::SystemClock;
 
 /// Nanoseconds on CLOCK_BOOTTIME: since boot, time asleep included; never steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,121 +97,153 @@ impl fmt::Debug for BootId {
     }
 }
 
+/// The wall clock minus the boot clock, in nanoseconds: what dates all that is measured on the boot clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Offset(pub i64);
+
+impl Offset {
+    /// That of two clocks that were looked at in the same moment.
+    #[must_use]
+    pub fn between(boot: BootTime, WallTime(wall): WallTime) -> Self {
+        Self(wall.saturating_sub(i64::try_from(boot.0).unwrap_or(i64::MAX)))
+    }
+
+    /// What the wall clock shows at that time.
+    #[must_use]
+    pub fn wall(self, at: BootTime) -> WallTime {
+        WallTime(self.0.saturating_add(i64::try_from(at.0).unwrap_or(i64::MAX)))
+    }
+
+    /// How much later this one makes things than `before` does, in nanoseconds.
+    #[must_use]
+    pub fn minus(self, before: Self) -> i64 {
+        self.0.saturating_sub(before.0)
+    }
+}
+
+/// On whose word a wall clock is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The kernel's: its clock follows a source of time (NTP, PTP).
+    Synchronised,
+    /// The configuration's: `[clock] trust = "always"`.
+    Trusted,
+    /// Somebody's, with `vigie clock set`.
+    ByHand,
+    /// A GPS receiver's.
+    Gps,
+    /// That of a hardware clock with a battery, from which the system's clock was set at boot.
+    Rtc,
+}
+
+impl Source {
+    /// As published.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synchronised => "synchronised",
+            Self::Trusted => "trusted",
+            Self::ByHand => "by-hand",
+            Self::Gps => "gps",
+            Self::Rtc => "rtc",
+        }
+    }
+
+    /// The word of a higher rank counts where there are two.
+    #[must_use]
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::Synchronised | Self::Trusted => 3,
+            Self::ByHand => 2,
+            Self::Gps => 1,
+            Self::Rtc => 0,
+        }
+    }
+}
+
+/// Why a wall clock is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// Perhaps somebody has set it, but nobody that counts.
+    #[error("neither NTP nor a hardware clock vouches for it")]
+    NotSynchronised,
+    /// The kernel may not be asked.
+    #[error(
+        "the kernel may not be asked whether it is set (adjtimex: {}): allow the system call `adjtimex` in the service's \
+         sandbox (systemd: no ProtectClock=yes, and SystemCallFilter=adjtimex), or say trust = \"always\" in [clock]",
+        std::io::Error::from_raw_os_error(*.0)
+    )]
+    Refused(i32),
+    /// It is said to be set, but shows a time before this program was built.
+    #[error(
+        "it shows {}, which is before this program was built: is the battery of the hardware clock empty?",
+        humantime::format_rfc3339_seconds(.0.to_system())
+    )]
+    BeforeBuild(WallTime),
+    /// It was taken from a hardware clock, but shows a time before one that was known in an earlier boot.
+    #[error(
+        "it was taken from a hardware clock and shows {}, but it was {} already: is its battery empty?",
+        humantime::format_rfc3339_seconds(.shown.to_system()),
+        humantime::format_rfc3339_seconds(.known.to_system())
+    )]
+    BeforeKnown {
+        /// What it shows.
+        shown: WallTime,
+        /// What the time was when it was last known.
+        known: WallTime,
+    },
+}
+
+/// Both clocks in the same moment, and what the system says of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The boot clock.
+    pub boot: BootTime,
+    /// The wall clock, right or wrong.
+    pub wall: WallTime,
+    /// So far apart, at the most, the two were looked at.
+    pub within: Duration,
+    /// On whose word it is to be believed, or why not.
+    pub word: Result<Source, Doubt>,
+}
+
+impl Look {
+    /// The difference of the clocks.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        Offset::between(self.boot, self.wall)
+    }
+}
+
 /// Where the time comes from; tests use [`ManualClock`].
 pub trait Clock: Send + Sync {
     /// Now, on the boot clock.
     fn boot(&self) -> BootTime;
-    /// Now, on the wall clock, right or wrong.
-    fn wall(&self) -> SystemTime;
-    /// Is the wall clock to be believed?
-    fn is_set(&self) -> bool;
-
-    /// Now on the wall clock, if that is to be believed.
-    fn wall_if_set(&self) -> Option<WallTime> {
-        self.is_set().then(|| WallTime::from_system(self.wall()))
-    }
+    /// Now, on both clocks, and what is known of the wall clock.
+    fn look(&self) -> Look;
+    /// No wall clock that shows an earlier time is right.
+    fn earliest(&self) -> WallTime;
+    /// Asks hardware clocks whether the wall clock was set by one. May take as long as a chip takes to answer.
+    fn ask_hardware_clocks(&self) {}
 }
 
 /// How far the system's wall clock is trusted (`[clock] trust`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// When the kernel says that it is synchronised, or took its time from a hardware clock at boot.
+    /// When the kernel says that it is synchronised, or it was set by a hardware clock.
     #[default]
     Kernel,
     /// Always: containers, virtual machines, the demo.
     Always,
 }
 
-/// The machine's own clocks.
-#[derive(Debug)]
-pub struct SystemClock {
-    trust: Trust,
-    /// The kernel took its time from a real-time clock at boot; cannot change later.
-    from_rtc: bool,
-}
-
-impl SystemClock {
-    /// The machine's clocks with the given trust.
-    #[must_use]
-    pub fn new(trust: Trust) -> Self {
-        Self { trust, from_rtc: kernel_took_time_from_rtc() }
-    }
-}
-
-/// `hctosys` is 1 for the clock from which the kernel set its time at boot
-/// (Documentation/ABI/testing/sysfs-class-rtc).
-fn kernel_took_time_from_rtc() -> bool {
-    let Ok(clocks) = std::fs::read_dir("/sys/class/rtc") else { return false };
-    clocks
-        .flatten()
-        .any(|clock| std::fs::read_to_string(clock.path().join("hctosys")).is_ok_and(|text| text.trim() == "1"))
-}
-
-impl Clock for SystemClock {
-    fn boot(&self) -> BootTime {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-        BootTime(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::now()
-    }
-
-    fn is_set(&self) -> bool {
-        self.trust == Trust::Always || self.from_rtc || crate::hardware::adjtimex::synchronised()
-    }
-}
-
-/// A clock that moves when told to.
-#[derive(Debug)]
-pub struct ManualClock(Mutex<(BootTime, SystemTime, bool)>);
-
-impl ManualClock {
-    /// Starts at boot time 0 with an unset wall clock at 1970.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Mutex::new((BootTime(0), UNIX_EPOCH, false)))
-    }
-
-    /// Lets time pass on both clocks.
-    pub fn advance(&self, by: Duration) {
-        let mut now = self.lock();
-        now.0 = now.0.after(by);
-        now.1 += by;
-    }
-
-    /// Somebody sets the wall clock.
-    pub fn set_wall(&self, time: SystemTime) {
-        let mut now = self.lock();
-        now.1 = time;
-        now.2 = true;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, (BootTime, SystemTime, bool)> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl Default for ManualClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Clock for ManualClock {
-    fn boot(&self) -> BootTime {
-        self.lock().0
-    }
-
-    fn wall(&self) -> SystemTime {
-        self.lock().1
-    }
-
-    fn is_set(&self) -> bool {
-        self.lock().2
-    }
+/// When this program was built, or what the build was told with `SOURCE_DATE_EPOCH`.
+#[must_use]
+pub fn built() -> SystemTime {
+    // `build.rs` writes it; without it nothing is known but that it is later than 1970.
+    let seconds = env!("VIGIE_BUILD_SECONDS").parse().unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 #[cfg(test)]
@@ -216,20 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_clock_moves_forward() {
-        let clock = SystemClock::new(Trust::Kernel);
-        let first = clock.boot();
-        assert!(clock.boot() >= first);
-        assert!(first > BootTime(0));
-    }
-
-    #[test]
-    fn an_unset_clock_gives_no_wall_time() {
+    fn a_clock_is_believed_once_it_is_set() {
         let clock = ManualClock::new();
-        assert_eq!(clock.wall_if_set(), None);
+        assert_eq!(clock.look().word, Err(Doubt::NotSynchronised));
         clock.set_wall(UNIX_EPOCH + Duration::from_secs(5));
         clock.advance(Duration::from_secs(1));
-        assert_eq!(clock.wall_if_set(), Some(WallTime(6_000_000_000)));
-        assert_eq!(clock.boot(), BootTime(1_000_000_000));
+        let look = clock.look();
+        assert_eq!((look.wall, look.word), (WallTime(6_000_000_000), Ok(Source::Synchronised)));
+        assert_eq!((clock.boot(), look.offset()), (BootTime(1_000_000_000), Offset(5_000_000_000)));
     }
 }

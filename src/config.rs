@@ -15,12 +15,13 @@ use crate::drivers::{DRIVERS, Driver, Source};
 use crate::hardware::{PowerSettings, Settings};
 use crate::options::{Options, Problem, Problems};
 use crate::pipeline::PipelineConfig;
-use crate::reading::{Descriptor, Location};
+use crate::reading::{Descriptor, Location, SensorIndex};
 use crate::topic::Template;
 
 mod backlog;
 mod broker_url;
 mod checks;
+mod clock;
 mod connection;
 mod discovery;
 mod filters;
@@ -148,7 +149,8 @@ fn read_root(
         (section("gateway"), section("clock"), section("hardware"), section("outbox"));
     let archive = section("archive");
     let gateway = gateway::gateway(gateway_keys.as_ref(), root, around.machine);
-    let trust = gateway::trust(clock.as_ref());
+    let clock_config = clock.as_ref().map(self::clock::clock).unwrap_or_default();
+    let trust = clock_config.trust;
     let mut hardware_settings = self::hardware::hardware(hardware_keys.as_ref());
     let outbox_config = gateway::outbox(outbox.as_ref(), around);
     let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
@@ -192,6 +194,9 @@ fn read_root(
         payload::check_topics(&uplinks, &sensors, &gateway, root.problems());
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
+    // A sensor that could not be parsed may be the one that is meant.
+    let gps =
+        (!root.problems().is_partial()).then(|| self::clock::gps(clock_config, &sensors, root.problems())).flatten();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
     for uplink in &mut uplinks {
         uplink::fill_in_commands(uplink, &gateway, &sensors);
@@ -200,6 +205,7 @@ fn read_root(
     Some(Config {
         gateway,
         trust,
+        gps,
         hardware: hardware_settings,
         outbox: outbox_config,
         archive: archive_config,
@@ -218,6 +224,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[clock] trust`
     pub trust: Trust,
+    /// `[clock] gps`: the sensor whose fixes date readings where nothing else does.
+    pub gps: Option<SensorIndex>,
     /// `[hardware]`
     pub hardware: Settings,
     /// `[outbox]`
@@ -489,6 +497,8 @@ pub struct SensorConfig {
     pub source: Source,
     /// Between two samples of a poller; between two looks at a line's level.
     pub every: Duration,
+    /// At multiples of that on the wall clock.
+    pub align: bool,
     /// How long one sample may take before the sensor counts as stuck.
     pub deadline: Duration,
     /// How its supply is switched, if it is.

@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{BootTime, WallTime};
 use crate::export::{Filter, Row};
 use crate::outbox::Outbox;
+
+pub use crate::uplink::ClockStatus;
 
 pub mod client;
 pub mod desk;
@@ -84,6 +87,15 @@ pub enum Request {
         /// Which.
         sensor: String,
     },
+    /// How it stands with the clock.
+    Clock {},
+    /// So long after the start of the machine it was that time.
+    SetClock {
+        /// Then.
+        at: BootTime,
+        /// The time.
+        time: WallTime,
+    },
 }
 
 /// Which of the records that wait.
@@ -108,6 +120,8 @@ pub enum Answer {
     Dropped(Dropped),
     /// To [`Request::Pauses`] all; to [`Request::Pause`] that one; to [`Request::Resume`] none.
     Pauses(Vec<Pause>),
+    /// To [`Request::Clock`] and [`Request::SetClock`].
+    Clock(ClockStatus),
     /// The end of the rows.
     Done {
         /// Records lie on disk that cannot be read at the moment.

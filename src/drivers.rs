@@ -89,7 +89,8 @@ pub static DRIVERS: &[&Driver] = &[
 ];
 
 /// The keys of `[[sensor]]` that every sensor has; no driver may have one of the same name.
-pub const COMMON_KEYS: [&str; 15] = [
+pub const COMMON_KEYS: [&str; 16] = [
+    "align",
     "change",
     "deadline",
     "driver",

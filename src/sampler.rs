@@ -13,11 +13,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, info_span, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Offset};
 use crate::drivers::Source;
 use crate::hardware::{Hardware, PowerSettings};
 use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
+mod due;
 mod endless;
 mod link;
 mod orders;
@@ -63,6 +64,8 @@ pub struct Sampler {
     pub source: Source,
     /// Between two samples.
     pub every: Duration,
+    /// At multiples of that on the wall clock.
+    pub align: bool,
     /// How long one sample may take.
     pub deadline: Duration,
     /// How its supply is switched, if it is.
@@ -80,6 +83,8 @@ pub struct Context {
     pub hardware: Arc<dyn Hardware>,
     /// The boot clock.
     pub clock: Arc<dyn Clock>,
+    /// What the wall clock shows beyond it, if that is known.
+    pub offset: watch::Receiver<Option<Offset>>,
     /// To the pipeline; a closed channel ends the sampler.
     pub out: mpsc::Sender<Batch>,
     /// True: end.

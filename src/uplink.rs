@@ -13,18 +13,19 @@
 //! The [`keeper`] connects again and again: along the list of URLs, through proxy, TLS and WebSocket ([`dial`]).
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::BootTime;
+use crate::clock::{BootTime, Clock};
 use crate::config::UplinkConfig;
 
 use feed::Feed;
 use keeper::Keeper;
 
 pub use failure::Failure;
-pub use hub::{Hub, LIVE_WITHIN};
+pub use hub::{ClockStatus, Hub, LIVE_WITHIN};
 
 pub mod access;
 pub mod alias;
@@ -64,21 +65,43 @@ mod tests;
 pub mod tls;
 pub mod websocket;
 
-/// How often it is looked whether the clock has been set.
+/// How often it is looked whether the clock has been set or stepped while no readings come.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
+
+/// How often hardware clocks are asked whether the clock was set by one, as long as nobody vouches for it.
+const HARDWARE_CHECK: Duration = Duration::from_secs(10);
+
+/// They are not waited for longer than this: one may be a chip on a bus that hangs.
+const HARDWARE_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How often the time is kept for a later boot without a clock.
 const REMEMBER_TIME: Duration = Duration::from_secs(60 * 60);
 
-/// Waits until the clock is set, notes what dates the readings that were taken before, and keeps the time for a later
-/// boot from then on. Never ends; the agent runs it once.
+/// Asks hardware clocks whether the clock was set by one.
+pub async fn ask_hardware_clocks(clock: &Arc<dyn Clock>) {
+    let clock = clock.clone();
+    let asked = tokio::task::spawn_blocking(move || clock.ask_hardware_clocks());
+    // That it was asked in vain is no matter: it is asked again.
+    let _ = tokio::time::timeout(HARDWARE_ANSWERS, asked).await;
+}
+
+/// Looks after the clock: whether it is set, and whether it steps; and keeps the time for a later boot. Never ends; the
+/// agent runs it once.
 pub async fn watch_clock(hub: Rc<Hub>) {
-    while !hub.note_clock() {
-        tokio::time::sleep(CLOCK_CHECK).await;
-    }
+    let start = hub.clock.boot();
+    let (mut asked, mut remembered) = (start, start);
     loop {
-        hub.remember_time();
-        tokio::time::sleep(REMEMBER_TIME).await;
+        tokio::time::sleep(CLOCK_CHECK).await;
+        let now = hub.clock.boot();
+        if !hub.is_vouched_for() && now.since(asked) >= HARDWARE_CHECK {
+            asked = now;
+            ask_hardware_clocks(&hub.clock).await;
+        }
+        hub.look_at_clock();
+        if now.since(remembered) >= REMEMBER_TIME {
+            remembered = now;
+            hub.remember_time();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod it {
     mod archive;
     mod arduino;
     mod cli;
+    mod clock;
     mod commands;
     mod config;
     mod counter;

@@ -68,7 +68,7 @@ impl Stage {
             if batch.is_empty() {
                 return;
             }
-            let now = self.hub.clock.wall_if_set();
+            let now = self.hub.now();
             let (archive, settings) = (self.archive.take(), self.settings.clone());
             let job = tokio::task::spawn_blocking(move || write(archive, settings, &batch, now));
             let result = match job.await {
@@ -101,7 +101,6 @@ impl Stage {
     /// Takes records that every uplink has acknowledged and the archive has not, as many as a batch holds.
     fn gather(&self) -> (Builder, Vec<Range<Seq>>) {
         let outbox = &mut *self.hub.outbox.borrow_mut();
-        let dating = self.hub.dating();
         let (mut batch, mut taken) = (Builder::default(), Vec::<Range<Seq>>::new());
         let mut entries: Vec<Entry> = Vec::new();
         let mut from = 0;
@@ -120,8 +119,13 @@ impl Stage {
                 if !batch.has_room() {
                     return (batch, taken);
                 }
-                let time = match dating.date(entry) {
-                    Date::Wall(time) => Some(time),
+                let date = self.hub.dating().date(entry);
+                let time = match date {
+                    Date::Wall(time) => {
+                        // What is told here first is gone from the outbox by the time that this matters.
+                        self.hub.tell(outbox, entry);
+                        Some(time)
+                    }
                     Date::Uptime(..) => None,
                 };
                 batch.push(entry, time);

@@ -172,7 +172,7 @@ impl Commands {
         }
         let envelope = envelope?;
         if let Some(time) = envelope.time.as_ref().or(request.time.as_ref()) {
-            envelope::check_age(time, self.hub.clock.wall_if_set(), request.max_age)?;
+            envelope::check_age(time, self.hub.now(), request.max_age)?;
         }
         if !target.commands.take(now) {
             return Err(rate::too_many());
@@ -211,7 +211,7 @@ impl Commands {
             Ok(()) => info!(sensor, uplink, bytes, %took, "command carried out"),
             Err(why) => warn!(sensor, uplink, bytes, %took, "command failed: {why}"),
         }
-        let time = self.hub.clock.wall_if_set();
+        let time = self.hub.now();
         {
             let outbox = &mut *self.hub.outbox.borrow_mut();
             let unset = time.is_none();

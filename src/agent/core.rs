@@ -13,7 +13,7 @@ use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
 use crate::outbox::Body;
 use crate::pipeline::{Health, Late, Outcome, Pipeline};
-use crate::reading::{Descriptor, Observation, SensorIndex, Values};
+use crate::reading::{Descriptor, Observation, Sample, SensorIndex, Value, Values};
 use crate::sampler::{Batch, QUEUE};
 use crate::topic::Template;
 use crate::uplink::Hub;
@@ -41,6 +41,8 @@ pub(super) struct Core {
     /// Counts the batches taken: the watchdog's proof of life.
     pub(super) rounds: watch::Sender<u64>,
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
+    /// The sensor whose fixes say what time it is.
+    pub(super) gps: Option<SensorIndex>,
 }
 
 /// What was appended is taken, and everybody is told.
@@ -72,6 +74,7 @@ impl Core {
                 count = observations.recv_many(&mut batches, QUEUE) => if count == 0 { return },
                 () = self.until_due() => {}
             }
+            self.hub.look_at_clock();
             for batch in batches.drain(..) {
                 for observation in batch {
                     self.observe(observation);
@@ -123,6 +126,12 @@ impl Core {
         {
             error!(sensor = &**name, "not kept: {why}");
         }
+        if self.gps == Some(sensor)
+            && let Ok(samples) = &observation.outcome
+            && let Some(time) = time_of_fix(samples)
+        {
+            self.hub.take_fix(at, time);
+        }
         let outcome = self.pipeline.observe(observation);
         self.publish(sensor, at, outcome);
     }
@@ -154,7 +163,7 @@ impl Core {
         if let Some(show) = &self.extras.on_reading {
             show(&self.topic, &descriptor, &values);
         }
-        let time = self.wall_time(at);
+        let time = self.hub.stamp(at);
         self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
     }
 
@@ -162,13 +171,6 @@ impl Core {
     fn keep(&self, sensor: SensorIndex, kept: &[u8]) -> Result<(), String> {
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return Ok(()) };
         kept::keep_filters(&mut self.hub.outbox.borrow_mut(), &descriptor.sensor, self.boot, kept)
-    }
-
-    /// When `at` was, by the wall clock of now, if that is set.
-    fn wall_time(&self, at: BootTime) -> Option<WallTime> {
-        let WallTime(now) = self.hub.clock.wall_if_set()?;
-        let age = i64::try_from(self.hub.clock.boot().since(at).as_nanos()).unwrap_or(i64::MAX);
-        Some(WallTime(now.saturating_sub(age)))
     }
 
     fn turned(&self, sensor: SensorIndex, health: &Health) {
@@ -196,6 +198,15 @@ impl Core {
             warn!(sensor = name, rejected = complaints.count, "not used: {reason}");
             *complaints = Complaints { count: 0, logged: Some(at) };
         }
+    }
+}
+
+/// The time that a GPS receiver gives with a fix, as its driver calls the two; without a fix it may be anything.
+fn time_of_fix(samples: &[Sample]) -> Option<WallTime> {
+    let value = |name| samples.iter().find(|sample| sample.quantity == name).map(|sample| &sample.value);
+    match (value("fix")?, value("utc")?) {
+        (Value::Switch(true), Value::Text(utc)) => humantime::parse_rfc3339(utc).ok().map(WallTime::from_system),
+        _ => None,
     }
 }
 

@@ -231,7 +231,9 @@ impl Known {
         for known in sensor.known_quantities() {
             let kind = known.kind.unwrap_or(Kind::Number);
             // What cannot be was refused with the configuration.
-            let Ok(published) = pipeline.published(&known.name, kind, known.kind.is_some(), known.unit) else { continue };
+            let Ok(published) = pipeline.published(&known.name, kind, known.kind.is_some(), known.unit) else {
+                continue;
+            };
             let filtered = pipeline.filters.get(pipeline.name(&known.name)).is_some_and(|filters| !filters.is_empty());
             for quantity in published.quantities {
                 configured.insert(message::entity_key(&quantity.name));

@@ -222,7 +222,8 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{BootId, ManualClock, WallTime};
+    use crate::clock::{BootId, Offset, Source, WallTime};
+    use crate::uplink::dating::Claim;
 
     const BOOT: BootId = BootId([0xab; 16]);
 
@@ -256,9 +257,13 @@ mod tests {
                 r#"{"reason":"damaged","count":2}]}"#
             )
         );
-        let clock = ManualClock::new();
-        clock.set_wall(std::time::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        dating.note(BOOT, &clock);
+        let claim = Claim {
+            offset: Offset(1_800_000_000_000_000_000),
+            within: Duration::ZERO,
+            source: Source::Synchronised,
+            at: BootTime(8_000_000_000),
+        };
+        dating.take(BOOT, claim);
         let text = payload(&totals[..1], &dating);
         assert!(text.contains(r#""last":{"time":"2027-01-15T08:00:07.000Z"}"#), "{text}");
         let stored = postcard::to_allocvec(&totals).expect("small");

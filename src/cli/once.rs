@@ -67,6 +67,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let context = sampler::Context {
         hardware,
         clock,
+        offset: watch::channel(None).1,
         out,
         stop: stopped,
         counts: Arc::default(),
@@ -76,7 +77,9 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     let is_port = |source: &Source| matches!(source, Source::Serial { .. });
     let names: Vec<(String, bool)> =
         config.sensors.iter().map(|sensor| (sensor.name.clone(), is_port(&sensor.source))).collect();
-    for (index, sensor) in config.sensors.into_iter().enumerate() {
+    for (index, mut sensor) in config.sensors.into_iter().enumerate() {
+        // Somebody waits for it.
+        sensor.align = false;
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
         let kept = kept.remove(&sensor.name);
         let (_, reins) = sampler::remote::remote();

@@ -1,4 +1,4 @@
-//! `[gateway]`, `[clock]`, `[hardware]`, `[outbox]` and `[broker]`.
+//! `[gateway]`, `[hardware]`, `[outbox]` and `[broker]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig};
-use crate::clock::Trust;
 use crate::options::{Options, Problem};
 use crate::topic::{self, Template};
 
@@ -94,13 +93,6 @@ fn template(options: &Options<'_>) -> Option<Template> {
             None
         }
     }
-}
-
-/// `[clock]`
-pub(super) fn trust(options: Option<&Options<'_>>) -> Trust {
-    options
-        .and_then(|clock| clock.optional_word("trust", &[("kernel", Trust::Kernel), ("always", Trust::Always)]))
-        .unwrap_or_default()
 }
 
 /// `[outbox]`

@@ -6,10 +6,12 @@ use std::fmt::Write;
 
 use crate::drivers::OptionInfo;
 
+mod clock;
 mod hardware;
 mod payload;
 mod targets;
 
+use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
 
@@ -67,19 +69,6 @@ static LOCATION: Section = Section {
         key("longitude", "number, -180 to 180", None, "Degrees east."),
         key("altitude", "number, -12000 to 100000", Some("none"), "Metres above the ellipsoid."),
     ],
-};
-
-/// `[clock]`
-static CLOCK: Section = Section {
-    title: "[clock]",
-    intro: "A Raspberry Pi has no battery-backed clock: after a boot without network its time is wrong until somebody \
-            sets it, and readings are not dated by a wrong clock.",
-    keys: &[key(
-        "trust",
-        "`\"kernel\"` or `\"always\"`",
-        Some("`\"kernel\"`"),
-        "`kernel`: the clock counts as set when the kernel says so; `always`: for containers and virtual machines.",
-    )],
 };
 
 /// `[outbox]`
@@ -372,6 +361,7 @@ static ROOM: Section = Section {
         key("label", "text", Some("none"), "Name for people."),
         key("location", "table, see [location](#location)", Some("the gateway's"), "Where the room is."),
         key("every", "duration, `\"1ms\"` to a year", Some("`\"30s\"`"), "As in `[[sensor]]`."),
+        key("align", "true or false", Some("false"), "As in `[[sensor]]`."),
         key("heartbeat", "duration, `\"1ms\"` to a year", Some("none"), "As in `[[sensor]]`."),
         key(
             "filters",
@@ -400,6 +390,7 @@ static SENSOR: Section = Section {
             "Free tags, such as `tags = { floor = \"2\" }`; `{tag.floor}` in topics.",
         ),
         key("every", "duration, `\"1ms\"` to a year", Some("the room's, else `\"30s\"`"), "How often it is measured."),
+        key("align", "true or false", Some("the room's, else false"), clock::ALIGN_HELP),
         key(
             "deadline",
             "duration, `\"1ms\"` to a year",

@@ -39,6 +39,7 @@ pub(super) struct Room {
     label: Option<String>,
     location: Option<Location>,
     every: Option<Duration>,
+    align: Option<bool>,
     heartbeat: Option<Duration>,
     filters: BTreeMap<String, filters::Given>,
     tags: Vec<(String, String)>,
@@ -74,6 +75,7 @@ pub(super) fn room(options: &Options<'_>) -> Room {
         label: read::label(options, "label"),
         location: read::location(options),
         every: read::period(options, "every"),
+        align: options.optional("align"),
         heartbeat: read::period(options, "heartbeat"),
         filters: filters::by_quantity(options, |_, _| ()),
         tags: read::tags(options),
@@ -110,6 +112,11 @@ pub(super) fn sensors(root: &Options<'_>, inherited: &Inherited, drivers: &'stat
 fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver) -> Option<Placed> {
     let common = common(options, Some(driver));
     let parsed = (driver.parse)(options);
+    if common.align == Some(true) && parsed.as_ref().is_some_and(|parsed| speaks_by_itself(&parsed.source)) {
+        let message =
+            format!("`align` of {} cannot be: its device says by itself when it has measured", options.what());
+        options.problem("align", message, None);
+    }
     options.finish();
     let (parsed, name, what) = (parsed?, common.name?, options.what());
     let room = common.room.as_ref().and_then(|name| inherited.rooms.get(name));
@@ -146,11 +153,21 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
             driver,
             source: parsed.source,
             every: common.every.or_else(|| room?.every).unwrap_or(DEFAULT_EVERY),
+            align: common.align.or_else(|| room?.align).unwrap_or_default(),
             deadline: common.deadline.unwrap_or_else(|| DEFAULT_DEADLINE.max(longest.saturating_mul(2))),
             power: common.power,
             pipeline: Arc::new(pipeline),
         },
     })
+}
+
+/// Is it not asked?
+fn speaks_by_itself(source: &Source) -> bool {
+    match source {
+        Source::Serial { .. } => true,
+        Source::Process(source) => source.settings.once.is_none(),
+        Source::Poller(_) | Source::Line(_) => false,
+    }
 }
 
 /// The driver that a sensor names.
@@ -177,6 +194,7 @@ pub(super) struct Common {
     location: Option<Location>,
     tags: Vec<(String, String)>,
     every: Option<Duration>,
+    align: Option<bool>,
     deadline: Option<Duration>,
     power: Option<PowerSettings>,
     pipeline: PipelineConfig,
@@ -200,6 +218,7 @@ pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> 
         location: read::location(options),
         tags: read::tags(options),
         every: read::period(options, "every"),
+        align: options.optional("align"),
         deadline: read::period(options, "deadline"),
         power: power(options),
         pipeline: PipelineConfig {

@@ -162,6 +162,11 @@ impl Desk {
             Request::Resume { sensor } => {
                 Self::said(pauses::end(&self.remotes, &sensor, &*self.hub.clock), answers).await
             }
+            Request::Clock {} => answers.put(&Answer::Clock(self.hub.clock_status())).await.map(Ok),
+            Request::SetClock { at, time } => match self.hub.set_clock(at, time) {
+                Ok(()) => answers.put(&Answer::Clock(self.hub.clock_status())).await.map(Ok),
+                Err(why) => Ok(Err(why)),
+            },
         }?;
         match refused {
             Ok(()) => Ok(()),
@@ -216,7 +221,7 @@ impl Desk {
         dry_run: bool,
         answers: &mut Answers,
     ) -> io::Result<Result<(), String>> {
-        let now = self.hub.clock.wall_if_set();
+        let now = self.hub.now();
         let begun = Drops::new(&mut self.hub.outbox.borrow_mut(), &self.about, of, older_than, now, dry_run);
         let mut drops = match begun {
             Ok(drops) => drops,

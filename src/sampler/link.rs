@@ -4,9 +4,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
+use super::due::Due;
 use super::endless::Endless;
 use super::orders::Orders;
 use super::port::{self, Lost};
@@ -170,8 +171,7 @@ async fn watch_line(
     info!(line = %source.settings.line, "taken");
     attempts.back_off.success();
     let mut decoder = (source.decoder)(sampler.kept.borrow().as_deref());
-    let mut look = interval(sampler.every);
-    look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut look = Due::first(sampler, context);
     let mut not_before = Instant::now();
     let mut running = true;
     while running {
@@ -182,7 +182,8 @@ async fn watch_line(
                 not_before = Instant::now() + GATHER;
                 edges.map(take)
             }
-            _ = look.tick() => {
+            () = look.wait() => {
+                look.next(sampler.every);
                 // What has come before this moment is looked at before it.
                 let level = waiting(&mut *line).await.map(take).and_then(|()| line.level());
                 level.map(|active| {

@@ -48,7 +48,7 @@ pub(super) async fn rest(sampler: &Sampler, worker: Option<Worker>, context: &mu
     while let Some(until) = paused_until(sampler, &*context.clock) {
         paused.mark_unchanged();
         if told != Some(until) {
-            let fault = fault(sampler, until, &*context.clock);
+            let fault = fault(sampler, until, context);
             info!("{fault}");
             if context.out.send(context.observe_fault(sampler.index, fault)).await.is_err() {
                 return false;
@@ -71,11 +71,10 @@ pub(super) async fn rest(sampler: &Sampler, worker: Option<Worker>, context: &mu
     true
 }
 
-fn fault(sampler: &Sampler, until: BootTime, clock: &dyn Clock) -> Fault {
-    let left = until.since(clock.boot());
-    let end = match clock.wall_if_set() {
-        Some(now) => format!("until {}", humantime::format_rfc3339_seconds(now.to_system() + left)),
-        None => format!("for {} s", left.as_secs()),
+fn fault(sampler: &Sampler, until: BootTime, context: &Context) -> Fault {
+    let end = match *context.offset.borrow() {
+        Some(offset) => format!("until {}", humantime::format_rfc3339_seconds(offset.wall(until).to_system())),
+        None => format!("for {} s", until.since(context.clock.boot()).as_secs()),
     };
     Fault::new(FaultCode::Paused, format!("paused {end}; `vigie resume {}` ends it", sampler.name))
 }

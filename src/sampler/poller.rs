@@ -4,12 +4,12 @@
 //! sender is told what came of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
+use super::due::Due;
 use super::link::refusing;
 use super::power::Power;
 use super::remote::Order;
@@ -115,10 +115,10 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
 async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
     let mut back_off = BackOff::default();
     let mut power = Power::of(sampler, context);
-    let mut due = Instant::now();
+    let mut due = Due::first(sampler, context);
     loop {
         tokio::select! {
-            () = sleep_until(due) => {}
+            () = due.wait() => {}
             order = sampler.reins.order() => {
                 match carry_out(order, sampler, worker, &mut power, context).await {
                     Some(()) => continue,
@@ -149,7 +149,7 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
                 back_off.failure(sampler.every.max(BACK_OFF_MOST)).max(sampler.every)
             }
         };
-        due = next_due(due, pause, context);
+        due.next(pause);
         if !hand_on(at, outcome, sampler, context) {
             return;
         }
@@ -158,7 +158,7 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
             Some(fault) => match power.failed(&fault, sampler, context).await {
                 Some(true) => {
                     back_off.success();
-                    due = Instant::now();
+                    due.now();
                 }
                 Some(false) => {}
                 None => return,
@@ -259,16 +259,4 @@ async fn stuck(sampler: &Sampler, worker: &mut Worker, power: &mut Power, contex
             () = stopped(&mut context.stop) => return None,
         }
     }
-}
-
-/// The next time on the grid of `pause`; times that have passed meanwhile are skipped and counted.
-pub(super) fn next_due(due: Instant, pause: Duration, context: &Context) -> Instant {
-    let mut next = due + pause;
-    let now = Instant::now();
-    if next < now {
-        count(&context.counts.overrun);
-        let missed = (now - next).as_nanos() / pause.as_nanos().max(1) + 1;
-        next += pause.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-    }
-    next
 }

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
+use super::due::Due;
 use super::link::{refusing, send};
 use super::orders::Orders;
-use super::poller::next_due;
 use super::power::Power;
 use super::{BACK_OFF_MOST, BackOff, Batch, Context, Sampler, count, stopped};
 use crate::drivers::{Decoded, ProcessSource};
@@ -175,10 +175,10 @@ impl Keeper<'_> {
 
     /// Starts a program for each sample.
     async fn again_and_again(&mut self, most: usize) {
-        let mut due = Instant::now();
+        let mut due = Due::first(self.sampler, &self.context);
         loop {
             tokio::select! {
-                () = sleep_until(due) => {}
+                () = due.wait() => {}
                 () = stopped(&mut self.context.stop) => return,
             }
             let observed = match self.power.ready(self.sampler, &mut self.context).await {
@@ -199,7 +199,7 @@ impl Keeper<'_> {
                     self.back_off.failure(every.max(BACK_OFF_MOST)).max(every)
                 }
             };
-            due = next_due(due, pause, &self.context);
+            due.next(pause);
             let sensor = self.sampler.index;
             let batch: Batch =
                 observed.into_iter().map(|(at, outcome)| Observation { sensor, at, outcome, keep: None }).collect();
@@ -213,7 +213,7 @@ impl Keeper<'_> {
                 Some(fault) => match self.power.failed(&fault, self.sampler, &mut self.context).await {
                     Some(true) => {
                         self.back_off.success();
-                        due = Instant::now();
+                        due.now();
                     }
                     Some(false) => {}
                     None => return,

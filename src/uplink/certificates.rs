@@ -33,8 +33,8 @@ impl Certificates {
             None => drop(info.certificates.remove(uplink)),
         });
         loop {
-            if hub.clock.is_set() {
-                let now = hub.clock.wall();
+            if let Some(now) = hub.now() {
+                let now = now.to_system();
                 for expiry in &self.expiries {
                     if let Some(days) = self.warnings.check(expiry, now) {
                         let date = humantime::format_rfc3339_seconds(expiry.at);

@@ -1,19 +1,30 @@
-//! The wall time of what was measured while the clock was not set.
+//! The wall time of what was measured: from its boot's offset (wall clock minus boot clock), and from nowhere else.
 //!
-//! A boot's offset (wall clock minus boot clock) is noted once, as soon as the clock is set during that boot. From
-//! then on everything measured in that boot has a date, also what is sent by a later run.
+//! The offset of a boot is noted as soon as its clock is set. From then on everything measured in that boot has a date,
+//! also what was measured before, and what is sent by a later run. When the clock steps, the better time is for all that
+//! nobody was told a date of yet; what was told stays. So a boot is cut into *eras* with an offset each, and a cut lies
+//! behind the newest reading of which a date was told: the same reading has the same date on every uplink, in the archive
+//! and after a restart, and of two readings the later one has the later date, unless the clock was put back between them.
 
-use crate::clock::{BootId, BootTime, Clock, WallTime};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{BootId, BootTime, Doubt, Look, Offset, Source, WallTime};
 use crate::outbox::{Entry, Moment, Outbox};
 
-/// The offsets of so many boots are kept; of the oldest ones none.
-pub const BOOTS: usize = 16;
+#[cfg(test)]
+mod tests;
+
+/// So many eras are kept, of one boot or of many; of the oldest ones none. Then a reading has the date that it was taken
+/// with, if it was taken with one.
+pub const ERAS: usize = 64;
+
+/// A clock has stepped if it went by more than this beyond what cannot be told exactly.
+pub const FOLLOWED: Duration = Duration::from_millis(1);
 
 /// The key of the stored form in the outbox's state.
-pub const STATE_KEY: &str = "clock/offsets";
-
-/// Bytes of one boot in the stored form: boot id, offset in nanoseconds (i64, little-endian).
-const STORED: usize = 16 + 8;
+pub const STATE_KEY: &str = "clock/eras";
 
 /// When something was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +35,48 @@ pub enum Date {
     Uptime(BootId, BootTime),
 }
 
+/// A stretch of a boot, up to the next era of that boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Era {
+    boot: BootId,
+    from: BootTime,
+    offset: Offset,
+    source: Source,
+    /// Was anybody told a date of it?
+    told: bool,
+}
+
+/// What somebody says the offset of this boot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The offset.
+    pub offset: Offset,
+    /// How wrong it may be.
+    pub within: Duration,
+    /// Who says so.
+    pub source: Source,
+    /// When it was said.
+    pub at: BootTime,
+}
+
+/// What a claim has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This boot has dates now.
+    Set,
+    /// The dates stay, and rest on another word.
+    Source,
+    /// Dates are so many nanoseconds later than they were before.
+    Step(i64),
+}
+
 /// The offsets known so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dating {
-    /// The newest boot last.
-    offsets: Vec<(BootId, i64)>,
+    /// In the order of time: those of the newest boot last.
+    eras: Vec<Era>,
+    /// The newest time in the last era of which a date was told.
+    told: BootTime,
 }
 
 impl Dating {
@@ -41,46 +89,95 @@ impl Dating {
     /// Reads the stored form; what is damaged gives no dates rather than wrong ones.
     #[must_use]
     pub fn restore(stored: &[u8]) -> Self {
-        if !stored.len().is_multiple_of(STORED) || stored.len() > BOOTS * STORED {
-            return Self::default();
-        }
-        let offsets = stored.chunks_exact(STORED).map(|boot| {
-            let (id, offset) = boot.split_at(16);
-            (
-                BootId(id.try_into().expect("16 of 24 bytes")),
-                i64::from_le_bytes(offset.try_into().expect("8 of 24 bytes")),
-            )
-        });
-        Self { offsets: offsets.collect() }
+        let eras: Vec<Era> = postcard::from_bytes(stored).unwrap_or_default();
+        // Nobody knows what an earlier run has told, if it has told anything.
+        Self { eras, told: BootTime(0) }.bounded()
     }
 
     /// The stored form.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
-        self.offsets.iter().flat_map(|(id, offset)| id.0.into_iter().chain(offset.to_le_bytes())).collect()
+        postcard::to_allocvec(&self.eras).expect("numbers have a form in postcard")
     }
 
-    /// Is the offset of this boot known?
+    fn bounded(mut self) -> Self {
+        self.eras.drain(..self.eras.len().saturating_sub(ERAS));
+        self
+    }
+
+    /// A run begins: what an earlier one of this boot has told may be anything up to now.
+    pub fn begin(&mut self, now: BootTime) {
+        self.told = if self.eras.last().is_some_and(|era| era.told) { now } else { BootTime(0) };
+    }
+
+    /// The era in which this boot is.
+    fn current(&self, boot: BootId) -> Option<&Era> {
+        self.eras.last().filter(|era| era.boot == boot)
+    }
+
+    /// The offset of this boot, as it is known now.
     #[must_use]
-    pub fn knows(&self, boot: BootId) -> bool {
-        self.offsets.iter().any(|(id, _)| *id == boot)
+    pub fn offset(&self, boot: BootId) -> Option<Offset> {
+        self.current(boot).map(|era| era.offset)
     }
 
-    /// Notes the offset of the current boot if the clock is set. Says whether there is something new to save.
-    pub fn note(&mut self, boot: BootId, clock: &dyn Clock) -> bool {
-        if self.knows(boot) {
+    /// On whose word this boot has dates.
+    #[must_use]
+    pub fn source(&self, boot: BootId) -> Option<Source> {
+        self.current(boot).map(|era| era.source)
+    }
+
+    /// Takes a claim for the current boot, unless a better one is there. Says what it has changed; then there is
+    /// something new to save.
+    pub fn take(&mut self, boot: BootId, claim: Claim) -> Option<Change> {
+        match self.current(boot) {
+            Some(era) if claim.source.rank() < era.source.rank() => None,
+            _ => self.insist(boot, claim),
+        }
+    }
+
+    /// Takes a claim whatever the word is on which the dates rest so far.
+    pub fn insist(&mut self, boot: BootId, claim: Claim) -> Option<Change> {
+        let Claim { offset, within, source, at } = claim;
+        let told = self.told;
+        let Some(era) = self.eras.last_mut().filter(|era| era.boot == boot) else {
+            self.told = BootTime(0);
+            self.push(Era { boot, from: BootTime(0), offset, source, told: false });
+            return Some(Change::Set);
+        };
+        let step = offset.minus(era.offset);
+        if Duration::from_nanos(step.unsigned_abs()) <= within + FOLLOWED {
+            let before = std::mem::replace(&mut era.source, source);
+            return (before != source).then_some(Change::Source);
+        }
+        if era.told {
+            // Whatever says so, a time that has not come yet was not told.
+            let from = BootTime(told.min(at).0.saturating_add(1)).max(era.from);
+            self.push(Era { boot, from, offset, source, told: false });
+        } else {
+            *era = Era { offset, source, ..*era };
+        }
+        Some(Change::Step(step))
+    }
+
+    fn push(&mut self, era: Era) {
+        if self.eras.len() >= ERAS {
+            self.eras.remove(0);
+        }
+        self.eras.push(era);
+    }
+
+    /// Somebody is told the date of what was measured then: it stays as it is. Says whether there is something new to
+    /// save, before which the date may not leave.
+    pub fn tell(&mut self, moment: &Moment) -> bool {
+        let Some(era) = self.eras.last_mut().filter(|era| era.boot == moment.boot && era.from <= moment.at) else {
             return false;
-        }
-        let Some(WallTime(wall)) = clock.wall_if_set() else { return false };
-        let Ok(since_boot) = i64::try_from(clock.boot().0) else { return false };
-        if self.offsets.len() == BOOTS {
-            self.offsets.remove(0);
-        }
-        self.offsets.push((boot, wall.saturating_sub(since_boot)));
-        true
+        };
+        self.told = self.told.max(moment.at);
+        !std::mem::replace(&mut era.told, true)
     }
 
-    /// The date of a record: the one that it was taken with, else one from its boot's offset.
+    /// The date of a record.
     #[must_use]
     pub fn date(&self, entry: &Entry) -> Date {
         self.date_of(&entry.moment())
@@ -90,62 +187,32 @@ impl Dating {
     #[must_use]
     pub fn date_of(&self, moment: &Moment) -> Date {
         let Moment { boot, at, time } = *moment;
-        if let Some(time) = time {
-            return Date::Wall(time);
-        }
-        let offset = self.offsets.iter().find(|(id, _)| *id == boot);
-        match offset.and_then(|(_, offset)| offset.checked_add(i64::try_from(at.0).ok()?)) {
-            Some(nanos) => Date::Wall(WallTime(nanos)),
+        let era = self.eras.iter().rev().find(|era| era.boot == boot && era.from <= at);
+        match era.map(|era| era.offset.wall(at)).or(time) {
+            Some(time) => Date::Wall(time),
             None => Date::Uptime(boot, at),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use super::*;
-    use crate::clock::ManualClock;
-    use crate::outbox::{Body, Raw};
-
-    fn entry(boot: BootId, at: u64, time: Option<WallTime>) -> Entry {
-        let body = Body::Raw(Raw { topic: "t".into(), payload: Box::default(), retain: false });
-        Entry { seq: 1, run: 1, boot, at: BootTime(at), time, body }
+/// Is the wall clock to be believed, given that it cannot be earlier than `earliest`, and was `known` in an earlier boot
+/// (`None` once this one has a date)?
+///
+/// No clock is right that shows a time before this program was built, whoever vouches for it. A hardware clock whose
+/// battery is empty starts in the year in which its maker was born, or in 1970, and the kernel takes that for a time like
+/// any other: so it must not be before what is known either. A source on the network may, because what is known may have
+/// come from a clock that was wrong.
+///
+/// # Errors
+/// Why not.
+pub fn believe(look: &Look, earliest: WallTime, known: Option<WallTime>) -> Result<Claim, Doubt> {
+    let source = look.word?;
+    let shown = look.wall;
+    if shown < earliest {
+        return Err(Doubt::BeforeBuild(shown));
     }
-
-    #[test]
-    fn what_was_measured_before_the_clock_was_set_gets_its_true_time() {
-        let (boot, other) = (BootId([1; 16]), BootId([2; 16]));
-        let clock = ManualClock::new();
-        let mut dating = Dating::default();
-        clock.advance(Duration::from_secs(100));
-        assert!(!dating.note(boot, &clock));
-        assert_eq!(dating.date(&entry(boot, 7, None)), Date::Uptime(boot, BootTime(7)));
-
-        clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_000_000));
-        assert!(dating.note(boot, &clock));
-        let measured = entry(boot, 40_000_000_000, None);
-        assert_eq!(dating.date(&measured), Date::Wall(WallTime(999_940_000_000_000)));
-        assert_eq!(dating.date(&entry(boot, 7, Some(WallTime(9)))), Date::Wall(WallTime(9)));
-        assert_eq!(dating.date(&entry(other, 7, None)), Date::Uptime(other, BootTime(7)));
-
-        // A step of the clock later on does not move what is already dated.
-        clock.set_wall(UNIX_EPOCH + Duration::from_secs(2_000_000));
-        assert!(!dating.note(boot, &clock));
-        assert_eq!(dating.date(&measured), Date::Wall(WallTime(999_940_000_000_000)));
-    }
-
-    #[test]
-    fn only_the_newest_boots_are_kept_and_survive() {
-        let clock = ManualClock::new();
-        clock.set_wall(UNIX_EPOCH + Duration::from_secs(1));
-        let mut dating = Dating::default();
-        for boot in 0..20 {
-            assert!(dating.note(BootId([boot; 16]), &clock));
-        }
-        assert!(!dating.knows(BootId([3; 16])) && dating.knows(BootId([4; 16])));
-        assert_eq!(Dating::restore(&dating.save()), dating);
-        assert_eq!(Dating::restore(&dating.save()[1..]), Dating::default());
+    match known {
+        Some(known) if source == Source::Rtc && shown < known => Err(Doubt::BeforeKnown { shown, known }),
+        _ => Ok(Claim { offset: look.offset(), within: look.within, source, at: look.boot }),
     }
 }

@@ -1,6 +1,6 @@
 //! What the tasks of the core thread share.
 
-use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,16 +10,21 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::{BootId, BootTime, Clock};
+use crate::clock::{BootId, BootTime, Clock, Offset};
 use crate::command::Request;
 use crate::config::Gateway;
 use crate::outbox::{Outbox, Seq};
 
 use super::counters::Counters;
-use super::dating::{self, Dating};
-use super::known_time::{self, CertificateTime};
+use super::dating::Dating;
 use super::refused::{self, RefusedMessage};
 use super::status::{self, Board, Info};
+
+mod time;
+
+pub use time::{ClockStatus, Step};
+
+use time::Steps;
 
 /// What was taken so shortly before a connection was up is live all the same.
 pub const LIVE_WITHIN: Duration = Duration::from_secs(5);
@@ -43,7 +48,10 @@ pub struct Hub {
     pub(super) tail_found: bool,
     pub(super) board: RefCell<Board>,
     info: RefCell<Info>,
-    pub(super) dating: RefCell<Dating>,
+    dating: RefCell<Dating>,
+    /// This boot's offset, for whoever must know it on the core's thread.
+    offset: watch::Sender<Option<Offset>>,
+    steps: RefCell<Steps>,
     pub(super) work: watch::Sender<()>,
     /// Wakes whoever flushes the outbox: something may be due sooner than it was before.
     pub flush: Notify,
@@ -69,7 +77,8 @@ impl Hub {
         info: Info,
         tail_found: bool,
     ) -> Rc<Self> {
-        let dating = Dating::of(&outbox);
+        let mut dating = Dating::of(&outbox);
+        dating.begin(clock.boot());
         // What an earlier run took is backlog.
         let marks = VecDeque::from([(BootTime(0), outbox.end())]);
         let hub = Rc::new(Self {
@@ -80,7 +89,9 @@ impl Hub {
             tail_found,
             board: RefCell::default(),
             info: RefCell::new(info),
+            offset: watch::Sender::new(dating.offset(boot)),
             dating: RefCell::new(dating),
+            steps: RefCell::default(),
             work: watch::Sender::new(()),
             flush: Notify::new(),
             flush_told: Cell::default(),
@@ -91,6 +102,7 @@ impl Hub {
         });
         hub.set_state(&hub.topic("availability"), status::ONLINE);
         hub.update_info(|_| ());
+        hub.look_at_clock();
         hub
     }
 
@@ -211,47 +223,9 @@ impl Hub {
         self.set_state(&self.topic("info"), payload);
     }
 
-    /// What dates a reading that was taken while the clock was not set.
-    #[must_use]
-    pub fn dating(&self) -> Ref<'_, Dating> {
-        self.dating.borrow()
-    }
-
     /// The counters of an uplink.
     #[must_use]
     pub fn counters(&self, uplink: &str) -> Rc<Counters> {
         self.counters.borrow_mut().entry(uplink.to_owned()).or_default().clone()
-    }
-
-    /// Notes this boot's offset between boot clock and wall clock if the clock is set; says whether it is known.
-    pub(super) fn note_clock(&self) -> bool {
-        let dating = &mut *self.dating.borrow_mut();
-        if dating.note(self.boot, &*self.clock) {
-            let outbox = &mut *self.outbox.borrow_mut();
-            outbox.put_state(dating::STATE_KEY, Some(dating.save()));
-            outbox.persist_soon();
-            outbox.commit(self.clock.boot());
-            self.work.send_replace(());
-        }
-        dating.knows(self.boot)
-    }
-
-    /// Keeps the time for a later boot without a clock, if the clock is set.
-    pub fn remember_time(&self) {
-        if let Some(now) = self.clock.wall_if_set() {
-            let outbox = &mut *self.outbox.borrow_mut();
-            outbox.put_state(known_time::STATE_KEY, Some(known_time::save(now)));
-            outbox.commit(self.clock.boot());
-        }
-    }
-
-    /// What certificates are to be checked against now.
-    #[must_use]
-    pub fn certificate_time(&self) -> CertificateTime {
-        if self.clock.is_set() {
-            return CertificateTime::Exact(self.clock.wall());
-        }
-        let last = self.outbox.borrow().state(known_time::STATE_KEY).and_then(known_time::restore);
-        known_time::at_least(self.clock.wall(), last)
     }
 }

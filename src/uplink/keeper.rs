@@ -310,11 +310,10 @@ impl Keeper {
     }
 }
 
-/// Returns when the clock is set.
+/// Returns when it is known what time it is.
 async fn clock_is_set(hub: &Hub) {
-    while !hub.clock.is_set() {
-        tokio::time::sleep(super::CLOCK_CHECK).await;
-    }
+    // It ends with the hub, which lives longer.
+    let _ = hub.offset().wait_for(Option::is_some).await;
 }
 
 /// Returns when the first broker of the list answers, looking for it once in every interval.

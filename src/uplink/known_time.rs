@@ -4,9 +4,9 @@
 //! when this program was built. So a certificate that had expired by then is refused; one that is valid only from
 //! later on is not, because it may well be later.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::clock::WallTime;
+use crate::clock::{WallTime, built};
 
 /// The key of the stored form of the last known time in the outbox's state.
 pub const STATE_KEY: &str = "clock/last";
@@ -51,16 +51,10 @@ pub fn restore(stored: &[u8]) -> Option<WallTime> {
     stored.try_into().ok().map(i64::from_le_bytes).map(WallTime)
 }
 
-/// When this program was built, or what the build was told with `SOURCE_DATE_EPOCH`.
-#[must_use]
-pub fn built() -> SystemTime {
-    // `build.rs` writes it; without it nothing is known but that it is later than 1970.
-    let seconds = env!("VIGIE_BUILD_SECONDS").parse().unwrap_or_default();
-    UNIX_EPOCH + Duration::from_secs(seconds)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

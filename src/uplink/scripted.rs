@@ -168,7 +168,7 @@ impl Setup {
     pub(super) fn take<'t>(&self, texts: impl IntoIterator<Item = &'t str>) {
         for text in texts {
             let raw = Raw { topic: "t".into(), payload: text.as_bytes().into(), retain: false };
-            let (now, time) = (self.clock.boot(), self.clock.wall_if_set());
+            let (now, time) = (self.clock.boot(), self.hub.now());
             self.hub.outbox.borrow_mut().append(now, time, Body::Raw(raw));
         }
         self.hub.outbox.borrow_mut().commit(self.clock.boot());

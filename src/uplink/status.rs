@@ -71,6 +71,9 @@ pub struct Info {
     pub configuration: String,
     /// The run counter, as in the `id` of readings.
     pub run: u32,
+    /// On whose word the clock counts as set ([`crate::clock::Source`]); left out while it is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<&'static str>,
     /// By uplink: the URL of the broker that it was connected to last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub brokers: BTreeMap<String, String>,

@@ -52,7 +52,7 @@ fn readings_that_come_later_are_sent_at_once() {
         for text in ["a", "b", "c"] {
             let raw = crate::outbox::Raw { topic: "t".into(), payload: text.as_bytes().into(), retain: false };
             let body = crate::outbox::Body::Raw(raw);
-            hub.outbox.borrow_mut().append(clock.boot(), clock.wall_if_set(), body);
+            hub.outbox.borrow_mut().append(clock.boot(), hub.now(), body);
             hub.outbox.borrow_mut().commit(clock.boot());
             hub.appended();
             assert_eq!(texts(&broker.behave(1).await), [text]);
@@ -488,7 +488,7 @@ fn undated_readings_wait_for_the_clock() {
         clock.advance(Duration::from_secs(10));
         broker.sync().await;
         clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        assert!(hub.note_clock());
+        hub.look_at_clock();
         let message = broker.reading().await;
         let text = String::from_utf8_lossy(&message.payload).into_owned();
         assert!(text.contains(r#""time":"2027-01-15T07:59:50.000Z""#) && text.contains(r#""clock":"set""#), "{text}");
@@ -496,7 +496,38 @@ fn undated_readings_wait_for_the_clock() {
     .expect_err("closed by the script");
     drop(hub);
     let setup = setup.killed();
-    assert!(setup.hub.dating.borrow().knows(setup.boot), "the offset survives");
+    assert!(setup.hub.dating().offset(setup.boot).is_some(), "the offset survives");
+}
+
+#[test]
+fn a_date_that_was_told_is_told_again_after_a_step() {
+    let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
+    let (hub, clock) = (setup.hub.clone(), setup.clock.clone());
+    let time = |payload: &[u8]| {
+        let json: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
+        json["time"].as_str().expect("it has a time").to_owned()
+    };
+    take_reading(&setup, 1.0);
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:00.000Z");
+        clock.advance(Duration::from_secs(1));
+        clock.step(40_000_000_000);
+        hub.look_at_clock();
+    }))
+    .expect_err("closed by the script");
+    drop(hub);
+    // A restart makes no difference.
+    let mut setup = setup.killed();
+    take_reading(&setup, 2.0);
+    run(setup.connection(async |broker| {
+        broker.connack(true).await;
+        for _ in 0..3 {
+            assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:00.000Z");
+        }
+        assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:41.000Z");
+    }))
+    .expect_err("closed by the script");
 }
 
 #[test]
@@ -535,7 +566,7 @@ fn take_reading(setup: &Setup, value: f64) {
     };
     let values = (0..3).map(|index| (index, Value::Number(Finite::new(value).expect("finite")))).collect();
     let body = crate::outbox::Body::Reading { descriptor: descriptor.into(), values };
-    setup.hub.outbox.borrow_mut().append(setup.clock.boot(), setup.clock.wall_if_set(), body);
+    setup.hub.outbox.borrow_mut().append(setup.clock.boot(), setup.hub.now(), body);
     setup.hub.outbox.borrow_mut().commit(setup.clock.boot());
     setup.hub.appended();
 }

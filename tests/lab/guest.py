@@ -123,9 +123,10 @@ class Guest:
 
     One with `hasty` has a clock of its own, which counts the instructions of its only processor and leaps to the next
     timer when there is nothing to do: minutes of waiting take seconds, and anything outside, as the network, is slow.
+    `rtc` is what its hardware clock shows at the start.
     """
 
-    def __init__(self, folder, initrd, drive=None, processors=2, hasty=False):
+    def __init__(self, folder, initrd, drive=None, processors=2, hasty=False, rtc=None):
         self.log_file = pathlib.Path(folder, "console")
         self.log_file.write_bytes(b"")
         shell, sketch = (pathlib.Path(folder, name) for name in ("shell", "sketch"))
@@ -136,6 +137,7 @@ class Guest:
             # In a hasty machine, an instruction takes 16 ns.
             *(["-accel", "tcg,thread=single", "-icount", "shift=4,sleep=off"] if hasty else ["-accel", "tcg,thread=multi"]),
             "-smp", 1 if hasty else processors,
+            *(["-rtc", f"base={rtc}"] if rtc else []),
             "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
             "-kernel", parts() / "vmlinuz", "-initrd", initrd,
             "-append", "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable no_timer_check",

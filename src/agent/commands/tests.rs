@@ -42,12 +42,16 @@ fn sent(clock: &ManualClock, seconds: i64) -> String {
 
 impl Setup {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let machine = Machine { hostname: "pi".to_owned(), secrets: false, ..Machine::this() };
-        let config = config::from_text("test.toml", CONFIG, &machine, DRIVERS).expect("a configuration");
         let clock = Arc::new(ManualClock::new());
         clock.advance(Duration::from_secs(1_000));
         clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        Self::with(clock)
+    }
+
+    fn with(clock: Arc<ManualClock>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = Machine { hostname: "pi".to_owned(), secrets: false, ..Machine::this() };
+        let config = config::from_text("test.toml", CONFIG, &machine, DRIVERS).expect("a configuration");
         let settings = Settings {
             dir: folder.path().join("outbox"),
             tail_dir: folder.path().join("tail"),
@@ -201,12 +205,9 @@ fn a_flood_is_refused_and_does_not_fill_the_outbox() {
 #[test]
 fn without_a_clock_a_result_says_when_it_was_all_the_same() {
     run(async {
-        let mut setup = Setup::new();
         let clock = Arc::new(ManualClock::new());
         clock.advance(Duration::from_millis(12_345));
-        let hub = Rc::get_mut(&mut setup.stage.hub).expect("nobody else has it");
-        hub.clock = clock.clone();
-        setup.clock = clock;
+        let mut setup = Setup::with(clock);
         setup.send(r#"{"time":"now"}"#).await;
         let result = setup.results().pop().expect("a result");
         assert_eq!((&result["uptime"], &result["time"]), (&12.345.into(), &Json::Null));

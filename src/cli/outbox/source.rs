@@ -299,6 +299,7 @@ pub(in crate::cli) fn unexpected(answer: &Answer) -> Failure {
         Answer::Status(_) => "its status",
         Answer::Dropped(_) => "a count",
         Answer::Pauses(_) => "its pauses",
+        Answer::Clock(_) => "its clock",
         Answer::Done { .. } => "an end",
         Answer::Error(why) => why,
     };

@@ -49,7 +49,7 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &CLOCK,
             asked(|keys| {
-                let _ = gateway::trust(Some(keys));
+                let _ = crate::config::clock::clock(keys);
             }),
         ),
         (

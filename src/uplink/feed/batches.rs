@@ -123,7 +123,7 @@ impl Feed {
                 return held.into_iter().chain([due]).min();
             }
         }
-        self.send_parts(stream, outbox, output, &parts[..count], cut);
+        self.send_parts(stream, hub, outbox, output, &parts[..count], cut);
         None
     }
 

@@ -360,7 +360,7 @@ impl World {
         for chunk in numbers.chunks(2) {
             let bodies = if several { vec![reading(chunk)] } else { chunk.iter().map(|number| raw(*number)).collect() };
             for body in bodies {
-                hub.outbox.borrow_mut().append(hub.clock.boot(), hub.clock.wall_if_set(), body);
+                hub.outbox.borrow_mut().append(hub.clock.boot(), hub.now(), body);
             }
         }
         hub.outbox.borrow_mut().commit(hub.clock.boot());

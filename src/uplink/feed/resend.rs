@@ -107,7 +107,7 @@ impl Feed {
         let from = entries.partition_point(|entry| entry.seqs().end <= seqs.start);
         for entry in entries[from..].iter().take_while(|entry| entry.seq < seqs.end) {
             let own = entry.seqs();
-            let date = hub.dating.borrow().date(entry);
+            let date = hub.dating().date(entry);
             for seq in own.start.max(seqs.start)..own.end.min(seqs.end) {
                 if outbox.is_acked(self.cursor, seq) {
                     continue;

@@ -44,7 +44,7 @@ impl Selector {
 
     /// Takes note of the time.
     pub(super) fn set_time(&mut self, hub: &Hub, now: BootTime) {
-        let present = || Present { now, boot: hub.boot, wall: hub.clock.wall_if_set() };
+        let present = || Present { now, boot: hub.boot, wall: hub.now() };
         self.present = self.selection.max_age.map(|_| present());
     }
 

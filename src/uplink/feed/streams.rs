@@ -210,7 +210,7 @@ impl Feed {
 
     /// Decides over a record whose turn it is.
     pub(super) fn judge(&mut self, hub: &Hub, outbox: &mut Outbox, entry: &Entry, fill: Fill) -> Judged {
-        let date = hub.dating.borrow().date(entry);
+        let date = hub.dating().date(entry);
         let verdict = match self.selector.judge(entry, date) {
             Verdict::Send if !self.encoder.takes(entry) => Verdict::NotOurs,
             verdict => verdict,
@@ -262,7 +262,7 @@ impl Feed {
             // Of a record that was begun in the other shape, only the rest is sent.
             if seqs.start >= next && seqs.clone().all(|seq| self.is_open(outbox, seq)) {
                 let part = Part { entry, seqs, date };
-                return self.send_parts(stream, outbox, output, &[part], Cut { shape, backlog, now }) > 0;
+                return self.send_parts(stream, hub, outbox, output, &[part], Cut { shape, backlog, now }) > 0;
             }
             shape = PayloadShape::Quantity;
         }
@@ -272,7 +272,7 @@ impl Feed {
                 continue;
             }
             let part = Part { entry, seqs: seq..seq + 1, date };
-            if self.send_parts(stream, outbox, output, &[part], Cut { shape, backlog, now }) == 0 {
+            if self.send_parts(stream, hub, outbox, output, &[part], Cut { shape, backlog, now }) == 0 {
                 return false;
             }
         }
@@ -292,9 +292,11 @@ impl Feed {
 
     /// Sends one message of these parts, or of the first of them if it would be too large; gives how many are sent or
     /// refused: none if there is no room.
+    #[expect(clippy::too_many_arguments, reason = "what a connection consists of, and what is to be sent")]
     pub(super) fn send_parts(
         &mut self,
         stream: Stream,
+        hub: &Hub,
         outbox: &mut Outbox,
         output: &mut Output,
         parts: &[Part<'_>],
@@ -319,6 +321,9 @@ impl Feed {
         if let Err(failed) = sent {
             self.refuse(outbox, parts, cut, failed.why, now);
             return count;
+        }
+        for part in parts {
+            self.dirty |= hub.tell(outbox, part.entry);
         }
         self.counters.sent.add(1);
         if cut.backlog {

@@ -32,7 +32,7 @@ fn take_at(hub: &Hub, room: &str, sensor: &str, value: u32) {
     };
     let values = vec![(0, Value::Number(Finite::new(f64::from(value)).expect("finite")))];
     let outbox = &mut *hub.outbox.borrow_mut();
-    outbox.append(hub.clock.boot(), hub.clock.wall_if_set(), Body::Reading { descriptor: descriptor.into(), values });
+    outbox.append(hub.clock.boot(), hub.now(), Body::Reading { descriptor: descriptor.into(), values });
     outbox.commit(hub.clock.boot());
 }
 

@@ -246,7 +246,7 @@ fn a_message_that_fits_only_with_its_alias_is_not_sent() {
     };
     for length in [10, 230, 250, 10] {
         let body = crate::outbox::Body::Raw(raw(length));
-        setup.hub.outbox.borrow_mut().append(setup.clock.boot(), setup.clock.wall_if_set(), body);
+        setup.hub.outbox.borrow_mut().append(setup.clock.boot(), setup.hub.now(), body);
     }
     setup.hub.outbox.borrow_mut().commit(setup.clock.boot());
     // The limit holds from the start on.

@@ -43,7 +43,7 @@ fn take(hub: &Hub, sensor: &str, values: impl IntoIterator<Item = Value>) {
     let outbox = &mut *hub.outbox.borrow_mut();
     for value in values {
         let body = Body::Reading { descriptor: descriptor.clone(), values: vec![(0, value)] };
-        outbox.append(hub.clock.boot(), hub.clock.wall_if_set(), body);
+        outbox.append(hub.clock.boot(), hub.now(), body);
     }
     outbox.commit(hub.clock.boot());
 }
