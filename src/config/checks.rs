@@ -159,7 +159,7 @@ fn gateways_own(described: &[(&Placed, Descriptor)], gateway: &Gateway, problems
 }
 
 /// A sensor as readings will describe it, with the quantities that are known before it is read.
-fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
+pub(super) fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
     let mut descriptor = sensor.descriptor(gateway);
     let configured = &sensor.pipeline.quantities;
     let declared = sensor.driver.quantities.iter().map(|quantity| (quantity.name, quantity.unit, quantity.kind));
