@@ -6,6 +6,9 @@ use crate::config::BrokerRules;
 
 use super::topics::covers;
 
+/// What a broker says about itself, and no client (MQTT 3.1.1, 4.7.2).
+const BROKERS_OWN: &str = "$SYS/";
+
 /// Who a client is, and what follows from it. By default it is nobody and may do nothing.
 #[derive(Debug, Default)]
 pub(super) struct Access {
@@ -68,9 +71,8 @@ impl Access {
         match &self.rights {
             Rights::None => false,
             Rights::Gateway => true,
-            // Topics with `$` are the broker's (MQTT 3.1.1, 4.7.2).
-            Rights::All => !own && !topic.starts_with('$'),
-            Rights::Only(rules) => !own && !topic.starts_with('$') && self.any(&rules.write, client, topic),
+            Rights::All => !own && !topic.starts_with(BROKERS_OWN),
+            Rights::Only(rules) => !own && !topic.starts_with(BROKERS_OWN) && self.any(&rules.write, client, topic),
         }
     }
 

@@ -138,7 +138,8 @@ mod tests {
         assert!(waits[..20].iter().all(Duration::is_zero));
         assert_eq!(waits[24], Duration::from_millis(500));
         assert_eq!(peers.seat("192.0.2.2".parse().unwrap(), &limits, now).unwrap().1, Duration::ZERO);
-        assert_eq!((peers.lock().total, peers.lock().by_customer.len()), (0, 0), "all are dropped");
+        let state = peers.lock();
+        assert_eq!((state.total, state.by_customer.len()), (0, 0), "all are dropped");
     }
 
     #[test]
