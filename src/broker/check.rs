@@ -43,7 +43,9 @@ pub(super) async fn answers(address: SocketAddr, credentials: &Credentials) -> R
 
 /// Connects, and no more: a listener for TLS or WebSocket is seen to be there.
 pub(super) async fn listens(address: SocketAddr) -> Result<(), Silence> {
-    timeout(Silence::DEADLINE, TcpStream::connect(address)).await.unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))?;
+    timeout(Silence::DEADLINE, TcpStream::connect(address))
+        .await
+        .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))?;
     Ok(())
 }
 

@@ -32,7 +32,12 @@ pub(super) fn message(publish: &Publish, from: &str) -> Message {
         payload: publish.payload.clone(),
         qos: publish.qos.value(),
         from: Arc::from(from),
-        properties: publish.properties.as_ref().map(properties).filter(|some| *some != Properties::default()).map(Box::new),
+        properties: publish
+            .properties
+            .as_ref()
+            .map(properties)
+            .filter(|some| *some != Properties::default())
+            .map(Box::new),
     }
 }
 

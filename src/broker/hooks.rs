@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -123,6 +124,9 @@ impl Hooks {
         let id = connect.id();
         // The gateway itself comes to the broker directly, everybody else through a listener.
         let peer = id.remote_addr.and_then(|inner| self.peers.get(inner));
+        if let Some(peer) = &peer {
+            peer.introduced.store(true, Ordering::Relaxed);
+        }
         let address = peer.as_ref().map_or(IpAddr::from([127, 0, 0, 1]), |peer| peer.address);
         let claim = Claim {
             address,
@@ -185,8 +189,10 @@ impl Hooks {
                 store.end_session(client, now);
             }
             if kept {
-                let mut new = convert::session(&connect, &access, u32::try_from(expiry).unwrap_or(u32::MAX), created_at);
-                let old = store.sessions().find(|(name, _)| &***name == client).map(|(_, old)| old.subscriptions.clone());
+                let mut new =
+                    convert::session(&connect, &access, u32::try_from(expiry).unwrap_or(u32::MAX), created_at);
+                let old =
+                    store.sessions().find(|(name, _)| &***name == client).map(|(_, old)| old.subscriptions.clone());
                 new.subscriptions = old.unwrap_or_default();
                 store.put_session(Arc::from(client), new, now);
             }

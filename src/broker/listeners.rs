@@ -7,9 +7,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -112,6 +114,36 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Descriptors that a connection takes: one outside, two for the way to the broker.
+const DESCRIPTORS: u64 = 3;
+/// Descriptors that are left to everything else in the process.
+const RESERVE: u64 = 256;
+
+/// So many connections there can be of those that are wanted: each takes descriptors, and without any left the sensors
+/// would stand still, too. The process's limit is raised as far as the system allows.
+pub(super) fn room_for(connections: usize) -> usize {
+    let wanted = RESERVE + DESCRIPTORS * u64::try_from(connections).unwrap_or(u64::MAX / DESCRIPTORS);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }).is_ok() {
+            limit.current = Some(raised);
+        }
+    }
+    let room = limit.current.map_or(connections, |current| {
+        usize::try_from(current.saturating_sub(RESERVE) / DESCRIPTORS).unwrap_or(usize::MAX).clamp(1, connections)
+    });
+    if room < connections {
+        tracing::warn!(
+            room,
+            connections,
+            "the broker takes fewer connections than configured: the system allows this process no more open files \
+             (LimitNOFILE of its unit)"
+        );
+    }
+    room
+}
+
 struct Connection {
     stream: TcpStream,
     address: SocketAddr,
@@ -131,7 +163,7 @@ impl Connection {
         let _ = sockopt::set_socket_keepalive(&stream, true);
         let failed = |why: String| shared.refusals.note(Refusal::Handshake, &format_args!("{}: {why}", address.ip()));
         let late = || failed(format!("not done within {} s", HANDSHAKE_TIMEOUT.as_secs()));
-        let mut peer = Peer { address: address.ip(), certificate: None };
+        let mut peer = Peer { address: address.ip(), certificate: None, introduced: AtomicBool::new(false) };
         let Some(tls) = tls else {
             return upgrade(stream, websocket, seat, peer, inner, failed).await;
         };
@@ -156,25 +188,42 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     failed: impl Fn(String),
 ) {
     if !websocket {
-        return join(stream, seat, peer, inner).await;
+        return join(stream, seat, peer, inner, failed).await;
     }
     match timeout(HANDSHAKE_TIMEOUT, websocket::accept(stream)).await {
-        Ok(Ok(stream)) => join(stream, seat, peer, inner).await,
+        Ok(Ok(stream)) => join(stream, seat, peer, inner, failed).await,
         Ok(Err(error)) => failed(error.to_string()),
         Err(_) => failed(format!("no WebSocket within {} s", HANDSHAKE_TIMEOUT.as_secs())),
     }
 }
 
-async fn join<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mut seat: Seat, peer: Peer, inner: SocketAddr) {
+async fn join<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    mut seat: Seat,
+    peer: Peer,
+    inner: SocketAddr,
+    failed: impl Fn(String),
+) {
+    let peer = Arc::new(peer);
     let joined = async {
         let broker = TcpStream::connect(inner).await?;
         broker.set_nodelay(true)?;
-        seat.connected(broker.local_addr()?, peer);
+        seat.connected(broker.local_addr()?, &peer);
         Ok::<_, std::io::Error>(broker)
     };
-    match joined.await {
-        Ok(broker) => pump::carry(stream, broker).await,
-        Err(error) => tracing::warn!(%error, "broker: a connection cannot be passed on"),
+    let broker = match joined.await {
+        Ok(broker) => broker,
+        Err(error) => return tracing::warn!(%error, "broker: a connection cannot be passed on"),
+    };
+    let too_late = async {
+        tokio::time::sleep(HANDSHAKE_TIMEOUT).await;
+        if peer.introduced.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = pump::carry(stream, broker) => {}
+        () = too_late => failed(format!("no CONNECT within {} s", HANDSHAKE_TIMEOUT.as_secs())),
     }
 }
 

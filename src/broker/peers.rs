@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,14 @@ const SHARE_OF_ADDRESS: usize = 2;
 const MAX_RATES: usize = 1024;
 
 /// A connection from outside.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Peer {
     /// Where it comes from.
     pub(super) address: IpAddr,
     /// Common name of the certificate that it has shown.
     pub(super) certificate: Option<Box<str>>,
+    /// Has it sent a whole CONNECT?
+    pub(super) introduced: AtomicBool,
 }
 
 /// All of them.
@@ -62,9 +65,9 @@ impl Drop for Seat {
 
 impl Seat {
     /// The connection goes on to the broker.
-    pub(super) fn connected(&mut self, inner: SocketAddr, peer: Peer) {
+    pub(super) fn connected(&mut self, inner: SocketAddr, peer: &Arc<Peer>) {
         self.inner = Some(inner);
-        self.peers.lock().by_inner.insert(inner, Arc::new(peer));
+        self.peers.lock().by_inner.insert(inner, Arc::clone(peer));
     }
 }
 
@@ -132,9 +135,8 @@ mod tests {
         let peers = Arc::new(Peers::default());
         let limits = BrokerLimits { connect_rate: 10, ..BrokerLimits::default() };
         let now = Instant::now();
-        let waits: Vec<Duration> = (0..25)
-            .map(|_| peers.seat("192.0.2.1".parse().unwrap(), &limits, now).unwrap().1)
-            .collect();
+        let waits: Vec<Duration> =
+            (0..25).map(|_| peers.seat("192.0.2.1".parse().unwrap(), &limits, now).unwrap().1).collect();
         assert!(waits[..20].iter().all(Duration::is_zero));
         assert_eq!(waits[24], Duration::from_millis(500));
         assert_eq!(peers.seat("192.0.2.2".parse().unwrap(), &limits, now).unwrap().1, Duration::ZERO);
@@ -157,10 +159,15 @@ mod tests {
         let peers = Arc::new(Peers::default());
         let inner: SocketAddr = "127.0.0.1:4000".parse().unwrap();
         let (mut seat, _) = peers.seat("192.0.2.1".parse().unwrap(), &BrokerLimits::default(), Instant::now()).unwrap();
-        assert_eq!(peers.get(inner), None);
-        seat.connected(inner, Peer { address: "192.0.2.1".parse().unwrap(), certificate: Some("esp".into()) });
+        assert!(peers.get(inner).is_none());
+        let peer = Peer {
+            address: "192.0.2.1".parse().unwrap(),
+            certificate: Some("esp".into()),
+            introduced: AtomicBool::new(true),
+        };
+        seat.connected(inner, &Arc::new(peer));
         assert_eq!(peers.get(inner).unwrap().certificate.as_deref(), Some("esp"));
         drop(seat);
-        assert_eq!(peers.get(inner), None);
+        assert!(peers.get(inner).is_none());
     }
 }

@@ -15,7 +15,7 @@ pub enum Refusal {
     ConnectionsOfAddress,
     /// A connection: its address opened too many in a short time.
     ConnectRate,
-    /// A connection that did not come to the end of its TLS or WebSocket handshake.
+    /// A connection that did not come to the end of its TLS or WebSocket handshake, or of its CONNECT.
     Handshake,
     /// A login with a wrong name, password or client identifier.
     Login,
@@ -56,7 +56,7 @@ impl Refusal {
             Self::Connections => "connection refused: the broker has `connections` clients",
             Self::ConnectionsOfAddress => "connection refused: its address has too many",
             Self::ConnectRate => "connection refused: its address connects too often (`connect_rate`)",
-            Self::Handshake => "connection closed: its TLS or WebSocket handshake failed",
+            Self::Handshake => "connection closed: it did not come to the end of its handshake",
             Self::Login => "login refused",
             Self::LoginBlocked => "login refused unseen, after too many wrong ones from its address",
             Self::Write => "message refused: its publisher may not write that topic",

@@ -44,10 +44,8 @@ async fn one(
     let id = Id::new(context.node.id(), super::server::LISTENER, Some(settings.laddr), None, client_id, username);
     let connect = Arc::new(convert::connect(&id, &stored));
     let fitter = context.extends.fitter_mgr().await.create(Arc::clone(&connect), id.clone(), Arc::clone(settings));
-    let subscriptions: SessionSubMap = allowed
-        .iter()
-        .map(|(filter, kept)| (TopicFilter::from(filter.to_string()), convert::options(*kept)))
-        .collect();
+    let subscriptions: SessionSubMap =
+        allowed.iter().map(|(filter, kept)| (TopicFilter::from(filter.to_string()), convert::options(*kept))).collect();
     let left = DisconnectInfo::new(timestamp_millis());
     let session = Session::new(
         id.clone(),
@@ -87,7 +85,9 @@ async fn one(
     for (from, publish) in waiting {
         // It was admitted before; the count must know of it.
         shared.clients().enqueue(client, publish.topic.len() + publish.payload.len());
-        sender.unbounded_send(Message::Forward(from, publish)).map_err(|error| error.into_send_error())?;
+        if sender.unbounded_send(Message::Forward(from, publish)).is_err() {
+            anyhow::bail!("it ended at once");
+        }
     }
     Ok(())
 }

@@ -39,19 +39,21 @@ impl Shared {
         let now = Instant::now();
         let store = Store::open(&place.folder, &place.tail, super::random()?, now)
             .map_err(|why| BrokerError::Store { folder: place.folder.clone(), why })?;
+        let mut config = config.clone();
+        config.limits.connections = super::listeners::room_for(config.limits.connections);
         let limits = &config.limits;
         let retained = Retained::new(limits.retained, limits.retained_bytes);
         for message in store.retained() {
             retained.set(&convert::retain(message), now);
         }
         let shared = Self {
-            logins: Logins::new(config)?,
+            logins: Logins::new(&config)?,
             retained,
             refusals: Refusals::default(),
-            clients: Mutex::new(Clients::new(queue_limits(config))),
+            clients: Mutex::new(Clients::new(queue_limits(&config))),
             own_topics: Mutex::new(config.own_topics.iter().map(|topic| topic.as_str().into()).collect()),
             changed: Notify::new(),
-            config: config.clone(),
+            config,
             store: Mutex::new(store),
         };
         Ok(shared)

@@ -278,10 +278,8 @@ impl Store {
         let mut bytes = Vec::new();
         for key in &keys {
             let record = self.state.record(key);
-            let gone = matches!(
-                record,
-                Record::Retained(_, None) | Record::Session(_, None) | Record::Message(_, None)
-            );
+            let gone =
+                matches!(record, Record::Retained(_, None) | Record::Session(_, None) | Record::Message(_, None));
             if !(gone && at.is_none()) {
                 record::write(&record, &mut bytes);
             }

@@ -501,6 +501,7 @@ async fn stops_with_a_client_that_never_reads() {
     broker.stop().await.expect("it stops within its deadline");
 }
 
+mod bounds;
 mod raw;
 mod rights;
 mod survival;

@@ -163,7 +163,9 @@ pub(super) fn explain(error: &io::Error) -> String {
     let mut text = error.to_string();
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
     let remedy = match inner {
-        Some(Tls::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. })) => "the client's certificate has expired",
+        Some(Tls::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. })) => {
+            "the client's certificate has expired"
+        }
         Some(Tls::InvalidCertificate(Bad::UnknownIssuer)) => {
             "the client's certificate is not of the authority in `client_ca`"
         }

@@ -57,7 +57,9 @@ pub enum UsersError {
         why: String,
     },
     /// The name cannot be a user's.
-    #[error("`{0}` cannot be a user's name: it needs 1 to {MAX_NAME_BYTES} bytes without `:`, `/`, `+`, `#`, blanks and control characters, and no `#` or `$` at its beginning")]
+    #[error(
+        "`{0}` cannot be a user's name: it needs 1 to {MAX_NAME_BYTES} bytes without `:`, `/`, `+`, `#`, blanks and control characters, and no `#` or `$` at its beginning"
+    )]
     Name(String),
     /// The password cannot be one.
     #[error("a password has 1 to {MAX_PASSWORD_BYTES} bytes")]
@@ -244,8 +246,8 @@ impl Check {
     /// Computes the hash, which takes its time.
     pub(super) fn passes(&self, password: &[u8]) -> bool {
         let hash = self.hash.as_deref().unwrap_or(NOBODY);
-        let same = PasswordHash::new(hash)
-            .is_ok_and(|parsed| Argon2::default().verify_password(password, &parsed).is_ok());
+        let same =
+            PasswordHash::new(hash).is_ok_and(|parsed| Argon2::default().verify_password(password, &parsed).is_ok());
         same && self.hash.is_some()
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Resu
     Ok(Socket { socket, unread: Bytes::new() })
 }
 
-#[expect(clippy::result_large_err, clippy::unnecessary_wraps, reason = "the shape that the library wants")]
+#[expect(clippy::result_large_err, reason = "the shape that the library wants")]
 fn choose(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
     let offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -47,7 +47,8 @@ fn choose(request: &Request, mut response: Response) -> Result<Response, ErrorRe
         }
         None => {
             // MQTT 3.1.1, [MQTT-6.0.0-3].
-            let mut refusal = ErrorResponse::new(Some("This is an MQTT broker: ask for the subprotocol `mqtt`.\n".into()));
+            let mut refusal =
+                ErrorResponse::new(Some("This is an MQTT broker: ask for the subprotocol `mqtt`.\n".into()));
             *refusal.status_mut() = StatusCode::BAD_REQUEST;
             Err(refusal)
         }
@@ -106,4 +107,19 @@ fn io_error(error: Error) -> io::Error {
         Error::ConnectionClosed | Error::AlreadyClosed => io::ErrorKind::ConnectionAborted.into(),
         other => io::Error::other(other.to_string()),
     }
+}
+
+/// The client's side, for tests.
+#[cfg(test)]
+pub(super) async fn connect(
+    stream: tokio::net::TcpStream,
+    address: std::net::SocketAddr,
+    subprotocol: &'static str,
+) -> Result<Socket<tokio::net::TcpStream>, Error> {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+    let mut request = format!("ws://{address}/mqtt").into_client_request()?;
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+    Ok(Socket { socket, unread: Bytes::new() })
 }

@@ -167,7 +167,7 @@ pub(super) fn broker(options: &Options<'_>, around: &Surroundings<'_>) -> Option
     if options.problems().len() > before {
         return None;
     }
-    let certificates = listeners.iter().any(|listener| asks_for_certificates(listener));
+    let certificates = listeners.iter().any(asks_for_certificates);
     let anonymous = anonymous.unwrap_or(users.is_none() && !certificates);
     Some(BrokerConfig { listeners, anonymous, users, rules, limits, ..BrokerConfig::new(path) })
 }
@@ -240,7 +240,8 @@ fn more_listeners(
     const WHAT: &str = "[[broker.listener]]";
     let Some(value) = options.raw("listener") else { return };
     let Some(array) = value.get_ref().as_array() else {
-        let message = format!("`listener` of [broker] has the wrong type: this is of type {}", value.get_ref().type_str());
+        let message =
+            format!("`listener` of [broker] has the wrong type: this is of type {}", value.get_ref().type_str());
         options.problem("listener", message, Some("expected a list: write [[broker.listener]]".to_owned()));
         return;
     };

@@ -239,7 +239,8 @@ fn apply(store: &mut Store, step: &Step, now: Instant) {
         }
         Step::Unsubscribe(client, filter) => store.unsubscribe(&name(*client), &name(*filter), now),
         Step::Enqueue(clients) => {
-            let known: BTreeSet<String> = clients.iter().map(|id| name(*id)).filter(|id| store.has_session(id)).collect();
+            let known: BTreeSet<String> =
+                clients.iter().map(|id| name(*id)).filter(|id| store.has_session(id)).collect();
             if !known.is_empty() {
                 store.enqueue(message("x", "y"), known.iter().map(|id| waiting(id)).collect(), now);
             }

@@ -115,6 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     /// Connects; gives the client, or the code of the refusal.
     pub(super) async fn connect(mut stream: S, hello: &Hello<'_>) -> Result<Self, u8> {
         stream.write_all(&hello.packet()).await.unwrap();
+        stream.flush().await.unwrap();
         let mut client = Self { stream, version: hello.version };
         let (first, body) = client.next().await.expect("an answer to CONNECT");
         assert_eq!(first, 0x20, "a CONNACK");
@@ -144,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         // The broker may have closed it.
         let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.flush().await;
     }
 
     /// Publishes with QoS 1.

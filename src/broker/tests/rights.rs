@@ -135,14 +135,19 @@ async fn names_of_the_gateway_and_of_others_sessions_are_taken() {
     assert_eq!(client.publish("home/hall/temperature", "21").await, Answer::Taken);
     assert_eq!(client.publish("home/hall/new", "1").await, Answer::Taken);
     let mut anna = login(address, &Hello::new(5, "a").user("anna", "anna")).await.unwrap_or_else(|_| panic!("anna"));
-    assert_eq!(anna.publish("home/hall/new", "2").await, Answer::Refused(0x87), "it is the gateway's since it published");
+    assert_eq!(
+        anna.publish("home/hall/new", "2").await,
+        Answer::Refused(0x87),
+        "it is the gateway's since it published"
+    );
 }
 
 #[tokio::test]
 async fn a_last_will_that_is_not_allowed_is_not_published() {
     let home = Home::with_users();
     let broker = home.start().await;
-    let mut watcher = login(broker.address(), &Hello::new(4, "w").user("anna", "anna")).await.unwrap_or_else(|_| panic!());
+    let mut watcher =
+        login(broker.address(), &Hello::new(4, "w").user("anna", "anna")).await.unwrap_or_else(|_| panic!());
     watcher.subscribe(&["#"]).await;
     for (id, topic) in [("b1", "home/hall/temperature"), ("b2", "elsewhere"), ("b3", "home/hall/set")] {
         let hello = Hello { will: Some((topic, "gone")), ..Hello::new(4, id).user("bob", "bob") };
@@ -184,7 +189,11 @@ impl Pki {
     }
 
     /// Connects with TLS, showing the certificate of a user, which may be of another authority or of an earlier year.
-    async fn connect(&self, address: SocketAddr, shows: Option<(&Pki, &str, i32)>) -> std::io::Result<TlsStream<TcpStream>> {
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        shows: Option<(&Pki, &str, i32)>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.folder.path().join("ca.pem")).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -235,12 +244,16 @@ async fn a_client_certificate_is_its_user() {
     let address = broker.addresses()[1];
     for version in [4, 5] {
         // `eves-board` is eve, by rule; `bob` is bob, by his name.
-        for (certificate, topic, may_read) in
-            [("eves-board", "from/x", true), ("eves-board", "home/x", false), ("bob", "home/x", true), ("bob", "x", false)]
-        {
+        for (certificate, topic, may_read) in [
+            ("eves-board", "from/x", true),
+            ("eves-board", "home/x", false),
+            ("bob", "home/x", true),
+            ("bob", "x", false),
+        ] {
             let stream = pki.connect(address, Some((&pki, certificate, 2026))).await.unwrap();
-            let mut client =
-                Raw::connect(stream, &Hello::new(version, certificate)).await.unwrap_or_else(|code| panic!("{code:#x}"));
+            let mut client = Raw::connect(stream, &Hello::new(version, certificate))
+                .await
+                .unwrap_or_else(|code| panic!("{code:#x}"));
             let code = client.subscribe(&[topic]).await[0];
             assert_eq!(code < 0x80, may_read, "version {version}, {certificate}, {topic}");
         }

@@ -87,7 +87,12 @@ pub(super) static BROKER_USER: Section = Section {
             that the gateway publishes on, nobody else may publish in any case. `[broker.user.anonymous]` is for clients \
             without a user. In a filter, the level `%u` stands for the user's name and `%c` for the client identifier.",
     keys: &[
-        key("read", "list of topic filters", Some("none"), "What the user may subscribe to: these filters, or narrower ones."),
+        key(
+            "read",
+            "list of topic filters",
+            Some("none"),
+            "What the user may subscribe to: these filters, or narrower ones.",
+        ),
         key("write", "list of topic filters", Some("none"), "What the user may publish on."),
         key(
             "certificate",
@@ -110,7 +115,12 @@ pub(super) static BROKER_LIMITS: Section = Section {
             Some("1024"),
             "Connections at a time. One address other than this machine's may have half of them.",
         ),
-        key("connect_rate", "1 to 1000000", Some("100"), "Connections that an address may open a second; twice as many at once."),
+        key(
+            "connect_rate",
+            "1 to 1000000",
+            Some("100"),
+            "Connections that an address may open a second; twice as many at once.",
+        ),
         key("packet", "size, `\"1KiB\"` to `\"16MiB\"`", Some("`\"1MiB\"`"), "Largest packet from a client."),
         key(
             "message_rate",
@@ -120,7 +130,12 @@ pub(super) static BROKER_LIMITS: Section = Section {
         ),
         key("queue", "1 to 1000000", Some("10000"), "Messages that wait for one client. What comes on top is dropped."),
         key("queue_bytes", "size, `\"64KiB\"` to `\"256MiB\"`", Some("`\"4MiB\"`"), "Their size, for one client."),
-        key("retained", "1 to 1000000", Some("10000"), "Retained messages. A new one on top is delivered and not kept."),
+        key(
+            "retained",
+            "1 to 1000000",
+            Some("10000"),
+            "Retained messages. A new one on top is delivered and not kept.",
+        ),
         key("retained_bytes", "size, `\"64KiB\"` to `\"256MiB\"`", Some("`\"16MiB\"`"), "Their size."),
         key("subscriptions", "1 to 1000000", Some("500"), "Subscriptions of a client."),
     ],
