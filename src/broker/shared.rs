@@ -86,11 +86,13 @@ impl Shared {
             let wait = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
-                    None => self.changed.notified().await,
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 _ = &mut stop => return,
+                // It may be due sooner now.
+                () = self.changed.notified() => continue,
                 () = wait => {}
             }
             let Some(job) = self.store().begin_flush(Instant::now(), false).map(Arc::new) else { continue };

@@ -62,6 +62,8 @@ pub(super) struct Store {
     compact: u64,
     /// What is not on disk as it is, and since when.
     dirty: BTreeMap<Key, Instant>,
+    /// Nothing of it is due before.
+    due: Option<Instant>,
     /// What the running flush writes.
     in_flush: BTreeSet<Key>,
     flushing: bool,
@@ -110,6 +112,7 @@ impl Store {
             id: found.id,
             length: (!found.rewrite).then_some(found.length),
             compact: found.length,
+            due: dirty.keys().next().map(|_| now),
             dirty,
             in_flush: BTreeSet::new(),
             flushing: false,
@@ -234,9 +237,18 @@ impl Store {
         {
             // It came and went, and the disk knows nothing of it.
             self.dirty.remove(&key);
+            if self.dirty.is_empty() {
+                self.due = None;
+            }
             return;
         }
+        let due = Self::due(&key, now);
+        self.due = Some(self.due.map_or(due, |first| first.min(due)));
         self.dirty.entry(key).or_insert(now);
+    }
+
+    fn find_due(&mut self) {
+        self.due = self.dirty.iter().map(|(key, since)| Self::due(key, *since)).min();
     }
 
     fn due(key: &Key, since: Instant) -> Instant {
@@ -246,10 +258,9 @@ impl Store {
         }
     }
 
-    /// When there is something to flush; `None`: everything is on disk.
+    /// When there may be something to flush; `None`: everything is on disk.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let first = self.dirty.iter().map(|(key, since)| Self::due(key, *since)).min()?;
-        Some(self.not_before.map_or(first, |not_before| first.max(not_before)))
+        self.due.map(|first| self.not_before.map_or(first, |not_before| first.max(not_before)))
     }
 
     /// Begins a flush of what is due, or of everything. `None`: there is nothing to write, or one is running.
@@ -269,6 +280,8 @@ impl Store {
                 .collect()
         };
         if keys.is_empty() {
+            // What was due has come and gone.
+            self.find_due();
             return None;
         }
         Some(self.job(keys, at))
@@ -285,6 +298,7 @@ impl Store {
             }
             self.dirty.remove(key);
         }
+        self.find_due();
         self.in_flush = keys;
         self.flushing = true;
         FlushJob { folder: self.folder.clone(), id: self.id, at, bytes }
@@ -328,6 +342,7 @@ impl Store {
                 for key in keys {
                     self.dirty.entry(key).or_insert(now);
                 }
+                self.find_due();
             }
         }
     }

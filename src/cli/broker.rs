@@ -9,7 +9,8 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::zeroize::Zeroizing;
 
 use super::{FAILED, FINE, WRONG, complain, load_to_look, print};
-use crate::broker::authority::{self, Subject};
+use crate::broker::authority;
+use crate::broker::authority::Subject;
 use crate::broker::users;
 
 /// Where users are kept unless a configuration or the command line says otherwise.

@@ -38,7 +38,8 @@ impl Lan {
 
     /// Runs the program to its end; gives what it printed.
     fn vigie(&self, args: &[&str], input: &str) -> String {
-        let mut child = super::harness::command(args, self.gateway.path()).stdin(Stdio::piped()).spawn().expect("vigie");
+        let mut child =
+            super::harness::command(args, self.gateway.path()).stdin(Stdio::piped()).spawn().expect("vigie");
         writeln!(child.stdin.take().expect("a pipe was asked for"), "{input}").expect("it reads");
         let output = child.wait_with_output().expect("it ends");
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -154,7 +155,8 @@ fn passwords_and_certificates_are_made_for_their_owner_alone_and_never_overwritt
     let users = fs::read_to_string(lan.gateway.path().join("users")).expect("text");
     assert!(users.lines().all(|line| line.contains(":$argon2id$")), "{users}");
     let dir = lan.gateway.path().join("tls").display().to_string();
-    let again = super::harness::command(&["broker", "cert", "--dir", &dir], lan.gateway.path()).output().expect("vigie");
+    let again =
+        super::harness::command(&["broker", "cert", "--dir", &dir], lan.gateway.path()).output().expect("vigie");
     assert_eq!(again.status.code(), Some(1));
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(said.contains("is there already"), "{said}");
