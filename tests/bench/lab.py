@@ -22,11 +22,11 @@ TICK = os.sysconf("SC_CLK_TCK")
 FIRST = 100_000
 
 
-def wait_for(what, condition, pause=0.005):
-    end = time.monotonic() + DEADLINE
+def wait_for(what, condition, pause=0.005, most=DEADLINE):
+    end = time.monotonic() + most
     while not (value := condition()):
         if time.monotonic() > end:
-            raise SystemExit(f"waited {DEADLINE} s in vain for: {what}")
+            raise SystemExit(f"waited {most} s in vain for: {what}")
         time.sleep(pause)
     return value
 

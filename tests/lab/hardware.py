@@ -200,10 +200,10 @@ class Gateway:
         """The number of messages so far, to look only at later ones."""
         return len(self.broker.messages)
 
-    def until(self, what, condition):
-        """Waits for a condition; gives its value."""
+    def until(self, what, condition, most=DEADLINE):
+        """Waits for a condition, so many seconds at most; gives its value."""
         try:
-            return wait_for(what, condition, pause=0.05)
+            return wait_for(what, condition, pause=0.05, most=most)
         except SystemExit as end:
             last = "\n".join(str(message) for message in self.broker.messages[-30:])
             raise self.guest.failed(f"{end}\n--- the last messages\n{last}\n") from None
