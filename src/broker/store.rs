@@ -251,11 +251,16 @@ impl Store {
         self.due = self.dirty.iter().map(|(key, since)| Self::due(key, *since)).min();
     }
 
-    fn due(key: &Key, since: Instant) -> Instant {
+    /// How long it may stay in memory alone.
+    fn patience(key: &Key) -> Duration {
         match key {
-            Key::Retained(_) => since + FLUSH_RETAINED,
-            Key::Session(_) | Key::Message(_) => since + FLUSH,
+            Key::Retained(_) => FLUSH_RETAINED,
+            Key::Session(_) | Key::Message(_) => FLUSH,
         }
+    }
+
+    fn due(key: &Key, since: Instant) -> Instant {
+        since + Self::patience(key)
     }
 
     /// When there may be something to flush; `None`: everything is on disk.
@@ -273,11 +278,15 @@ impl Store {
         let keys: BTreeSet<Key> = if at.is_none() {
             self.state.keys().chain(self.dirty.keys().cloned()).collect()
         } else {
-            self.dirty
+            // What is due takes along all that may wait as long: one write for twenty topics, not one for each.
+            let due: BTreeSet<Duration> = self
+                .dirty
                 .iter()
-                .filter(|(key, since)| everything || Self::due(key, **since) <= now)
-                .map(|(key, _)| key.clone())
-                .collect()
+                .filter(|(key, since)| Self::due(key, **since) <= now)
+                .map(|(key, _)| Self::patience(key))
+                .collect();
+            let goes = |key: &&Key| everything || due.contains(&Self::patience(key));
+            self.dirty.keys().filter(goes).cloned().collect()
         };
         if keys.is_empty() {
             // What was due has come and gone.
