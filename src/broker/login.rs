@@ -10,7 +10,7 @@ use super::store::record::Session;
 use super::throttle::Throttle;
 use super::users::Users;
 use super::{BrokerError, Credentials};
-use crate::config::{BrokerConfig, BrokerRules};
+use crate::config::{BrokerConfig, BrokerListener, BrokerRules};
 
 /// What the rules for anonymous clients are filed under.
 pub(super) const ANONYMOUS: &str = "anonymous";
@@ -46,6 +46,8 @@ pub(super) struct Logins {
     gateway: Credentials,
     gateway_client: String,
     anonymous: bool,
+    /// Can a client have a user at all?
+    named: bool,
     users: Option<Mutex<Users>>,
     rules: BTreeMap<String, Arc<BrokerRules>>,
     throttle: Mutex<Throttle>,
@@ -65,6 +67,7 @@ impl Logins {
             gateway: Credentials::new()?,
             gateway_client: config.client_id.clone(),
             anonymous: config.anonymous,
+            named: config.users.is_some() || config.listeners.iter().any(BrokerListener::asks_for_certificates),
             users: config.users.as_deref().map(Users::open).transpose()?.map(Mutex::new),
             rules,
             throttle: Mutex::default(),
@@ -75,6 +78,11 @@ impl Logins {
     /// What the gateway itself logs in with.
     pub(super) fn credentials(&self) -> &Credentials {
         &self.gateway
+    }
+
+    /// Could somebody still log in to whom a stored session belongs? The configuration may have changed.
+    pub(super) fn may_return(&self, session: &Session) -> bool {
+        session.gateway || if session.user.is_some() { self.named } else { self.anonymous }
     }
 
     /// Who has a session that was stored.

@@ -17,6 +17,11 @@ pub(super) async fn sessions(context: &ServerContext, settings: &ListenerConfig,
     let stored: Vec<(Arc<str>, record::Session)> =
         shared.store().sessions().map(|(client, session)| (Arc::clone(client), session.clone())).collect();
     for (client, session) in stored {
+        if !shared.logins.may_return(&session) {
+            tracing::info!(client = &*client, "broker: a session ends, because its user cannot log in any more");
+            shared.store().end_session(&client, Instant::now());
+            continue;
+        }
         if let Err(error) = one(context, settings, shared, &client, session).await {
             tracing::warn!(client = &*client, "broker: a stored session cannot be restored: {error:#}");
             shared.store().end_session(&client, Instant::now());

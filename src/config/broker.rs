@@ -53,6 +53,14 @@ pub struct BrokerListener {
     pub websocket: bool,
 }
 
+impl BrokerListener {
+    /// Are its clients asked for a certificate?
+    #[must_use]
+    pub fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+    }
+}
+
 /// `tls` of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
@@ -167,13 +175,9 @@ pub(super) fn broker(options: &Options<'_>, around: &Surroundings<'_>) -> Option
     if options.problems().len() > before {
         return None;
     }
-    let certificates = listeners.iter().any(asks_for_certificates);
+    let certificates = listeners.iter().any(BrokerListener::asks_for_certificates);
     let anonymous = anonymous.unwrap_or(users.is_none() && !certificates);
     Some(BrokerConfig { listeners, anonymous, users, rules, limits, ..BrokerConfig::new(path) })
-}
-
-fn asks_for_certificates(listener: &BrokerListener) -> bool {
-    listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
 }
 
 fn path(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<PathBuf> {
@@ -248,7 +252,7 @@ fn more_listeners(
     for entry in array.iter() {
         let Some(table) = Options::table(entry, WHAT, options.problems()) else { continue };
         if let Some(listener) = listener(&table, around) {
-            let known = users || asks_for_certificates(&listener);
+            let known = users || listener.asks_for_certificates();
             check_open(&table, table.raw("listen"), listener.listen, known, anonymous);
             if listeners.iter().any(|other| clash(other.listen, listener.listen)) {
                 table.problem(

@@ -146,3 +146,18 @@ async fn a_damaged_store_is_no_reason_not_to_start() {
     let broker = home.start().await;
     assert_eq!((broker.stats().retained.messages, broker.stats().store.put_aside), (2, 1));
 }
+
+#[tokio::test]
+async fn a_session_ends_when_nobody_can_log_in_to_it_any_more() {
+    let mut home = Home::new();
+    let broker = home.start().await;
+    drop(connect(broker.address(), &kept(4, "meter")).await);
+    broker.stop().await.unwrap();
+    let users = home.place.folder.with_file_name("users");
+    crate::broker::users::set_password(&users, "anna", b"one").unwrap();
+    home.config.users = Some(users);
+    home.config.anonymous = false;
+    let broker = home.start().await;
+    assert_eq!(broker.stats().store.sessions, 0);
+    connect(broker.address(), &kept(4, "meter").user("anna", "one")).await;
+}
