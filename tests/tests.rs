@@ -16,6 +16,7 @@ mod it {
     mod demo;
     mod exec;
     mod failover;
+    mod framings;
     mod harness;
     mod interop;
     mod main_path;
