@@ -99,11 +99,12 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     };
     let settings = outbox_settings(&config);
     let about = About::new(&config, settings.clone());
+    let tail = settings.tail_dir.clone();
     let (outbox, recovery) = open_outbox(&config, settings, boot, clock.boot())?;
     let run = outbox.run();
     info!(run, configuration = %config.hash, version = VERSION, "vigie starts");
 
-    let mut broker = Embedded::start(&mut config, &extras).await?;
+    let mut broker = Embedded::start(&mut config, &extras, &tail).await?;
 
     let board = board();
     let info = Info {

@@ -1,34 +1,62 @@
-//! The embedded MQTT broker: 3.1.1 and 5 on one TCP port, in this process.
+//! The embedded MQTT broker: 3.1.1 and 5, over TCP, TLS and WebSocket, in this process.
 //!
 //! It has a thread and a runtime of its own, so that its clients never slow down the sensors, and so that it can be
-//! stopped whatever they do. The agent reaches it over loopback like any other broker. Retained messages outlive a
-//! restart of the broker within the process; sessions do not. This module and its folder are the only code that knows
-//! which broker it is (`docs/decisions/0003-embedded-broker.md`).
+//! stopped whatever they do. The agent reaches it over loopback like any other broker. Clients come in through
+//! listeners of ours (`listeners.rs`), which bound their number and shake hands; the broker crate asks us about each
+//! login, subscription and message (`hooks.rs`), and leaves delivery to us where it must be bounded or stored
+//! (`forward.rs`). Retained messages, sessions and what waits for them outlive the process (`store.rs`). This module
+//! and its folder are the only code that knows which broker it is (`docs/decisions/0003-embedded-broker.md`).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::BrokerConfig;
+use data_encoding::HEXLOWER;
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::{ExposeSecret, SecretString};
 
+use crate::config::{BrokerConfig, BrokerListener};
+
+mod access;
 mod check;
+mod clients;
+mod convert;
+mod forward;
+mod hooks;
+mod listeners;
+mod login;
+mod peers;
 mod port_owner;
+mod pump;
+mod refusals;
+mod restore;
 mod retained;
 mod server;
+mod shared;
+mod store;
+mod throttle;
+mod tls;
+mod topics;
+mod websocket;
+
+pub mod authority;
+pub mod users;
 
 pub use check::Silence;
+pub use hooks::MAX_TOPIC_BYTES;
 pub use port_owner::PortOwner;
+pub use refusals::Refusal;
 pub use retained::RetainedStats;
+pub use store::{FLUSH, FLUSH_RETAINED, StoreStats};
+pub use tls::TlsError;
 
-use server::{Server, Shared};
+use server::Server;
+use shared::Shared;
 
-/// Largest packet taken from a client, in bytes.
-pub const MAX_PACKET_BYTES: u32 = 1024 * 1024;
 /// Clients, connected or with a session that is kept.
-pub const MAX_SESSIONS: u16 = 1024;
-/// Messages that wait for one client, on top of those in flight; what exceeds it is dropped and counted. As many as
-/// there may be retained ones, so that a subscription to everything gets them all.
-pub const MAX_QUEUED: usize = retained::MAX_MESSAGES;
+pub const MAX_SESSIONS: u16 = 2048;
 /// Unacknowledged messages from or to one client: the protocol's own limit. rmqtt closes the connection of a 3.1.1
 /// client that has more in flight, and such a client cannot be told a smaller number.
 pub const MAX_IN_FLIGHT: u16 = u16::MAX;
@@ -99,6 +127,20 @@ pub enum BrokerError {
         /// What came instead of an answer.
         why: Silence,
     },
+    /// The folder of what it keeps cannot be used.
+    #[error("the broker's store in {} cannot be used: {why}", folder.display())]
+    Store {
+        /// Which folder.
+        folder: PathBuf,
+        /// The system's words.
+        why: std::io::Error,
+    },
+    /// Its users' file.
+    #[error(transparent)]
+    Users(#[from] users::UsersError),
+    /// The certificate, key or authority of a listener.
+    #[error("a listener of the broker: {0}")]
+    Tls(#[from] TlsError),
     /// Its thread does not end.
     #[error("the broker's thread did not end within {} s; its port stays taken until the process ends", STOP_DEADLINE.as_secs())]
     Stuck,
@@ -112,6 +154,62 @@ fn hint(why: &std::io::Error) -> &'static str {
     }
 }
 
+/// Where a broker keeps what outlives it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Folder on disk, made where it is missing; no other broker may use it.
+    pub folder: PathBuf,
+    /// Folder in memory (tmpfs), for what survives the process alone.
+    pub tail: PathBuf,
+}
+
+/// What the gateway logs in with. They are made anew at each start, and known to this process alone.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    username: String,
+    password: SecretString,
+    key: hmac::Key,
+}
+
+impl Credentials {
+    fn new() -> Result<Self, BrokerError> {
+        let failed = |_| BrokerError::Thread(std::io::Error::other("the system gives no random bytes"));
+        let mut bytes = [0; 24];
+        SystemRandom::new().fill(&mut bytes).map_err(failed)?;
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(failed)?;
+        Ok(Self { username: "vigie".to_owned(), password: HEXLOWER.encode(&bytes).into(), key })
+    }
+
+    /// The user name.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// The password, for the connection itself.
+    #[must_use]
+    pub fn secret(&self) -> &SecretString {
+        &self.password
+    }
+
+    fn password(&self) -> &str {
+        self.password.expose_secret()
+    }
+
+    /// Are these the ones? How long that takes tells nothing about them.
+    fn are(&self, username: &str, password: &[u8]) -> bool {
+        let tag = hmac::sign(&self.key, self.password().as_bytes());
+        username == self.username && hmac::verify(&self.key, password, tag.as_ref()).is_ok()
+    }
+}
+
+fn random() -> Result<u64, BrokerError> {
+    let mut bytes = [0; 8];
+    let failed = |_| BrokerError::Thread(std::io::Error::other("the system gives no random bytes"));
+    SystemRandom::new().fill(&mut bytes).map_err(failed)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// Counts since the process began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokerStats {
@@ -119,6 +217,8 @@ pub struct BrokerStats {
     pub dropped: u64,
     /// What is retained.
     pub retained: RetainedStats,
+    /// What is kept beyond the process.
+    pub store: StoreStats,
 }
 
 /// A broker that runs. Dropping it without [`stop`](Self::stop) stops it too, without waiting.
@@ -133,37 +233,64 @@ impl Broker {
     ///
     /// # Errors
     /// Why it does not run; nothing is left behind.
-    pub async fn start(config: &BrokerConfig) -> Result<Self, BrokerError> {
-        let shared = Arc::new(Shared::default());
-        let server = start(&[config.listen], &shared).await?;
+    pub async fn start(config: &BrokerConfig, place: &Place) -> Result<Self, BrokerError> {
+        let shared = Arc::new(Shared::open(config, place)?);
+        let server = start(&config.listeners, None, &shared).await?;
         Ok(Self { server, shared })
     }
 
-    /// As [`start`](Self::start), on the first port that is free, counted from that of `from`. A port counts as free
-    /// when the broker has taken it: nobody can come in between.
+    /// As [`start`](Self::start), with the first listener on the first port that is free, counted from its own. A port
+    /// counts as free when the broker has taken it: nobody can come in between.
     ///
     /// # Errors
     /// Why it does not run.
-    pub async fn start_on_first_free(from: SocketAddr) -> Result<Self, BrokerError> {
+    pub async fn start_on_first_free(config: &BrokerConfig, place: &Place) -> Result<Self, BrokerError> {
+        let shared = Arc::new(Shared::open(config, place)?);
+        let mut listeners = config.listeners.clone();
+        let from = first(&listeners).listen;
         let last = from.port().saturating_add(PORTS_TRIED - 1);
-        let candidates: Vec<_> = (from.port()..=last).map(|port| SocketAddr::new(from.ip(), port)).collect();
-        let shared = Arc::new(Shared::default());
-        let server = start(&candidates, &shared).await?;
-        Ok(Self { server, shared })
+        for port in from.port()..=last {
+            if let Some(listener) = listeners.first_mut() {
+                listener.listen.set_port(port);
+            }
+            match start(&listeners, None, &shared).await {
+                Err(BrokerError::InUse { address, .. }) if address == first(&listeners).listen => {}
+                started => return Ok(Self { server: started?, shared }),
+            }
+        }
+        Err(BrokerError::NoneFree { from, last })
     }
 
-    /// Where it listens.
+    /// Where its first listener is.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.server.address()
+        *self.server.addresses().outer.first().expect("a broker has a listener")
     }
 
-    /// Connects as a client and waits for the answer, at most [`Silence::DEADLINE`].
+    /// Where all its listeners are, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.server.addresses().outer
+    }
+
+    /// Where the gateway itself connects to, over loopback and past the listeners.
+    #[must_use]
+    pub fn entrance(&self) -> SocketAddr {
+        self.server.addresses().inner
+    }
+
+    /// What the gateway logs in with there.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        self.shared.logins.credentials()
+    }
+
+    /// Connects as a client and waits for the answer, at most [`Silence::DEADLINE`] for each listener.
     ///
     /// # Errors
     /// What came instead of an answer.
     pub async fn check(&self) -> Result<(), Silence> {
-        check::answers(self.address()).await
+        check(&self.server, &self.shared).await
     }
 
     /// Waits until the broker's thread ends by itself (a bug of the broker's), and tells why.
@@ -171,18 +298,22 @@ impl Broker {
         self.server.ended().await
     }
 
-    /// Stops the broker and starts it again on the same address, with the same retained messages. After an error it
-    /// does not run, and this may be called again.
+    /// Stops the broker and starts it again on the same addresses, with the same retained messages and sessions. After
+    /// an error it does not run, and this may be called again.
     ///
     /// # Errors
     /// Why it does not run.
     pub async fn restart(&mut self) -> Result<(), BrokerError> {
         self.server.stop().await?;
-        self.server = start(&[self.address()], &self.shared).await?;
+        let mut listeners = self.shared.config.listeners.clone();
+        for (listener, address) in listeners.iter_mut().zip(self.addresses()) {
+            listener.listen = *address;
+        }
+        self.server = start(&listeners, Some(self.entrance()), &self.shared).await?;
         Ok(())
     }
 
-    /// Closes the port and every connection, whatever the clients do. Their last wills are not published: the broker
+    /// Closes the ports and every connection, whatever the clients do. Their last wills are not published: the broker
     /// goes, not they.
     ///
     /// # Errors
@@ -191,19 +322,54 @@ impl Broker {
         self.server.stop().await
     }
 
+    /// How many times something was refused or dropped for that reason.
+    #[must_use]
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.shared.refusals.count(refusal)
+    }
+
     /// Counts, for the gateway's own report.
     #[must_use]
     pub fn stats(&self) -> BrokerStats {
-        BrokerStats { dropped: self.shared.dropped(), retained: self.shared.retained.stats() }
+        BrokerStats {
+            dropped: self.refused(Refusal::Dropped) + self.refused(Refusal::Queue),
+            retained: self.shared.retained.stats(),
+            store: self.shared.store().stats(),
+        }
     }
 }
 
-async fn start(candidates: &[SocketAddr], shared: &Arc<Shared>) -> Result<Server, BrokerError> {
+fn first(listeners: &[BrokerListener]) -> &BrokerListener {
+    listeners.first().expect("a broker has a listener")
+}
+
+async fn check(server: &Server, shared: &Shared) -> Result<(), Silence> {
+    let (addresses, credentials) = (server.addresses(), shared.logins.credentials());
+    check::answers(addresses.inner, credentials).await?;
+    for (address, listener) in addresses.outer.iter().zip(&shared.config.listeners) {
+        let mut address = *address;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        if listener.tls.is_none() && !listener.websocket {
+            check::answers(address, credentials).await?;
+        } else {
+            check::listens(address).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn start(
+    listeners: &[BrokerListener],
+    inner: Option<SocketAddr>,
+    shared: &Arc<Shared>,
+) -> Result<Server, BrokerError> {
     let mut tries = 0;
     loop {
-        let mut server = Server::spawn(candidates.to_vec(), Arc::clone(shared)).await?;
-        let address = server.address();
-        let Err(why) = check::answers(address).await else { return Ok(server) };
+        let mut server = Server::spawn(listeners.to_vec(), inner, Arc::clone(shared)).await?;
+        let Err(why) = check(&server, shared).await else { return Ok(server) };
+        let address = server.addresses().inner;
         server.stop().await?;
         tries += 1;
         if tries == STARTS_TRIED {

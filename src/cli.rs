@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use crate::config;
 use crate::guard;
 
+#[cfg(feature = "broker")]
+mod broker;
 mod check;
 mod clock;
 mod demo;
@@ -75,6 +77,9 @@ enum Command {
     Outbox(outbox::Args),
     /// Print what the archive keeps, as a table or as JSON
     Export(export::Args),
+    /// Make passwords and certificates for the embedded broker
+    #[cfg(feature = "broker")]
+    Broker(broker::Args),
     /// Have a sensor let go of its device for a while, or list which have
     Pause(pause::Args),
     /// Have a paused sensor take its device back
@@ -128,6 +133,8 @@ pub fn main() -> ExitCode {
         Some(Command::Once { config }) => once::once(&config),
         Some(Command::Outbox(args)) => outbox::outbox(args),
         Some(Command::Export(args)) => export::export(args),
+        #[cfg(feature = "broker")]
+        Some(Command::Broker(args)) => broker::broker(args),
         Some(Command::Pause(args)) => pause::pause(args),
         Some(Command::Resume(args)) => pause::resume(args),
         Some(Command::Clock(args)) => clock::clock(&args),

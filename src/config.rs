@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use crate::clock::Trust;
 use crate::drivers::{DRIVERS, Driver, Source};
 use crate::hardware::{PowerSettings, Settings};
@@ -19,6 +21,7 @@ use crate::reading::{Descriptor, Location, SensorIndex};
 use crate::topic::Template;
 
 mod backlog;
+mod broker;
 mod broker_url;
 mod checks;
 mod clock;
@@ -45,6 +48,7 @@ mod token;
 mod uplink;
 mod wiring;
 
+pub use broker::{BrokerConfig, BrokerLimits, BrokerListener, BrokerRules, ListenerTls};
 pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
@@ -155,7 +159,7 @@ fn read_root(
     let outbox_config = gateway::outbox(outbox.as_ref(), around);
     let archive_config = archive.as_ref().map(|archive| gateway::archive(archive, around));
     let broker_keys = section("broker");
-    let broker = broker_keys.as_ref().and_then(|keys| gateway::broker(keys, around.machine));
+    let mut broker = broker_keys.as_ref().and_then(|keys| broker::broker(keys, around));
     let broker_commands = broker_keys.as_ref().and_then(uplink::commands);
     for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
@@ -165,9 +169,11 @@ fn read_root(
     let expanders = self::hardware::expanders(root);
     let rooms = sensor::rooms(root);
     let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
-    if let Some(broker) = &broker {
-        let client_id = uplink::default_client_id(&gateway, around);
-        let uplink = uplink::to_broker(broker.listen, client_id, broker_commands);
+    if let Some(broker) = &mut broker {
+        broker.client_id = uplink::default_client_id(&gateway, around);
+        broker.own_topics = broker::own_topics(&gateway, sensors.iter().map(|placed| &placed.sensor));
+        let first = broker.listeners.first().map_or(([127, 0, 0, 1], 1883).into(), |first| first.listen);
+        let uplink = uplink::to_broker(first, broker.client_id.clone(), broker_commands);
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
         uplinks.push(uplink::Placed { uplink, at, values: Vec::new() });
     }
@@ -245,13 +251,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Moves the embedded broker, and the uplink to it, to another address: the demo takes the first free port.
-    pub fn move_broker(&mut self, listen: SocketAddr) {
-        if let Some(broker) = &mut self.broker {
-            broker.listen = listen;
-            for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
-                uplink.urls = vec![BrokerUrl::of(listen)];
-            }
+    /// The uplink to the embedded broker goes to where that really is, and logs in as the gateway.
+    pub fn reach_broker(&mut self, entrance: SocketAddr, username: &str, password: &SecretString) {
+        for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
+            uplink.urls = vec![BrokerUrl::of(entrance)];
+            uplink.username = Some(username.to_owned());
+            uplink.password = Some(Password::given(password.clone()));
         }
     }
 }
@@ -541,11 +546,4 @@ impl fmt::Debug for Source {
             Self::Process { .. } => "Process",
         })
     }
-}
-
-/// `[broker]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerConfig {
-    /// Address to listen on.
-    pub listen: SocketAddr,
 }

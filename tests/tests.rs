@@ -6,6 +6,8 @@
 mod it {
     mod archive;
     mod arduino;
+    #[cfg(feature = "broker")]
+    mod broker;
     mod cli;
     mod clock;
     mod commands;

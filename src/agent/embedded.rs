@@ -7,13 +7,14 @@ pub(super) use without_broker::Embedded;
 
 #[cfg(feature = "broker")]
 mod with_broker {
+    use std::path::Path;
     use std::time::Duration;
 
     use anyhow::Context as _;
     use tracing::{error, info, warn};
 
     use super::super::Extras;
-    use crate::broker::Broker;
+    use crate::broker::{Broker, Place};
     use crate::config::Config;
 
     /// Between two looks whether the broker still answers.
@@ -25,19 +26,29 @@ mod with_broker {
     pub(in super::super) struct Embedded(Option<Broker>);
 
     impl Embedded {
-        pub(in super::super) async fn start(config: &mut Config, extras: &Extras) -> anyhow::Result<Self> {
+        /// `tail` is the folder in memory where the outbox has its tail, too.
+        pub(in super::super) async fn start(config: &mut Config, extras: &Extras, tail: &Path) -> anyhow::Result<Self> {
             let Some(settings) = &config.broker else { return Ok(Self(None)) };
+            let place = Place { folder: settings.path.clone(), tail: tail.to_owned() };
             let started = if extras.any_port {
-                Broker::start_on_first_free(settings.listen).await
+                Broker::start_on_first_free(settings, &place).await
             } else {
-                Broker::start(settings).await
+                Broker::start(settings, &place).await
             };
             let broker = started.context("[broker]")?;
-            let address = broker.address();
-            config.move_broker(address);
-            info!(%address, "the embedded broker listens");
+            for (address, listener) in broker.addresses().iter().zip(&settings.listeners) {
+                let scheme = match (listener.tls.is_some(), listener.websocket) {
+                    (false, false) => "mqtt",
+                    (true, false) => "mqtts",
+                    (false, true) => "ws",
+                    (true, true) => "wss",
+                };
+                info!("the embedded broker listens on {scheme}://{address}");
+            }
+            let credentials = broker.credentials();
+            config.reach_broker(broker.entrance(), credentials.username(), credentials.secret());
             if let Some(tell) = &extras.on_broker {
-                tell(address);
+                tell(broker.address());
             }
             Ok(Self(Some(broker)))
         }
@@ -72,6 +83,8 @@ mod with_broker {
 
 #[cfg(not(feature = "broker"))]
 mod without_broker {
+    use std::path::Path;
+
     use super::super::Extras;
     use crate::config::Config;
 
@@ -80,7 +93,7 @@ mod without_broker {
 
     impl Embedded {
         #[expect(clippy::unused_async, reason = "the same face as with the broker")]
-        pub(in super::super) async fn start(_: &mut Config, _: &Extras) -> anyhow::Result<Self> {
+        pub(in super::super) async fn start(_: &mut Config, _: &Extras, _: &Path) -> anyhow::Result<Self> {
             Ok(Self)
         }
 

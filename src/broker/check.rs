@@ -10,6 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Credentials;
+use super::login::SELF_CHECK;
+
 /// What came instead of an answer to CONNECT.
 #[derive(Debug, thiserror::Error)]
 pub enum Silence {
@@ -34,14 +37,24 @@ const MAX_ANSWER: usize = 1024;
 
 /// Sends a CONNECT and waits for the CONNACK. One that refuses is an answer as well: a broker at its limit of clients
 /// is alive, and starting it again would cost the others their sessions.
-pub(super) async fn answers(address: SocketAddr) -> Result<(), Silence> {
-    timeout(Silence::DEADLINE, converse(address)).await.unwrap_or(Err(Silence::Late))
+pub(super) async fn answers(address: SocketAddr, credentials: &Credentials) -> Result<(), Silence> {
+    timeout(Silence::DEADLINE, converse(address, credentials)).await.unwrap_or(Err(Silence::Late))
 }
 
-async fn converse(address: SocketAddr) -> Result<(), Silence> {
+/// Connects, and no more: a listener for TLS or WebSocket is seen to be there.
+pub(super) async fn listens(address: SocketAddr) -> Result<(), Silence> {
+    timeout(Silence::DEADLINE, TcpStream::connect(address))
+        .await
+        .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))?;
+    Ok(())
+}
+
+async fn converse(address: SocketAddr, credentials: &Credentials) -> Result<(), Silence> {
     let mut stream = TcpStream::connect(address).await?;
     let mut outgoing = BytesMut::new();
-    Connect::new("vigie-self-check").write(&mut outgoing).map_err(nonsense)?;
+    let mut connect = Connect::new(SELF_CHECK);
+    connect.set_login(credentials.username(), credentials.password());
+    connect.write(&mut outgoing).map_err(nonsense)?;
     stream.write_all(&outgoing).await?;
     let mut incoming = BytesMut::with_capacity(MAX_ANSWER);
     loop {
@@ -84,7 +97,7 @@ mod tests {
             assert!(read > 14);
             stream.write_all(answer).await.unwrap();
         });
-        let result = answers(address).await;
+        let result = answers(address, &Credentials::new().unwrap()).await;
         peer.await.unwrap();
         result
     }

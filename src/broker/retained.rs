@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use rmqtt::retain::RetainStorage;
 use rmqtt::types::{Retain, TopicFilter, TopicName};
 
-/// Topics with a retained message.
-pub(super) const MAX_MESSAGES: usize = 10_000;
-/// Bytes of their topics and payloads, with [`OVERHEAD`] for each.
-pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
+use super::convert;
+use super::shared::Shared;
+use super::topics::matches;
+
 /// What a message takes beside its topic and payload: publisher, properties, the map's node; estimated.
 const OVERHEAD: usize = 512;
 
@@ -32,11 +32,15 @@ pub struct RetainedStats {
 ///
 /// When a limit is reached, a new one is delivered to those who are subscribed, and not kept; an older one on the same
 /// topic goes all the same, since it no longer is the last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retained(Mutex<Messages>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Messages {
+    /// Topics that may have one.
+    max_messages: usize,
+    /// Bytes of their topics and payloads, with [`OVERHEAD`] for each.
+    max_bytes: usize,
     by_topic: BTreeMap<TopicName, Kept>,
     stats: RetainedStats,
     /// Since when nothing was refused, so that the log has one line for each time that the limit is reached.
@@ -68,29 +72,32 @@ impl Messages {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        self.by_topic.len() < MAX_MESSAGES && self.stats.bytes + bytes <= MAX_BYTES
+        self.by_topic.len() < self.max_messages && self.stats.bytes + bytes <= self.max_bytes
     }
 
-    fn remove_expired(&mut self, now: Instant) {
+    fn remove_expired(&mut self, now: Instant, gone: &mut Vec<TopicName>) {
         let bytes = &mut self.stats.bytes;
         self.by_topic.retain(|topic, kept| {
             let keep = !kept.expired(now);
             if !keep {
                 *bytes -= Kept::bytes(topic, &kept.retain);
+                gone.push(topic.clone());
             }
             keep
         });
     }
 
-    /// Keeps a message, or clears the topic where the payload is empty (MQTT 3.1.1, 3.3.1.3).
-    fn set(&mut self, topic: &TopicName, retain: &Retain, now: Instant) {
+    /// Keeps a message, or clears the topic where the payload is empty (MQTT 3.1.1, 3.3.1.3). Gives the topics that
+    /// have none any more.
+    fn set(&mut self, topic: &TopicName, retain: &Retain, now: Instant) -> Vec<TopicName> {
         self.remove(topic);
+        let mut gone = vec![topic.clone()];
         if retain.publish.payload.is_empty() {
-            return;
+            return gone;
         }
         let bytes = Kept::bytes(topic, retain);
         if !self.fits(bytes) {
-            self.remove_expired(now);
+            self.remove_expired(now, &mut gone);
         }
         if !self.fits(bytes) {
             self.stats.refused += 1;
@@ -102,9 +109,10 @@ impl Messages {
                     "the broker's limit of retained messages is reached: new ones are delivered and not kept"
                 );
             }
-            return;
+            return gone;
         }
         self.warned = false;
+        gone.remove(0);
         // Both are windows into the connection's read buffer, which they would keep alive as a whole.
         let topic = TopicName::from(topic.to_string());
         let mut retain = retain.clone();
@@ -118,6 +126,7 @@ impl Messages {
         }
         self.stats.bytes += bytes;
         self.by_topic.insert(topic, Kept { retain, expires });
+        gone
     }
 
     fn get(&self, filter: &str, now: Instant) -> Vec<(TopicName, Retain)> {
@@ -147,24 +156,17 @@ fn fixed_levels(filter: &str) -> &str {
     }
 }
 
-/// Does the filter match the topic (MQTT 3.1.1, 4.7.1 and 4.7.2)?
-fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (wanted, Some(level)) if wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
-
 impl Retained {
+    pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
+        let (by_topic, stats) = (BTreeMap::new(), RetainedStats::default());
+        Self(Mutex::new(Messages { max_messages, max_bytes, by_topic, stats, warned: false }))
+    }
+
+    /// Keeps a message, or clears its topic. Gives the topics that have none any more.
+    pub(super) fn set(&self, retain: &Retain, now: Instant) -> Vec<TopicName> {
+        self.lock().set(&retain.publish.topic, retain, now)
+    }
+
     pub(super) fn stats(&self) -> RetainedStats {
         let messages = self.lock();
         RetainedStats { messages: messages.by_topic.len(), ..messages.stats }
@@ -177,7 +179,7 @@ impl Retained {
 }
 
 /// What rmqtt asks for its retained messages.
-pub(super) struct Store(pub(super) Arc<Retained>);
+pub(super) struct Store(pub(super) Arc<Shared>);
 
 #[async_trait]
 impl RetainStorage for Store {
@@ -187,20 +189,33 @@ impl RetainStorage for Store {
 
     /// Only the message's own expiry counts: rmqtt's argument falls back to the limit of queued messages.
     async fn set(&self, topic: &TopicName, retain: Retain, _expiry: Option<Duration>) -> rmqtt::Result<()> {
-        self.0.lock().set(topic, &retain, Instant::now());
+        let now = Instant::now();
+        let gone = self.0.retained.set(&retain, now);
+        let mut store = self.0.store();
+        if !gone.contains(topic) {
+            let mut publish = retain.publish;
+            convert::own(&mut publish);
+            let message = convert::message(&publish, &retain.from.id.client_id);
+            store.retain(Arc::clone(&message.topic), Some(message), now);
+        }
+        for topic in gone {
+            store.retain(Arc::from(&*topic), None, now);
+        }
+        drop(store);
+        self.0.wake_flusher();
         Ok(())
     }
 
     async fn get(&self, filter: &TopicFilter) -> rmqtt::Result<Vec<(TopicName, Retain)>> {
-        Ok(self.0.lock().get(filter, Instant::now()))
+        Ok(self.0.retained.lock().get(filter, Instant::now()))
     }
 
     async fn count(&self) -> isize {
-        isize::try_from(self.0.stats().messages).unwrap_or(isize::MAX)
+        isize::try_from(self.0.retained.stats().messages).unwrap_or(isize::MAX)
     }
 
     async fn max(&self) -> isize {
-        isize::try_from(MAX_MESSAGES).unwrap_or(isize::MAX)
+        isize::try_from(self.0.config.limits.retained).unwrap_or(isize::MAX)
     }
 }
 
@@ -211,6 +226,13 @@ mod tests {
     use rmqtt::types::{ClientId, From as Sender, Id, Publish};
 
     use super::*;
+
+    const MAX_MESSAGES: usize = 1000;
+    const MAX_BYTES: usize = 1024 * 1024;
+
+    fn retained() -> Retained {
+        Retained::new(MAX_MESSAGES, MAX_BYTES)
+    }
 
     fn message(topic: &str, payload: &[u8], expiry: Option<u32>) -> Retain {
         let properties = expiry.map(|seconds| PublishProperties {
@@ -241,7 +263,8 @@ mod tests {
     #[test]
     fn filters_match_as_the_specification_says() {
         let now = Instant::now();
-        let mut messages = Messages::default();
+        let retained = retained();
+        let mut messages = retained.lock();
         for topic in ["/a", "$SYS/x", "a", "a/", "a/b", "a/b/c", "ab", "b/b"] {
             set(&mut messages, topic, b"1", None, now);
         }
@@ -268,7 +291,7 @@ mod tests {
     #[test]
     fn the_last_message_counts_and_an_empty_one_clears() {
         let now = Instant::now();
-        let retained = Retained::default();
+        let retained = retained();
         let mut messages = retained.lock();
         set(&mut messages, "a", b"first", None, now);
         set(&mut messages, "a", b"second", None, now);
@@ -282,7 +305,8 @@ mod tests {
     #[test]
     fn a_message_expires_when_its_publisher_said_so() {
         let start = Instant::now();
-        let mut messages = Messages::default();
+        let retained = retained();
+        let mut messages = retained.lock();
         set(&mut messages, "kept", b"1", None, start);
         set(&mut messages, "short", b"1", Some(10), start);
         let later = start + Duration::from_secs(4);
@@ -295,7 +319,7 @@ mod tests {
     #[test]
     fn both_limits_hold_and_refuse_without_keeping_what_is_outdated() {
         let start = Instant::now();
-        let retained = Retained::default();
+        let retained = retained();
         let mut messages = retained.lock();
         let half = vec![0; MAX_BYTES / 2 - 2 * OVERHEAD];
         set(&mut messages, "one", &half, Some(10), start);

@@ -4,43 +4,51 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_trait::async_trait;
 use rmqtt::context::ServerContext;
-use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::net::{Builder, Listener};
 use rmqtt::router::DefaultRouter;
 use rmqtt::server::MqttServer;
 use rmqtt::shared::DefaultShared;
+use rmqtt::types::{ListenerId, NodeId};
 use tokio::net::TcpSocket;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
-use super::retained::{Retained, Store};
-use super::{BrokerError, PortOwner};
+use super::forward::Forwarder;
+use super::listeners::{Bound, INNER};
+use super::peers::Peers;
+use super::retained::Store;
+use super::shared::Shared;
+use super::{BrokerError, hooks, restore};
+use crate::config::{BrokerLimits, BrokerListener};
 
 /// Threads of the task queues are tasks in truth; with a handful of clients more of them wait for nothing.
 const TASK_WORKERS: usize = 16;
 /// Jobs that may wait for these.
 const TASK_QUEUE: usize = 1024;
+/// Threads that may wait: one flush, one password.
+const BLOCKING_THREADS: usize = 2;
+/// How long such a thread is kept for the next one.
+const THREAD_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(2);
+/// What the broker crate calls this machine; there is no other.
+pub(super) const NODE: NodeId = 1;
+/// ...and its only listener.
+pub(super) const LISTENER: ListenerId = 1;
 
-/// What outlives a restart of the broker within the process.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) retained: Arc<Retained>,
-    dropped: AtomicU64,
-}
-
-impl Shared {
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
+/// Where a broker listens.
+#[derive(Clone, Debug)]
+pub(super) struct Addresses {
+    /// Its own listener, which is the gateway's.
+    pub(super) inner: SocketAddr,
+    /// The configured ones, in their order.
+    pub(super) outer: Vec<SocketAddr>,
 }
 
 /// The broker's thread, from outside.
 #[derive(Debug)]
 pub(super) struct Server {
-    address: SocketAddr,
+    addresses: Addresses,
     /// Sending, or dropping it, asks the thread to end.
     stop: Option<oneshot::Sender<()>>,
     /// Why the thread has ended.
@@ -48,28 +56,35 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts the thread and waits until it listens on the first of the addresses that is free.
-    pub(super) async fn spawn(candidates: Vec<SocketAddr>, shared: Arc<Shared>) -> Result<Self, BrokerError> {
+    /// Starts the thread and waits until it listens everywhere. `inner` is the port of the broker's own listener, where
+    /// it had one before.
+    pub(super) async fn spawn(
+        listeners: Vec<BrokerListener>,
+        inner: Option<SocketAddr>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, BrokerError> {
         let (stop, stopped) = oneshot::channel();
         let (listening, bound) = oneshot::channel();
         let (ended, end) = watch::channel(None);
         std::thread::Builder::new().name("broker".to_owned()).spawn(move || {
-            let run = AssertUnwindSafe(|| run(&candidates, &shared, listening, stopped));
+            let run = AssertUnwindSafe(|| run(&listeners, inner, &shared, listening, stopped));
             let why = match catch_unwind(run) {
                 Ok(Ok(())) => "it was stopped".to_owned(),
                 Ok(Err(why)) => why,
                 Err(_) => "it panicked".to_owned(),
             };
+            // Freed before anybody hears of the end.
+            drop(shared);
             ended.send_replace(Some(why));
         })?;
         match bound.await {
-            Ok(address) => Ok(Self { address: address?, stop: Some(stop), end }),
+            Ok(addresses) => Ok(Self { addresses: addresses?, stop: Some(stop), end }),
             Err(_) => Err(BrokerError::Ended(why(end).await)),
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     pub(super) async fn ended(&self) -> String {
@@ -94,12 +109,18 @@ async fn why(mut end: watch::Receiver<Option<String>>) -> String {
 /// The thread's work, until it is told to stop. Its runtime has the one thread, so that dropping it drops every
 /// connection's task and with it the connection.
 fn run(
-    candidates: &[SocketAddr],
+    listeners: &[BrokerListener],
+    inner: Option<SocketAddr>,
     shared: &Arc<Shared>,
-    listening: oneshot::Sender<Result<SocketAddr, BrokerError>>,
+    listening: oneshot::Sender<Result<Addresses, BrokerError>>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), String> {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = listening.send(Err(error.into()));
@@ -108,23 +129,38 @@ fn run(
     };
     let mut context = None;
     let end = runtime.block_on(async {
-        let (listener, address) = match first_free(candidates) {
+        let bound = bind(listeners, inner, shared);
+        let (outer, own, addresses) = match bound {
             Ok(bound) => bound,
             Err(error) => {
                 let _ = listening.send(Err(error));
                 return Ok(());
             }
         };
-        let scx = context.insert(make_context(shared).await).clone();
-        let server = MqttServer::new(scx).listener_by_id(listener, address.port()).build();
-        let _ = listening.send(Ok(address));
-        tokio::select! {
+        let peers = Arc::new(Peers::default());
+        let scx = context.insert(make_context(shared, &peers).await).clone();
+        shared.forget_clients();
+        restore::sessions(&scx, &own.cfg, shared).await;
+        let server = MqttServer::new(scx).listener_by_id(own, LISTENER).build();
+        let mut doors = JoinSet::new();
+        for bound in outer {
+            doors.spawn(bound.run(addresses.inner, Arc::clone(shared), Arc::clone(&peers)));
+        }
+        let (stop_flusher, flusher_stop) = oneshot::channel();
+        let flushed = Arc::clone(shared);
+        let flusher = tokio::spawn(async move { flushed.flush(flusher_stop).await });
+        let _ = listening.send(Ok(addresses));
+        let end = tokio::select! {
             end = server.run() => Err(match end {
                 Ok(()) => "it stopped listening".to_owned(),
                 Err(error) => format!("{error:#}"),
             }),
+            Some(end) = doors.join_next() => Err(format!("a listener ended: {end:?}")),
             _ = stopped => Ok(()),
-        }
+        };
+        drop(stop_flusher);
+        let _ = flusher.await;
+        end
     });
     // A session spawns a task when it is dropped, and panics where there is no runtime; an ended one will do.
     let handle = runtime.handle().clone();
@@ -133,7 +169,21 @@ fn run(
     if let Some(context) = context {
         break_cycles(&context);
     }
+    shared.flush_all();
     end
+}
+
+type AllBound = (Vec<Bound>, Listener, Addresses);
+
+fn bind(listeners: &[BrokerListener], inner: Option<SocketAddr>, shared: &Shared) -> Result<AllBound, BrokerError> {
+    let users = shared.config.users.is_some();
+    let outer = listeners.iter().map(|listener| Bound::bind(listener, users)).collect::<Result<Vec<_>, _>>()?;
+    // Somebody else may have taken it meanwhile; the gateway's uplink finds the broker only there.
+    let wanted = inner.unwrap_or(INNER.into());
+    let (own, inner) =
+        listen(wanted, &shared.config.limits).map_err(|why| BrokerError::Listen { address: wanted, why })?;
+    let addresses = Addresses { inner, outer: outer.iter().map(Bound::address).collect() };
+    Ok((outer, own, addresses))
 }
 
 /// rmqtt's context and its parts hold each other; without this nothing of a stopped broker would ever be freed.
@@ -146,7 +196,7 @@ fn break_cycles(context: &ServerContext) {
     }
 }
 
-async fn make_context(shared: &Arc<Shared>) -> ServerContext {
+async fn make_context(shared: &Arc<Shared>, peers: &Arc<Peers>) -> ServerContext {
     let context = ServerContext::new()
         // It would look at the machine's load every other second, to turn clients away from a busy one.
         .busy_check_enable(false)
@@ -155,45 +205,13 @@ async fn make_context(shared: &Arc<Shared>) -> ServerContext {
         .mqtt_max_sessions(isize::try_from(super::MAX_SESSIONS).expect("a small number"))
         .build()
         .await;
-    *context.extends.retain_mut().await = Box::new(Store(Arc::clone(&shared.retained)));
-    let hooks = context.extends.hook_mgr().register();
-    hooks.add(Type::MessageDropped, Box::new(CountDropped(Arc::clone(shared)))).await;
-    hooks.start().await;
+    *context.extends.retain_mut().await = Box::new(Store(Arc::clone(shared)));
+    *context.extends.shared_mut().await = Box::new(Forwarder::new(context.clone(), Arc::clone(shared)));
+    hooks::register(&*context.extends.hook_mgr().register(), shared, peers).await;
     context
 }
 
-struct CountDropped(Arc<Shared>);
-
-#[async_trait]
-impl Handler for CountDropped {
-    async fn hook(&self, _: &Parameter, result: Option<HookResult>) -> ReturnType {
-        self.0.dropped.fetch_add(1, Ordering::Relaxed);
-        (true, result)
-    }
-}
-
-/// Listens on the first of the addresses that nobody holds.
-fn first_free(candidates: &[SocketAddr]) -> Result<(Listener, SocketAddr), BrokerError> {
-    for address in candidates {
-        match listen(*address) {
-            Ok(bound) => return Ok(bound),
-            Err(why) if why.kind() != std::io::ErrorKind::AddrInUse => {
-                return Err(BrokerError::Listen { address: *address, why });
-            }
-            Err(_) => {}
-        }
-    }
-    Err(match candidates {
-        [address] => BrokerError::InUse { address: *address, owner: PortOwner::of(*address) },
-        _ => {
-            let first = candidates.first().expect("there is an address to listen on");
-            let last = candidates.last().expect("as above");
-            BrokerError::NoneFree { from: *first, last: last.port() }
-        }
-    })
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<(Listener, SocketAddr)> {
+fn listen(address: SocketAddr, limits: &BrokerLimits) -> std::io::Result<(Listener, SocketAddr)> {
     // rmqtt does not tell which port the system chose for 0. A bound socket that does not listen keeps the chosen port
     // from everybody but another one with SO_REUSEADDR, which is ours.
     let reserved = if address.port() == 0 { Some(reserve(address)?) } else { None };
@@ -205,14 +223,16 @@ fn listen(address: SocketAddr) -> std::io::Result<(Listener, SocketAddr)> {
         .reuseaddr(Some(true))
         .backlog(super::MAX_SESSIONS.into())
         .nodelay(true)
-        .allow_anonymous(true)
+        // Nobody passes without the hook's consent.
+        .allow_anonymous(false)
         .allow_zero_keepalive(true)
         // No lower limit of the keep-alive than the protocol's: rmqtt refuses 3.1.1 clients that ask for more.
         .max_keepalive(u16::MAX)
-        .max_packet_size(super::MAX_PACKET_BYTES)
+        .max_packet_size(limits.packet)
         .max_inflight(NonZeroU16::new(super::MAX_IN_FLIGHT).expect("it is not 0"))
-        .max_mqueue_len(super::MAX_QUEUED)
-        .max_connections(super::MAX_SESSIONS.into())
+        // The bound of what waits is in `clients.rs`; a subscription to everything gets all that is retained.
+        .max_mqueue_len(limits.queue.saturating_add(limits.retained))
+        .max_subscriptions(limits.subscriptions)
         .max_handshaking_limit(super::MAX_HANDSHAKES)
         .handshake_timeout(super::HANDSHAKE_TIMEOUT)
         .max_clientid_len(super::MAX_CLIENT_ID_BYTES)

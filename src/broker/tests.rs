@@ -15,12 +15,25 @@ use super::*;
 /// Long enough for a machine under load; only a failure ever waits for it.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn config(listen: SocketAddr) -> BrokerConfig {
-    BrokerConfig { listen }
+/// A broker's configuration and place, in a folder that is gone at the end.
+struct Home {
+    config: BrokerConfig,
+    place: Place,
+    _folder: tempfile::TempDir,
 }
 
-async fn broker() -> Broker {
-    Broker::start(&config("127.0.0.1:0".parse().unwrap())).await.unwrap()
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { folder: folder.path().join("broker"), tail: folder.path().join("tail") };
+        let mut config = BrokerConfig::new(place.folder.clone());
+        config.listeners[0].listen.set_port(0);
+        Self { config, place, _folder: folder }
+    }
+
+    async fn start(&self) -> Broker {
+        Broker::start(&self.config, &self.place).await.unwrap()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -237,7 +250,8 @@ impl Client {
 
 #[tokio::test]
 async fn every_quality_of_service_between_both_versions() {
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     for (publisher, subscriber) in [(4, 4), (4, 5), (5, 4), (5, 5)] {
         let mut to = Client::new(broker.address(), subscriber, "subscriber").await;
         to.subscribe("maison/+/temperature", 2).await;
@@ -254,7 +268,8 @@ async fn every_quality_of_service_between_both_versions() {
 #[tokio::test]
 async fn a_burst_of_qos_2_on_3_1_1_arrives_once_and_in_order() {
     const BURST: usize = 500;
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     let mut to = Client::new(broker.address(), 4, "subscriber").await;
     to.subscribe("burst", 2).await;
     let mut from = Client::new(broker.address(), 4, "publisher").await;
@@ -273,7 +288,8 @@ async fn a_burst_of_qos_2_on_3_1_1_arrives_once_and_in_order() {
 
 #[tokio::test]
 async fn retained_messages_are_set_replaced_cleared_and_found_by_wildcards() {
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     for version in [4, 5] {
         let mut client = Client::new(broker.address(), version, "publisher").await;
         for (topic, payload) in [("a/b", "old"), ("a/b", "new"), ("a/c", "gone"), ("a", "top"), ("$x/b", "hidden")] {
@@ -302,7 +318,8 @@ async fn retained_messages_are_set_replaced_cleared_and_found_by_wildcards() {
 #[tokio::test]
 async fn a_subscriber_to_everything_gets_every_retained_message() {
     const TOPICS: usize = 3000;
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     let mut client = Client::new(broker.address(), 4, "publisher").await;
     for number in 0..TOPICS {
         client.publish(&message(&format!("n/{number:04}"), "1", 1, true)).await;
@@ -317,7 +334,8 @@ async fn a_subscriber_to_everything_gets_every_retained_message() {
 
 #[tokio::test]
 async fn the_last_will_is_published_when_a_client_vanishes_and_only_then() {
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     for version in [4, 5] {
         let mut watcher = Client::new(broker.address(), version, "watcher").await;
         watcher.subscribe(&format!("{version}/#"), 1).await;
@@ -342,7 +360,8 @@ async fn the_last_will_is_published_when_a_client_vanishes_and_only_then() {
 
 #[tokio::test]
 async fn a_session_keeps_what_comes_while_its_client_is_away() {
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     for version in [4, 5] {
         let options = Options { clean: false, ..Options::new(version, if version == 4 { "four" } else { "five" }) };
         let (mut client, present) = Client::connect(broker.address(), &options).await;
@@ -363,10 +382,11 @@ async fn a_session_keeps_what_comes_while_its_client_is_away() {
 
 #[tokio::test]
 async fn starts_and_stops_on_one_port_with_clients_attached() {
-    let mut address = "127.0.0.1:0".parse().unwrap();
+    let mut home = Home::new();
     for _ in 0..20 {
-        let broker = Broker::start(&config(address)).await.unwrap();
-        address = broker.address();
+        let broker = home.start().await;
+        let address = broker.address();
+        home.config.listeners[0].listen = address;
         let mut subscriber = Client::new(address, 4, "subscriber").await;
         subscriber.subscribe("#", 1).await;
         let mut publisher = Client::new(address, 5, "publisher").await;
@@ -391,7 +411,8 @@ async fn starts_and_stops_on_one_port_with_clients_attached() {
 
 #[tokio::test]
 async fn retained_messages_outlive_a_restart_of_the_broker() {
-    let mut broker = broker().await;
+    let home = Home::new();
+    let mut broker = home.start().await;
     let address = broker.address();
     let mut client = Client::new(address, 4, "publisher").await;
     let sent = message("a", "1", 1, true);
@@ -408,27 +429,32 @@ async fn retained_messages_outlive_a_restart_of_the_broker() {
 async fn a_port_in_use_is_told_with_its_owner() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let error = Broker::start(&config(address)).await.unwrap_err();
+    let mut home = Home::new();
+    home.config.listeners[0].listen = address;
+    let error = Broker::start(&home.config, &home.place).await.unwrap_err();
     let owner = PortOwner::of(address);
     assert!(matches!(owner, PortOwner::Process { pid, .. } if pid == std::process::id()), "{owner:?}");
     let text = error.to_string();
     let expected = format!("the broker cannot listen on {address}: the port is in use by {owner}. ");
     assert!(text.starts_with(&expected), "{text}");
     assert!(text.contains(&format!("mqtt://{address}")), "{text}");
-    let next = Broker::start_on_first_free(address).await.unwrap();
+    let next = Broker::start_on_first_free(&home.config, &home.place).await.unwrap();
     assert!(next.address().port() > address.port());
     next.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_address_of_another_machine_is_told() {
-    let error = Broker::start(&config("192.0.2.1:1883".parse().unwrap())).await.unwrap_err();
+    let mut home = Home::new();
+    home.config.listeners[0].listen = "192.0.2.1:1883".parse().unwrap();
+    let error = Broker::start(&home.config, &home.place).await.unwrap_err();
     assert!(error.to_string().contains("No interface of this machine has that address"), "{error}");
 }
 
 #[tokio::test]
 async fn a_stopped_broker_does_not_answer_its_check_and_can_be_restarted() {
-    let mut broker = broker().await;
+    let home = Home::new();
+    let mut broker = home.start().await;
     broker.server.stop().await.unwrap();
     assert_eq!(broker.ended().await, "it was stopped");
     assert!(matches!(broker.check().await, Err(Silence::Connection(_))));
@@ -438,7 +464,8 @@ async fn a_stopped_broker_does_not_answer_its_check_and_can_be_restarted() {
 
 #[tokio::test]
 async fn malformed_packets_harm_nobody_else() {
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     let mut subscriber = Client::new(broker.address(), 4, "subscriber").await;
     subscriber.subscribe("#", 1).await;
     for bytes in
@@ -459,7 +486,8 @@ async fn malformed_packets_harm_nobody_else() {
 
 #[tokio::test]
 async fn stops_with_a_client_that_never_reads() {
-    let broker = broker().await;
+    let home = Home::new();
+    let broker = home.start().await;
     let mut deaf = TcpStream::connect(broker.address()).await.unwrap();
     let mut bytes = bytes::BytesMut::new();
     rumqttc::mqttbytes::v4::Connect::new("deaf").write(&mut bytes).unwrap();
@@ -472,3 +500,8 @@ async fn stops_with_a_client_that_never_reads() {
     }
     broker.stop().await.expect("it stops within its deadline");
 }
+
+mod bounds;
+mod raw;
+mod rights;
+mod survival;

@@ -28,6 +28,9 @@ pub(super) fn demo() -> u8 {
     let folder = base.join(format!("vigie-demo-{}", std::process::id()));
     config.outbox.path.clone_from(&folder);
     config.outbox.tail = Some(folder.join("tail"));
+    if let Some(broker) = &mut config.broker {
+        broker.path = folder.join("broker");
+    }
     let site = config.gateway.site.clone().unwrap_or_default();
     let extras = Extras {
         any_port: true,

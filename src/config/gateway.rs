@@ -1,12 +1,11 @@
 //! `[gateway]`, `[hardware]`, `[outbox]` and `[broker]`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{ArchiveConfig, BrokerConfig, Gateway, Machine, OutboxConfig};
+use super::{ArchiveConfig, Gateway, Machine, OutboxConfig};
 use crate::options::{Options, Problem};
 use crate::topic::{self, Template};
 
@@ -135,48 +134,6 @@ pub(super) fn archive(options: &Options<'_>, around: &Surroundings<'_>) -> Archi
         max: options.optional_in("max", ARCHIVE_BYTES).map_or(DEFAULT_ARCHIVE_BYTES, |bytes| bytes.0),
         batch: options.optional_in("batch", SHORTEST_BATCH..=DAY).unwrap_or(DEFAULT_BATCH),
     }
-}
-
-/// `[broker]`
-pub(super) fn broker(options: &Options<'_>, machine: &Machine) -> Option<BrokerConfig> {
-    let listen = listen_address(options);
-    if !machine.has_broker {
-        options.problems().push(
-            Problem::new(options.span(), "this build of vigie has no embedded broker")
-                .help("install the full build, or use a broker of your own with [uplink.NAME]"),
-        );
-        return None;
-    }
-    Some(BrokerConfig { listen: listen? })
-}
-
-fn listen_address(options: &Options<'_>) -> Option<SocketAddr> {
-    const EXPECTED: &str = "expected an address and a port, such as \"127.0.0.1:1883\"";
-    if options.raw("listen").is_none() {
-        return Some(SocketAddr::from(([127, 0, 0, 1], 1883)));
-    }
-    let text = options.optional::<String>("listen")?;
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        options.problem("listen", format!("`listen` of {} is not an address", options.what()), Some(EXPECTED.into()));
-        return None;
-    };
-    if address.port() == 0 {
-        options.problem("listen", format!("`listen` of {} has the port 0", options.what()), Some(EXPECTED.into()));
-        return None;
-    }
-    if !address.ip().is_loopback() {
-        options.problem_with_help(
-            "listen",
-            format!(
-                "`listen` of {} is open to the network, where the broker cannot ask for passwords yet",
-                options.what()
-            ),
-            Some("expected an address of this machine alone, such as \"127.0.0.1:1883\"".to_owned()),
-            Some("for clients on the network, run a broker such as Mosquitto and name it in [uplink.NAME]".to_owned()),
-        );
-        return None;
-    }
-    Some(address)
 }
 
 /// The last level of a topic must not be one of vigie's own.

@@ -6,11 +6,13 @@ use std::fmt::Write;
 
 use crate::drivers::OptionInfo;
 
+mod broker;
 mod clock;
 mod hardware;
 mod payload;
 mod targets;
 
+use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
 use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
@@ -485,22 +487,6 @@ static QUANTITY: Section = Section {
     ],
 };
 
-/// `[broker]`
-static BROKER: Section = Section {
-    title: "[broker]",
-    intro: "The embedded broker, for a gateway without any other. A configuration may consist of this and sensors alone.",
-    keys: &[
-        key(
-            "listen",
-            "address and port",
-            Some("`\"127.0.0.1:1883\"`"),
-            "Where it listens. For now only addresses of this machine itself are allowed.",
-        ),
-        key("commands", "true or false", Some("false"), COMMANDS_HELP),
-        key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
-    ],
-};
-
 /// All tables, in the order in which to show them.
 pub static SECTIONS: &[&Section] = &[
     &GATEWAY,
@@ -520,6 +506,10 @@ pub static SECTIONS: &[&Section] = &[
     &TLS,
     &PROXY,
     &BROKER,
+    &BROKER_LISTENER,
+    &LISTENER_TLS,
+    &BROKER_USER,
+    &BROKER_LIMITS,
     &ROOM,
     &SENSOR,
     &POWER,

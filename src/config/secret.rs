@@ -25,11 +25,17 @@ enum Place {
     Credential(PathBuf),
     /// A file that nobody but its owner may read.
     File(PathBuf),
-    /// The environment does not change.
+    /// The environment does not change; neither does what the agent itself makes up.
     Environment(SecretString),
 }
 
 impl Password {
+    /// One that is known already.
+    #[must_use]
+    pub fn given(secret: SecretString) -> Self {
+        Self(Place::Environment(secret))
+    }
+
     /// Reads it. This may block on the disk.
     ///
     /// # Errors

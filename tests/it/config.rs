@@ -133,9 +133,12 @@ fn the_shipped_configurations_are_right() {
     assert_eq!((demo.hardware.backend, demo.trust), (Backend::Sim, Trust::Always));
     let drivers: Vec<&str> = demo.sensors.iter().map(|sensor| sensor.driver.name).collect();
     assert_eq!(drivers, ["bme280", "gpio-input", "serial-json", "host"]);
-    demo.move_broker(([127, 0, 0, 1], 1999).into());
+    let broker = demo.broker.as_ref().expect("a broker");
+    assert_eq!((broker.listeners.len(), broker.anonymous), (1, true));
+    assert!(broker.own_topics.iter().any(|topic| topic.ends_with("/availability")), "{:?}", broker.own_topics);
+    demo.reach_broker(([127, 0, 0, 1], 1999).into(), "vigie", &"secret".into());
     assert_eq!(demo.uplinks[0].urls[0].to_string(), "mqtt://127.0.0.1:1999");
-    assert_eq!(demo.broker.expect("a broker").listen.port(), 1999);
+    assert_eq!(demo.uplinks[0].username.as_deref(), Some("vigie"));
 }
 
 /// The examples in comments must work too when they are taken out of the comments.

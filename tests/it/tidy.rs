@@ -21,6 +21,8 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "agent",
             "archive",
+            "broker::authority",
+            "broker::users",
             "clock",
             "config",
             "control",

@@ -6,7 +6,9 @@ use toml::de::DeTable;
 
 use super::*;
 use crate::config::read::Surroundings;
-use crate::config::{Machine, connection, gateway, hardware, outbox_key, payload, read, secret, sensor, uplink};
+use crate::config::{
+    Machine, broker, connection, gateway, hardware, outbox_key, payload, read, secret, sensor, uplink,
+};
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
 
@@ -136,7 +138,31 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &BROKER,
             asked(|keys| {
-                let _ = (gateway::broker(keys, &machine), uplink::commands(keys));
+                let _ = (broker::broker(keys, &around), uplink::commands(keys));
+            }),
+        ),
+        (
+            &BROKER_LISTENER,
+            asked(|keys| {
+                let _ = broker::listener(keys, &around);
+            }),
+        ),
+        (
+            &LISTENER_TLS,
+            asked(|keys| {
+                let _ = broker::tls(keys, &around);
+            }),
+        ),
+        (
+            &BROKER_USER,
+            asked(|keys| {
+                let _ = broker::user(keys, "test");
+            }),
+        ),
+        (
+            &BROKER_LIMITS,
+            asked(|keys| {
+                let _ = broker::limits(keys);
             }),
         ),
         (

@@ -1,0 +1,142 @@
+//! The keys of the embedded broker.
+
+use super::{COMMAND_MAX_AGE_HELP, COMMANDS_HELP, Section, key};
+
+/// `[broker]`
+pub(super) static BROKER: Section = Section {
+    title: "[broker]",
+    intro: "The embedded broker, for a gateway without any other; docs/broker.md says what it keeps and what it bounds. A \
+            configuration may consist of this and sensors alone.",
+    keys: &[
+        key(
+            "listen",
+            "address and port",
+            Some("`\"127.0.0.1:1883\"`, unless there is a `listener`"),
+            "Where it listens, plain. An address that others than this machine reach needs `users`, or `anonymous = true`.",
+        ),
+        key(
+            "listener",
+            "tables, see [[broker.listener]](#brokerlistener)",
+            Some("none"),
+            "More listeners: with TLS, or for WebSockets.",
+        ),
+        key(
+            "users",
+            "path",
+            Some("none: nobody is asked for a password"),
+            "File with the users' names and hashed passwords, as `vigie broker passwd` writes it. It is read again when it \
+             changes.",
+        ),
+        key(
+            "anonymous",
+            "true or false",
+            Some("true where there are neither `users` nor client certificates"),
+            "May clients come in without a user? With listeners that others than this machine reach, that must be said here.",
+        ),
+        key(
+            "user",
+            "tables, see [broker.user.NAME](#brokerusername)",
+            Some("none"),
+            "What a user may read and write; one without a table everything that is not the gateway's own.",
+        ),
+        key("limits", "table, see [broker.limits](#brokerlimits)", Some("for a Pi with 512 MB"), "Bounds."),
+        key(
+            "path",
+            "path",
+            Some("`broker` in the state folder"),
+            "Folder of what outlives the process: retained messages, sessions, what waits for them.",
+        ),
+        key("commands", "true or false", Some("false"), COMMANDS_HELP),
+        key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
+    ],
+};
+
+/// `[[broker.listener]]`
+pub(super) static BROKER_LISTENER: Section = Section {
+    title: "[[broker.listener]]",
+    intro: "A listener of the embedded broker. Clients use `mqtt://`, with `tls` `mqtts://`, with `websocket` `ws://`, with \
+            both `wss://`.",
+    keys: &[
+        key("listen", "address and port", None, "Where. The usual ports are 1883, with TLS 8883."),
+        key("tls", "table, see [tls of a listener](#tls-of-a-listener)", Some("none: plain"), "TLS."),
+        key("websocket", "true or false", Some("false"), "MQTT over WebSocket, for browsers; any path will do."),
+    ],
+};
+
+/// `tls = { … }`
+pub(super) static LISTENER_TLS: Section = Section {
+    title: "tls of a listener",
+    intro: "Files in PEM form; `vigie broker cert` makes them. They are read again when they change.",
+    keys: &[
+        key("certificate", "path", None, "The server's certificate, with what is between it and the authority."),
+        key("key", "path", None, "Its private key."),
+        key(
+            "client_ca",
+            "path",
+            Some("none: clients are not asked for a certificate"),
+            "Authority of the clients' certificates. A client that shows one is the user of its common name; without \
+             `users`, no client comes in without one.",
+        ),
+    ],
+};
+
+/// `[broker.user.NAME]`
+pub(super) static BROKER_USER: Section = Section {
+    title: "[broker.user.NAME]",
+    intro: "What a user may do. Once there is such a table for a user, what it does not list is not allowed; on the topics \
+            that the gateway publishes on, nobody else may publish in any case. `[broker.user.anonymous]` is for clients \
+            without a user. In a filter, the level `%u` stands for the user's name and `%c` for the client identifier.",
+    keys: &[
+        key(
+            "read",
+            "list of topic filters",
+            Some("none"),
+            "What the user may subscribe to: these filters, or narrower ones.",
+        ),
+        key("write", "list of topic filters", Some("none"), "What the user may publish on."),
+        key(
+            "certificate",
+            "text",
+            Some("the user's name"),
+            "Common name of the client certificate that is this user's.",
+        ),
+    ],
+};
+
+/// `[broker.limits]`
+pub(super) static BROKER_LIMITS: Section = Section {
+    title: "[broker.limits]",
+    intro: "Bounds of the embedded broker. Reaching one is counted, is in the log at most once a minute, and harms nobody but \
+            the client that reached it.",
+    keys: &[
+        key(
+            "connections",
+            "1 to 10000",
+            Some("1024"),
+            "Connections at a time. One address other than this machine's may have half of them.",
+        ),
+        key(
+            "connect_rate",
+            "1 to 1000000",
+            Some("100"),
+            "Connections that an address may open a second; twice as many at once.",
+        ),
+        key("packet", "size, `\"1KiB\"` to `\"16MiB\"`", Some("`\"1MiB\"`"), "Largest packet from a client."),
+        key(
+            "message_rate",
+            "1 to 1000000",
+            Some("1000"),
+            "Messages that a client may publish a second; twice as many at once. Who is faster is read more slowly.",
+        ),
+        key("queue", "1 to 1000000", Some("10000"), "Messages that wait for one client. What comes on top is dropped."),
+        key("queue_bytes", "size, `\"64KiB\"` to `\"256MiB\"`", Some("`\"4MiB\"`"), "Their size, for one client."),
+        key(
+            "retained",
+            "1 to 1000000",
+            Some("10000"),
+            "Retained messages. A new one on top is delivered and not kept.",
+        ),
+        key("retained_bytes", "size, `\"64KiB\"` to `\"256MiB\"`", Some("`\"16MiB\"`"), "Their size."),
+        key("subscriptions", "1 to 1000000", Some("500"), "Subscriptions of a client."),
+    ],
+};
