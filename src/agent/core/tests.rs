@@ -87,6 +87,7 @@ fn a_full_queue_is_taken_without_a_loss() {
         extras: Extras::default(),
         rounds: watch::Sender::new(0),
         complaints: HashMap::new(),
+        summary: Rc::default(),
     };
     let (out, observations) = mpsc::channel(QUEUE);
     for batch in 0..QUEUE {
