@@ -33,11 +33,19 @@ pub(super) async fn run(
         if core.send(Batch::new()).await.is_err() {
             return;
         }
-        match timeout(interval, rounds.changed()).await {
-            Ok(Ok(())) => service::watchdog(),
-            Ok(Err(_)) => return,
-            Err(_) => warn!("the pipeline has not answered for {}", humantime::format_duration(interval)),
+        // Told before the manager's patience ends, as it leaves no time for words. An answer that comes late counts.
+        let patience = interval / 2;
+        let answer = match timeout(patience, rounds.changed()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                warn!("the pipeline has not answered for {}", humantime::format_duration(patience));
+                rounds.changed().await
+            }
+        };
+        if answer.is_err() {
+            return;
         }
+        service::watchdog();
         service::status(&status_line(&hub, &summary.borrow(), &uplinks));
     }
 }
