@@ -37,6 +37,7 @@ mod core;
 mod embedded;
 mod flush;
 mod gaps;
+mod identity;
 mod kept;
 pub mod places;
 mod summary;
@@ -97,6 +98,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let Some(boot) = BootId::current() else {
         bail!("/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?")
     };
+    identity::look(&mut config);
     let settings = outbox_settings(&config);
     let about = About::new(&config, settings.clone());
     let (outbox, recovery) = open_outbox(&config, settings, boot, clock.boot())?;

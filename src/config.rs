@@ -41,7 +41,7 @@ mod wiring;
 pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use keys::{SECTIONS, Section, docs};
-pub use machine::Machine;
+pub use machine::{Machine, board_serial};
 pub use outbox_key::OutboxKey;
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
