@@ -284,7 +284,8 @@ impl Source {
         match self {
             Self::Serial { decoder, .. } => decoder().takes_commands(),
             Self::Process(source) => source.settings.once.is_none(),
-            Self::Poller(_) | Self::Line(_) => false,
+            Self::Poller(device) => device.takes_commands(),
+            Self::Line(_) => false,
         }
     }
 
@@ -352,6 +353,11 @@ pub trait Open: Send + Sync {
     fn units(&self) -> Vec<(String, String)> {
         Vec::new()
     }
+
+    /// Can the device be sent commands?
+    fn takes_commands(&self) -> bool {
+        false
+    }
 }
 
 /// A polled device. One `sample` is one transaction and gives all of its quantities.
@@ -360,8 +366,28 @@ pub trait Poller {
     ///
     /// # Errors
     /// An error code of the chip, a failed checksum, an impossible value: a fault, never a value. After a fault the
-    /// device is opened anew.
+    /// device is opened anew, unless it [stays open](Self::stays_open).
     fn sample(&mut self) -> Result<Vec<Sample>, Fault>;
+
+    /// Can it be asked again after a fault as it is? Opening it anew would do harm, or forget what matters.
+    fn stays_open(&self) -> bool {
+        false
+    }
+
+    /// Carries out a command. May block.
+    fn command(&mut self, command: &Command) -> Carried {
+        let _ = command;
+        Carried { samples: Vec::new(), outcome: Err("this driver takes no commands".to_owned()) }
+    }
+}
+
+/// What came of a command to a polled device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carried {
+    /// What was read back.
+    pub samples: Vec<Sample>,
+    /// Done, or why not, for whoever sent it.
+    pub outcome: Result<(), String>,
 }
 
 /// What a decoder made of its input: samples with the time of their capture, or a fault that does not end the link.

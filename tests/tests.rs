@@ -18,6 +18,7 @@ mod it {
     mod interop;
     mod main_path;
     mod mqtt5;
+    mod nmea;
     mod outage;
     mod outbox_cli;
     mod privileged;

@@ -76,6 +76,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();
+    let mut not_used: BTreeMap<u32, String> = BTreeMap::new();
     let deadline = tokio::time::sleep(patience);
     tokio::pin!(deadline);
     while results.values().filter(|lines| lines.is_ok()).count() < names.len() {
@@ -87,6 +88,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         for observation in batch {
             let sensor = observation.sensor;
             let outcome = pipeline.observe(observation);
+            not_used.extend(outcome.rejected.last().map(|why| (sensor.0, why.clone())));
             if let Some((descriptor, values)) = outcome.reading {
                 let lines = values.iter().map(|(index, value)| describe(&descriptor, *index, value)).collect();
                 results.insert(sensor.0, Ok(lines));
@@ -99,6 +101,12 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         }
     }
     stop.send_replace(true);
-    let silent = || Err(format!("gave nothing within {}", humantime::format_duration(patience)));
-    (0_u32..).zip(names).map(|(index, name)| (name, results.remove(&index).unwrap_or_else(silent))).collect()
+    let silent = |index| {
+        let within = humantime::format_duration(patience);
+        Err(match not_used.get(&index) {
+            Some(why) => format!("gave nothing that can be used within {within}: {why}"),
+            None => format!("gave nothing within {within}"),
+        })
+    };
+    (0_u32..).zip(names).map(|(index, name)| (name, results.remove(&index).unwrap_or_else(|| silent(index)))).collect()
 }

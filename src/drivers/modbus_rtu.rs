@@ -1,24 +1,26 @@
 //! Meters, inverters, sensors and controllers on RS-485 (or RS-232) that speak Modbus RTU.
 //!
-//! Frames are in [`frame`], what the tables hold in [`value`]. One bus may carry many units, and several sensors may ask
-//! the same unit, each at its own pace: the bus is theirs in turn ([`SerialBus`]).
+//! Frames are in [`frame`], what the tables hold in [`value`], how a unit is asked in [`unit`]. One bus may carry many
+//! units, and several sensors may ask the same unit, each at its own pace: the bus is theirs in turn
+//! ([`SerialBus`](crate::hardware::SerialBus)).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::support::{scaled, serial};
 use super::{Claim, Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
-use crate::hardware::serial_bus::{ExchangeError, SerialBus};
 use crate::hardware::{Hardware, SerialSettings};
 use crate::options::Options;
-use crate::reading::{Fault, FaultCode, Sample};
+use crate::reading::Fault;
 
 mod frame;
 #[cfg(test)]
 mod tests;
+mod unit;
 mod value;
+mod write;
 
-use frame::Request;
+use unit::OpenUnit;
 use value::{Plan, TableValue};
 
 pub(crate) static DRIVER: Driver = Driver {
@@ -39,7 +41,9 @@ registers in its manual. A `[[sensor.value]]` table a value; its keys:
 | `length` | 1 to 64 | must be given for `text` | Its registers, two characters each. |
 | `scale`, `offset` | number | 1, 0 | The value is the number × `scale` + `offset`. |
 | `unit` | text | none | |
-| `range` | [lowest, highest] | none | What is outside is the fault `impossible`. |
+| `range` | [lowest, highest] | none | What is outside is the fault `impossible`, and is not written. |
+| `write` | true or false | false | May be [written by commands](commands.md#modbus); of `holding` and `coil` only. |
+| `multiple` | true or false | false | Written with function 16 or 15 even where 6 or 5 would do: some units know no other. |
 
 - Manuals often count from 1 and put a digit for the table in front: register 40001 is `holding = 0`, register 30006 is
   `input = 5`, coil 00017 is `coil = 16`.
@@ -47,9 +51,11 @@ registers in its manual. A `[[sensor.value]]` table a value; its keys:
   `word_order = \"little\"`, `BADC` is `byte_order = \"little\"`, `DCBA` is both.
 - What lies together is read in one request, so that values belong together. Where a unit lets you read registers that
   mean nothing, `gap` makes fewer requests.
+- A command is one JSON object with names and values: `{\"target\":21.5}` on `…/set`; see [commands](commands.md#modbus).
 - Several sensors may have the same `port`, for several units or for some values more often than others. They must have the
   same `baud` and `format`. A unit that is silent delays the others by its `timeout` only.
 - `format` is `8E1` by the specification, but many units come with `8N1`.
+- From an unknown unit to values, step by step: [serial links](serial.md#modbus-on-rs-485).
 - Connect A to A (often called D+) and B to B (D-), with 120 Ω at both ends of a long line. The adapter (or the kernel's
   driver, for one on the header) must switch the direction by itself; one that echoes what is sent is fine.",
     sample: r#"[[sensor]]
@@ -143,84 +149,23 @@ impl Open for Unit {
     fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
         let Self { timeout, retries, .. } = *self;
         let bus = hardware.serial_bus(&self.settings)?;
-        Ok(Box::new(OpenUnit { bus, plan: Arc::clone(&self.plan), timeout, retries }))
+        Ok(Box::new(OpenUnit { bus, plan: Arc::clone(&self.plan), timeout, retries, echoes: None }))
     }
 
     fn longest(&self) -> Duration {
-        // All of them silent; and others on the same bus may be before us.
+        // Each silent but for the last attempt, and its late answers waited for; others on the bus may be before us, and
+        // the board behind the port may have to start.
         let requests = u32::try_from(self.plan.requests.len()).unwrap_or(u32::MAX);
-        self.timeout.saturating_mul(requests).saturating_mul(u32::from(self.retries) + 1) + Duration::from_secs(2)
+        self.timeout.saturating_mul(requests).saturating_mul(u32::from(self.retries) + 2)
+            + self.settings.skip
+            + Duration::from_secs(2)
+    }
+
+    fn takes_commands(&self) -> bool {
+        self.plan.values().any(TableValue::can_be_written)
     }
 
     fn units(&self) -> Vec<(String, String)> {
         self.plan.units()
-    }
-}
-
-struct OpenUnit {
-    bus: Arc<SerialBus>,
-    plan: Arc<Plan>,
-    timeout: Duration,
-    retries: u8,
-}
-
-impl Poller for OpenUnit {
-    fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
-        let data = self.plan.requests.iter().map(|request| self.read(request)).collect::<Result<Vec<_>, _>>()?;
-        self.plan.samples(&data)
-    }
-}
-
-impl OpenUnit {
-    /// Sends a request, and again if the wires seem to be at fault.
-    fn read(&self, request: &Request) -> Result<Vec<u8>, Fault> {
-        let mut attempts = 0;
-        loop {
-            let outcome = self.ask(request);
-            let again = outcome.as_ref().is_err_and(|fault| matches!(fault.code, FaultCode::Missing | FaultCode::Crc));
-            if !again || attempts == self.retries {
-                return outcome;
-            }
-            attempts += 1;
-        }
-    }
-
-    fn ask(&self, request: &Request) -> Result<Vec<u8>, Fault> {
-        let frame = request.frame();
-        // An adapter may hear what it sends itself.
-        let without_echo =
-            |came: &[u8]| came.strip_prefix(frame.as_slice()).map_or_else(|| came.to_vec(), <[u8]>::to_vec);
-        let whole = |came: &[u8]| !frame.starts_with(came) && request.is_whole(&without_echo(came));
-        let fault = |code, what: &str| {
-            let Request { address, table, first, count } = request;
-            let last = u32::from(*first) + u32::from(*count) - 1;
-            let detail = format!("unit {address}, {} {first} to {last}: {what}", table.entries());
-            Fault::new(code, detail)
-        };
-        match self.bus.exchange(&frame, self.timeout, whole) {
-            Ok(answer) => match request.data(&without_echo(&answer)) {
-                Ok(data) => Ok(data.to_vec()),
-                Err(refused) => Err(fault(refused.code, &refused.what)),
-            },
-            Err(ExchangeError::Silent(came)) => Err(match without_echo(&came).len() {
-                0 => fault(
-                    FaultCode::Missing,
-                    &format!(
-                        "no answer within {}: check its address, baud rate, format and wires (A and B exchanged?)",
-                        humantime::format_duration(self.timeout)
-                    ),
-                ),
-                count => match request.data(&without_echo(&came)) {
-                    // Shorter than it should be, but whole: the unit says something else than was asked for.
-                    Err(refused) if refused.code != FaultCode::Crc => fault(refused.code, &refused.what),
-                    _ => fault(FaultCode::Crc, &format!("only {count} bytes of its answer came, or they are damaged")),
-                },
-            }),
-            Err(ExchangeError::Noise) => Err(fault(
-                FaultCode::BadData,
-                "the line is never silent: does another master ask on it, or is the baud rate wrong?",
-            )),
-            Err(ExchangeError::Port(fault)) => Err(fault),
-        }
     }
 }

@@ -29,7 +29,7 @@ at 9600 baud, old ones and instruments at 4800.
 
 - The sentences GGA, RMC, GSA, VTG and ZDA of one moment become one reading; its time is when the first of them was read.
   MWV (wind), MTW (water), DPT (depth) and HDT (heading) each become a reading by themselves. All others are skipped.
-- While the receiver has no fix it gives `fix = false` and no position, whatever it prints.
+- While the receiver has no fix it gives `fix = false`, and neither position nor time, whatever it prints.
 - A sentence whose checksum does not match gives the fault `crc`, and the link goes on; so does a line that is no sentence
   with `bad-data`. The first line after opening is often cut, and skipped silently.
 - A receiver gives a position each second, and each differs a little: `change = { latitude = 0.0001, longitude = 0.0001 }`
@@ -56,7 +56,7 @@ change = { latitude = 0.0001, longitude = 0.0001, altitude = 10 }
             name: "utc",
             unit: None,
             kind: Kind::Text,
-            help: "The receiver's time, such as `2026-11-21T10:15:30.000Z`.",
+            help: "The time of the fix as the receiver says, such as `2026-11-21T10:15:30.000Z`.",
         },
         number("wind_angle", Some("°"), "Where the wind comes from as felt on board, from the bow, 0 to 360."),
         number("wind_speed", Some("km/h"), "As felt on board."),
@@ -114,8 +114,12 @@ impl ByteDecoder for Nmea {
                 Ok(_) if line.is_ok_and(|line| line.iter().all(u8::is_ascii_whitespace)) => {}
                 Ok(Ok(sentence)) => epochs.take(&sentence, at, out),
                 Ok(Err(_)) | Err(TooLong) if !in_step => {}
-                Ok(Err(fault)) => out.push((at, Err(fault))),
+                Ok(Err(fault)) => {
+                    epochs.spoilt = true;
+                    out.push((at, Err(fault)));
+                }
                 Err(TooLong) => {
+                    epochs.spoilt = true;
                     let detail = format!(
                         "a line is longer than {MAX_SENTENCE_BYTES} bytes (is the baud rate right?); it was skipped"
                     );
@@ -145,6 +149,8 @@ struct Epochs {
     last: Option<Place>,
     /// The epoch has been given; what of it still comes shows that another sentence is its last.
     given: bool,
+    /// A line could not be read since the last sentence with a time: one that began an epoch, or ended one.
+    spoilt: bool,
 }
 
 /// What is known of one moment.
@@ -183,12 +189,17 @@ impl Epochs {
             Sentence::Other => return,
         };
         let another_time = time.is_some_and(|time| self.now.time.is_some_and(|now| now != time));
-        if another_time || self.now.places.contains(&place) || self.now.places.len() == MAX_PLACES {
-            self.last = self.now.places.last().copied();
+        // What came since a line that could not be read may be of the moment before.
+        let unsure = self.spoilt && time.is_some() && self.now.time.is_none();
+        if another_time || unsure || self.now.places.contains(&place) || self.now.places.len() == MAX_PLACES {
+            if !self.spoilt {
+                self.last = self.now.places.last().copied();
+            }
             self.give(out);
             self.now = Epoch::default();
             self.given = false;
         }
+        self.spoilt &= time.is_none();
         self.now.at.get_or_insert(at);
         self.now.places.push(place);
         self.now.add(sentence);
@@ -255,18 +266,21 @@ impl Epoch {
         let mut number = |name, value: Option<f64>, decimals| {
             samples.extend(value.and_then(|value| sample(name, value, decimals)));
         };
-        if self.fixed != Some(false) {
+        let fixed = self.fixed != Some(false);
+        if fixed {
             number("latitude", self.position.map(|position| position.latitude), 7);
             number("longitude", self.position.map(|position| position.longitude), 7);
             number("altitude", self.altitude, 2);
             number("speed", self.motion.speed, 2);
             number("course", self.motion.course, 2);
+            // Without a fix it is a filler such as 99.99.
+            number("hdop", self.fix.hdop, 2);
         }
         number("satellites", self.fix.satellites, 0);
-        number("hdop", self.fix.hdop, 2);
         number("dimensions", self.dimensions.map(f64::from), 0);
         samples.extend(self.fixed.map(|fixed| Sample::new("fix", Value::Switch(fixed))));
-        if let (Some(date), Some(time)) = (self.date, self.time) {
+        // Without a fix it is what the receiver reckons, perhaps since it was switched on years ago.
+        if let (true, Some(date), Some(time)) = (fixed, self.date, self.time) {
             let Date { year, month, day } = date;
             let TimeOfDay { hour, minute, second, millisecond } = time;
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z");

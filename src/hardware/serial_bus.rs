@@ -2,11 +2,13 @@
 //!
 //! Requests and answers follow each other; nothing but silence tells where one ends, and nothing in an answer which
 //! request it belongs to. So one exchange is made at a time, after the line has been silent for long enough, and what came
-//! before the request is thrown away: the answer of a unit that was too slow must not be taken for the next one's.
+//! before the request is thrown away. A unit that has not answered in time may still do so: until that time has passed
+//! once more it is asked nothing else, because its answer would be taken for one to the other question.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,9 +34,42 @@ const MAX_NOISE: Duration = Duration::from_millis(500);
 /// Bytes of one read.
 const READ: usize = 512;
 
+/// Once as many bytes have come as an answer has, and they are none, the answer is given up after so much silence. Less
+/// than that may be within one answer: adapters on USB hand on what they hear every 16 ms.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// Bytes that are waited through for an answer: four times the longest frame (Modbus over serial line V1.02, 2.5.1).
+const MAX_HEARD: usize = 1024;
+
+/// A question to a unit on the bus.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// The unit.
+    pub unit: u8,
+    /// The bytes to send.
+    pub request: &'a [u8],
+    /// How long it has for its answer, after the request is out.
+    pub within: Duration,
+    /// The same question was the last one to this unit: its late answer is as good as the next one.
+    pub again: bool,
+}
+
+/// What the bytes are that came so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Not yet an answer.
+    Part,
+    /// No answer, and no less than an answer is.
+    Spoilt,
+    /// An answer.
+    Answer,
+}
+
 /// An open port that is asked on by one at a time. Its calls block.
 pub struct SerialBus {
     settings: SerialSettings,
+    /// Units (of 247 at most) that have not answered in time, and until when they may.
+    late: Mutex<Vec<(u8, Instant)>>,
     /// `None` once the port has failed: it is to be opened anew, as another bus.
     open: Mutex<Option<OpenBus>>,
 }
@@ -43,6 +78,8 @@ struct OpenBus {
     /// The port's own reactor: whoever asks is a thread that may block.
     runtime: Runtime,
     port: Box<dyn SerialPort>,
+    /// When the board behind it has started, by `skip`.
+    ready: Instant,
 }
 
 impl fmt::Debug for SerialBus {
@@ -54,9 +91,9 @@ impl fmt::Debug for SerialBus {
 /// Why an exchange gave no answer.
 #[derive(Debug)]
 pub enum ExchangeError {
-    /// Nothing, or too little, came in time: what came.
+    /// No answer came in time: what came.
     Silent(Vec<u8>),
-    /// The line was not silent for [`MAX_NOISE`].
+    /// The line was not silent for [`MAX_NOISE`], or more than [`MAX_HEARD`] bytes came.
     Noise,
     /// The port itself: the bus is to be opened anew.
     Port(Fault),
@@ -72,33 +109,51 @@ impl SerialBus {
             .build()
             .map_err(|error| Fault::new(FaultCode::Io, format!("no reactor for a serial bus can be made: {error}")))?;
         let port = runtime.block_on(async { open(settings) })?;
-        Ok(Self { settings: settings.clone(), open: Mutex::new(Some(OpenBus { runtime, port })) })
+        let ready = Instant::now() + settings.skip;
+        Ok(Self {
+            settings: settings.clone(),
+            late: Mutex::default(),
+            open: Mutex::new(Some(OpenBus { runtime, port, ready })),
+        })
     }
 
-    /// Sends a request and reads until `whole` says that the answer is: at most `within` after the request is out.
+    /// Sends a request and reads until `heard` says that the answer is there.
     ///
     /// # Errors
-    /// There is no whole answer in time, or the port fails.
-    pub fn exchange(
-        &self,
-        request: &[u8],
-        within: Duration,
-        whole: impl Fn(&[u8]) -> bool,
-    ) -> Result<Vec<u8>, ExchangeError> {
-        // A panic while the bus was held left it as it is between two exchanges, or its port closed.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(OpenBus { runtime, port }) = open.as_mut() else {
+    /// There is no answer in time, or the port fails.
+    pub fn exchange(&self, exchange: Exchange<'_>, heard: impl Fn(&[u8]) -> Heard) -> Result<Vec<u8>, ExchangeError> {
+        let Exchange { unit, request, within, again } = exchange;
+        let mut open = loop {
+            // A panic while the bus was held left it as it is between two exchanges, or its port closed.
+            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            match self.may_be_late(unit) {
+                Some(left) if !again => {
+                    // The bus is the others' meanwhile.
+                    drop(open);
+                    thread::sleep(left);
+                }
+                _ => break open,
+            }
+        };
+        let Some(OpenBus { runtime, port, ready }) = open.as_mut() else {
             return Err(ExchangeError::Port(self.settings.read_fault(None)));
         };
+        thread::sleep(ready.saturating_duration_since(Instant::now()));
+        // The request is on its way through the port's buffer; only then does the unit's own time begin.
+        let sending = characters(self.settings.baud, request.len());
         let outcome = runtime.block_on(async {
             fall_silent(&mut **port, silence(self.settings.baud)).await?;
             port.write_all(request).await.map_err(Failure::Port)?;
-            // The request is on its way through the port's buffer; only then does the unit's own time begin.
-            let sent = characters(self.settings.baud, request.len());
-            answer(&mut **port, sent + within, &whole).await
+            let sent = Instant::now() + sending;
+            let outcome = answer(&mut **port, sending + within, &heard).await;
+            // Of two answers that there may be to a question asked twice, one at most has come.
+            if self.may_be_late(unit).is_some() || matches!(outcome, Err(Failure::Silent(_))) {
+                self.may_be_late_until(unit, sent + 2 * within);
+            }
+            outcome
         });
         outcome.map_err(|failure| match failure {
-            Failure::Silent(came) => ExchangeError::Silent(came),
+            Failure::Spoilt(came) | Failure::Silent(came) => ExchangeError::Silent(came),
             Failure::Noise => ExchangeError::Noise,
             Failure::Port(error) => {
                 *open = None;
@@ -111,13 +166,31 @@ impl SerialBus {
         })
     }
 
-    fn works(&self) -> bool {
+    fn may_be_late_until(&self, unit: u8, until: Instant) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.retain(|(other, _)| *other != unit);
+        late.push((unit, until));
+    }
+
+    /// For how much longer an answer of that unit may come that nobody waits for any more.
+    fn may_be_late(&self, unit: u8) -> Option<Duration> {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        late.retain(|(_, until)| *until > now);
+        late.iter().find(|(other, _)| *other == unit).map(|(_, until)| *until - now)
+    }
+
+    /// Is its port open still?
+    pub fn works(&self) -> bool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
 enum Failure {
+    /// No answer in time.
     Silent(Vec<u8>),
+    /// An answer, but not as it was sent.
+    Spoilt(Vec<u8>),
     Noise,
     Port(io::Error),
     Closed,
@@ -152,12 +225,13 @@ async fn fall_silent(port: &mut dyn SerialPort, silence: Duration) -> Result<(),
 async fn answer(
     port: &mut dyn SerialPort,
     within: Duration,
-    whole: &impl Fn(&[u8]) -> bool,
+    heard: &impl Fn(&[u8]) -> Heard,
 ) -> Result<Vec<u8>, Failure> {
     let late = sleep(within);
     tokio::pin!(late);
     let mut came = Vec::new();
     let mut buffer = [0; READ];
+    let mut spoilt = false;
     loop {
         tokio::select! {
             biased;
@@ -167,9 +241,12 @@ async fn answer(
                 Err(error) => return Err(Failure::Port(error)),
             },
             () = &mut late => return Err(Failure::Silent(came)),
+            () = sleep(SETTLED), if spoilt => return Err(Failure::Spoilt(came)),
         }
-        if whole(&came) {
-            return Ok(came);
+        match heard(&came) {
+            Heard::Answer => return Ok(came),
+            _ if came.len() > MAX_HEARD => return Err(Failure::Noise),
+            now => spoilt = now == Heard::Spoilt,
         }
     }
 }

@@ -1,4 +1,7 @@
 //! Sensors that are asked: a thread makes the calls, a task keeps the schedule and the deadline.
+//!
+//! A command is one more call, between two samples: it goes to the device even where the last sample has failed, and its
+//! sender is told what came of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,22 +10,39 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
+use super::link::refusing;
 use super::power::Power;
+use super::remote::Order;
 use super::{BACK_OFF_MOST, BackOff, Context, Sampler, count, guarded, stopped};
 use crate::clock::{BootTime, Clock};
-use crate::drivers::{Open, Poller};
+use crate::command::Command;
+use crate::drivers::{Carried, Open, Poller};
 use crate::hardware::Hardware;
 use crate::reading::{Fault, FaultCode, Observation, Sample};
 
 /// A driver needs little; 64 sensors shall not need the memory of 64 usual stacks.
 const STACK: usize = 256 * 1024;
 
-type Answer = (BootTime, Result<Vec<Sample>, Fault>);
+/// What the thread is to do.
+struct Ask {
+    /// The device is to be opened anew, because it had no power.
+    anew: bool,
+    /// `None`: take a sample.
+    command: Option<Command>,
+}
+
+/// What came of it.
+struct Answer {
+    at: BootTime,
+    /// The sample, or what was read back after a command.
+    outcome: Result<Vec<Sample>, Fault>,
+    /// Of a command that has reached the device: done, or why not.
+    told: Option<Result<(), String>>,
+}
 
 /// The thread that may block. It ends when its task is gone and its call has returned.
 pub(super) struct Worker {
-    /// True: the device is to be opened anew, because it had no power.
-    ask: std::sync::mpsc::SyncSender<bool>,
+    ask: std::sync::mpsc::SyncSender<Ask>,
     answers: mpsc::Receiver<Answer>,
 }
 
@@ -37,23 +57,31 @@ impl Worker {
         let (answer, answers) = mpsc::channel(1);
         std::thread::Builder::new().name(format!("s:{name}")).stack_size(STACK).spawn(move || {
             let mut device: Option<Box<dyn Poller>> = None;
-            while let Ok(anew) = asked.recv() {
+            while let Ok(Ask { anew, command }) = asked.recv() {
                 if anew {
                     device = None;
                 }
                 let at = clock.boot();
+                let mut told = None;
                 let outcome = guarded(|| {
                     let opened = match &mut device {
                         Some(opened) => opened,
                         none => none.insert(open.open(&*hardware)?),
                     };
-                    opened.sample()
+                    let Some(command) = &command else { return opened.sample() };
+                    let Carried { samples, outcome } = opened.command(command);
+                    told = Some(outcome);
+                    Ok(samples)
                 });
-                if outcome.is_err() {
+                // What is read back is as it was after the command.
+                let at = if told.is_some() { clock.boot() } else { at };
+                if let Err(fault) = &outcome
+                    && (fault.code == FaultCode::Panic || !device.as_ref().is_some_and(|device| device.stays_open()))
+                {
                     // A device that failed is opened anew: its settings may be gone, or another one be in its place.
                     device = None;
                 }
-                if answer.blocking_send((at, outcome)).is_err() {
+                if answer.blocking_send(Answer { at, outcome, told }).is_err() {
                     return;
                 }
             }
@@ -91,15 +119,21 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
     loop {
         tokio::select! {
             () = sleep_until(due) => {}
+            order = sampler.reins.order() => {
+                match carry_out(order, sampler, worker, &mut power, context).await {
+                    Some(()) => continue,
+                    None => return,
+                }
+            }
             () = stopped(&mut context.stop) => return,
         }
-        let (at, outcome) = match power.ready(sampler, context).await {
+        let (at, outcome) = match refusing(sampler, STARTING, power.ready(sampler, context)).await {
             Some(Ok(anew)) => {
-                if worker.ask.try_send(anew).is_err() {
+                if worker.ask.try_send(Ask { anew, command: None }).is_err() {
                     return;
                 }
                 let Some(answer) = answer(sampler, worker, &mut power, context).await else { return };
-                answer
+                (answer.at, answer.outcome)
             }
             Some(Err(fault)) => (context.clock.boot(), Err(fault)),
             None => return,
@@ -116,11 +150,8 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
             }
         };
         due = next_due(due, pause, context);
-        let batch = vec![Observation { sensor: sampler.index, at, outcome, keep: None }];
-        match context.out.try_send(batch) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => count(&context.counts.queue_full),
-            Err(mpsc::error::TrySendError::Closed(_)) => return,
+        if !hand_on(at, outcome, sampler, context) {
+            return;
         }
         match failed {
             None => power.success(),
@@ -136,23 +167,91 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
     }
 }
 
-/// Waits for the sample. Past the deadline the sensor is reported as stuck, once, and the wait goes on: the call
-/// cannot be cancelled, and a second thread would only get stuck as well. What may end it is the device's losing its
-/// power: each further deadline that passes counts as a fault for that.
-async fn answer(sampler: &Sampler, worker: &mut Worker, power: &mut Power, context: &mut Context) -> Option<Answer> {
-    if let Ok(answer) = timeout(sampler.deadline, worker.answers.recv()).await {
-        return answer;
+/// Why a command is refused while a supply is being switched.
+const STARTING: &str = "the sensor is being started";
+
+/// Gives an observation to the pipeline, unless that has no room; false when nobody listens any more.
+fn hand_on(at: BootTime, outcome: Result<Vec<Sample>, Fault>, sampler: &Sampler, context: &Context) -> bool {
+    let batch = vec![Observation { sensor: sampler.index, at, outcome, keep: None }];
+    match context.out.try_send(batch) {
+        Ok(()) => true,
+        Err(mpsc::error::TrySendError::Full(_)) => {
+            count(&context.counts.queue_full);
+            true
+        }
+        Err(mpsc::error::TrySendError::Closed(_)) => false,
     }
+}
+
+/// Has the device carry out a command, and tells its sender. `None` when it is time to end.
+async fn carry_out(
+    order: Order,
+    sampler: &Sampler,
+    worker: &mut Worker,
+    power: &mut Power,
+    context: &mut Context,
+) -> Option<()> {
+    let Order { payload, until, done } = order;
+    // Whoever has sent it may have gone; then nobody needs to be told.
+    let tell = |result| drop(done.send(result));
+    if context.clock.boot() > until {
+        tell(Err("it waited too long behind others, and is not carried out".to_owned()));
+        return Some(());
+    }
+    let anew = match refusing(sampler, STARTING, power.ready(sampler, context)).await? {
+        Ok(anew) => anew,
+        Err(fault) => {
+            tell(Err(format!("the sensor has a fault: {fault}")));
+            return Some(());
+        }
+    };
+    let command = Some(Command { id: sampler.reins.next_number(), payload });
+    worker.ask.try_send(Ask { anew, command }).ok()?;
+    let answer = match timeout(sampler.deadline, worker.answers.recv()).await {
+        Ok(answer) => {
+            let Answer { at, outcome, told } = answer?;
+            tell(match (&outcome, told) {
+                (_, Some(told)) => told,
+                (Err(fault), None) => Err(format!("the sensor has a fault: {fault}")),
+                (Ok(_), None) => Ok(()),
+            });
+            Answer { at, outcome, told: None }
+        }
+        Err(_) => {
+            let within = humantime::format_duration(sampler.deadline);
+            tell(Err(format!("the device has not answered within {within}; whether it was carried out is not known")));
+            stuck(sampler, worker, power, context).await?
+        }
+    };
+    match answer.outcome {
+        Ok(samples) if samples.is_empty() => Some(()),
+        outcome => hand_on(answer.at, outcome, sampler, context).then_some(()),
+    }
+}
+
+/// Waits for the sample.
+async fn answer(sampler: &Sampler, worker: &mut Worker, power: &mut Power, context: &mut Context) -> Option<Answer> {
+    match timeout(sampler.deadline, worker.answers.recv()).await {
+        Ok(answer) => answer,
+        Err(_) => stuck(sampler, worker, power, context).await,
+    }
+}
+
+/// Past the deadline the sensor is reported as stuck, once, and the wait goes on: the call cannot be cancelled, and a
+/// second thread would only get stuck as well. What may end it is the device's losing its power: each further deadline
+/// that passes counts as a fault for that.
+async fn stuck(sampler: &Sampler, worker: &mut Worker, power: &mut Power, context: &mut Context) -> Option<Answer> {
     let detail = format!(
         "no answer within {}: the call to the device is still running",
         humantime::format_duration(sampler.deadline)
     );
+    let why = format!("the sensor has a fault: {detail}");
     let fault = Fault::new(FaultCode::Stuck, detail);
     context.out.send(context.observe_fault(sampler.index, fault.clone())).await.ok()?;
     loop {
-        power.failed(&fault, sampler, context).await?;
+        refusing(sampler, &why, power.failed(&fault, sampler, context)).await?;
         tokio::select! {
-            answer = timeout(sampler.deadline, worker.answers.recv()) => {
+            answer = refusing(sampler, &why, timeout(sampler.deadline, worker.answers.recv())) => {
                 if let Ok(answer) = answer {
                     return answer;
                 }

@@ -4,9 +4,12 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
+use tokio::sync::oneshot;
+
 use super::*;
-use crate::clock::{SystemClock, Trust};
-use crate::drivers::{ByteDecoder, Decoded, LineDecoder, LineSource, Open, Poller};
+use crate::clock::{BootTime, SystemClock, Trust};
+use crate::command::Command;
+use crate::drivers::{ByteDecoder, Carried, Decoded, LineDecoder, LineSource, Open, Poller};
 use crate::hardware::{Backend, Bias, Edge, Edges, LineId, LineSettings, SerialSettings};
 use crate::reading::{Sample, Value};
 
@@ -19,6 +22,8 @@ type Script = fn(usize, &Gate) -> Result<Vec<Sample>, Fault>;
 /// A device that follows a script.
 struct Scripted {
     calls: AtomicUsize,
+    opened: AtomicUsize,
+    stays_open: bool,
     script: Script,
     gate: Arc<Gate>,
 }
@@ -39,10 +44,17 @@ impl Gate {
     }
 }
 
+impl Scripted {
+    fn new(script: Script, gate: Arc<Gate>, stays_open: bool) -> Arc<Self> {
+        Arc::new(Self { calls: AtomicUsize::new(0), opened: AtomicUsize::new(0), stays_open, script, gate })
+    }
+}
+
 struct Device(Arc<Scripted>);
 
 impl Open for Device {
     fn open(&self, _hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Device(self.0.clone())))
     }
 }
@@ -51,6 +63,22 @@ impl Poller for Device {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let call = self.0.calls.fetch_add(1, Ordering::SeqCst);
         (self.0.script)(call, &self.0.gate)
+    }
+
+    fn stays_open(&self) -> bool {
+        self.0.stays_open
+    }
+
+    /// Does what the payload says, and reads it back.
+    fn command(&mut self, command: &Command) -> Carried {
+        match &*command.payload {
+            b"wait" => self.0.gate.wait(),
+            b"panic" => panic!("a bug"),
+            b"refuse" => return Carried { samples: Vec::new(), outcome: Err("no".to_owned()) },
+            _ => {}
+        }
+        let text = String::from_utf8_lossy(&command.payload).into_owned();
+        Carried { samples: vec![Sample::new("done", Value::Text(text.into()))], outcome: Ok(()) }
     }
 }
 
@@ -106,8 +134,7 @@ impl Running {
     }
 
     fn poller_with_deadline(script: Script, queue: usize, deadline: Duration) -> Self {
-        let device = |gate| Device(Arc::new(Scripted { calls: AtomicUsize::new(0), script, gate }));
-        Self::start(|gate| Source::Poller(Arc::new(device(gate))), queue, deadline)
+        Self::start(|gate| Source::Poller(Arc::new(Device(Scripted::new(script, gate, false)))), queue, deadline)
     }
 
     /// A poller of which a call is going to be held up: it is soon told to be stuck.
@@ -119,6 +146,29 @@ impl Running {
         let batch = tokio::time::timeout(DEADLINE, self.observations.recv()).await.expect("in time").expect("running");
         assert_eq!(batch.len(), 1);
         batch[0].outcome.clone().map_err(|fault| fault.code)
+    }
+
+    /// Sends a command; gives where its result will be.
+    async fn command(&self, payload: &[u8], until: BootTime) -> oneshot::Receiver<Result<(), String>> {
+        let (done, told) = oneshot::channel();
+        self.remote.orders.send(remote::Order { payload: payload.into(), until, done }).await.expect("it runs");
+        told
+    }
+
+    /// Sends a command, and waits for its result.
+    async fn carried(&self, payload: &[u8]) -> Result<(), String> {
+        let told = self.command(payload, BootTime(u64::MAX)).await;
+        tokio::time::timeout(DEADLINE, told).await.expect("in time").expect("a result")
+    }
+
+    /// Waits for what was read back after a command.
+    async fn read_back(&mut self) -> Value {
+        loop {
+            let samples = self.next().await.expect("no fault");
+            if let Some(sample) = samples.into_iter().find(|sample| sample.quantity == "done") {
+                return sample.value;
+            }
+        }
     }
 
     async fn end(self) {
@@ -169,6 +219,73 @@ fn a_panic_is_a_fault_of_this_sensor_and_it_goes_on() {
         let mut running = Running::poller(|call, _| if call == 0 { panic!("a bug") } else { good() }, 8);
         assert_eq!(running.next().await, Err(FaultCode::Panic));
         assert!(running.next().await.is_ok());
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_command_is_carried_out_between_samples_and_what_is_read_back_is_an_observation() {
+    local(async {
+        let mut running = Running::poller(|_, _| good(), 64);
+        assert!(running.next().await.is_ok());
+        assert_eq!(running.carried(b"on").await, Ok(()));
+        assert_eq!(running.read_back().await, Value::Text("on".into()));
+        assert_eq!(running.carried(b"refuse").await, Err("no".to_owned()));
+        let late = running.command(b"late", BootTime(0)).await.await.expect("a result");
+        assert!(late.is_err_and(|why| why.contains("waited too long")));
+        assert!(running.next().await.is_ok(), "samples go on");
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_device_is_opened_anew_after_a_fault_unless_it_stays_open() {
+    for (stays_open, script, openings) in [
+        (false, (|call, _| if call == 0 { Err(Fault::new(FaultCode::Crc, "noise")) } else { good() }) as Script, 2),
+        (true, |call, _| if call == 0 { Err(Fault::new(FaultCode::Crc, "noise")) } else { good() }, 1),
+        (true, |call, _| if call == 0 { panic!("a bug") } else { good() }, 2),
+    ] {
+        local(async {
+            let device = Scripted::new(script, Arc::default(), stays_open);
+            let source = Source::Poller(Arc::new(Device(device.clone())));
+            let mut running = Running::start(|_| source, 8, DEADLINE);
+            assert!(running.next().await.is_err());
+            assert!(running.next().await.is_ok());
+            assert_eq!(device.opened.load(Ordering::SeqCst), openings);
+            running.end().await;
+        });
+    }
+}
+
+#[test]
+fn a_command_reaches_a_device_whose_last_sample_has_failed() {
+    local(async {
+        let mut running = Running::poller(|_, _| Err(Fault::new(FaultCode::Crc, "noise")), 64);
+        assert_eq!(running.next().await, Err(FaultCode::Crc));
+        assert_eq!(running.carried(b"on").await, Ok(()));
+        assert!(running.carried(b"panic").await.is_err_and(|why| why.contains("the driver panicked: a bug")));
+        running.end().await;
+    });
+}
+
+#[test]
+fn a_command_whose_call_does_not_end_is_told_and_others_are_refused_meanwhile() {
+    local(async {
+        // The first sample is long taken, and the next one far away.
+        let mut running = Running::held_up(|call, gate| {
+            if call == 0 {
+                return good();
+            }
+            gate.wait();
+            good()
+        });
+        assert!(running.next().await.is_ok());
+        let why = running.carried(b"wait").await.expect_err("it waits, or a sample does");
+        assert!(why.contains("not known") || why.contains("still running"), "{why}");
+        let why = running.carried(b"on").await.expect_err("the call is still running");
+        assert!(why.contains("the call to the device is still running"), "{why}");
+        running.gate.open();
+        while running.carried(b"on").await.is_err() {}
         running.end().await;
     });
 }

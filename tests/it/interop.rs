@@ -3,4 +3,5 @@
 //! Programs that others wrote stand at the other end. `tests/interop/run` installs them and runs these tests; others
 //! leave them out.
 
+mod modbus;
 mod paho;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::frame::{Request, Table};
+use serde_json::Value as Json;
+
+use super::frame::{Action, Request, Table};
 use crate::drivers::support::scaled::{Named, Scaled};
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Sample, Value};
@@ -51,6 +53,41 @@ impl Coding {
             Self::Text(registers) => registers,
         }
     }
+
+    /// The nearest that it can hold to a number, the most significant byte first; `None` if it holds none of that size.
+    #[expect(clippy::cast_possible_truncation, reason = "whole numbers in their ranges, and the nearest float")]
+    fn bytes(self, number: f64) -> Option<Vec<u8>> {
+        let (least, most) = match self {
+            Self::F32 => {
+                let float = number as f32;
+                return float.is_finite().then(|| float.to_be_bytes().to_vec());
+            }
+            Self::F64 => return Some(number.to_be_bytes().to_vec()),
+            Self::U16 => (0.0, f64::from(u16::MAX)),
+            Self::U32 => (0.0, f64::from(u32::MAX)),
+            Self::U64 => (0.0, MOST_EXACT),
+            Self::I16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
+            Self::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            Self::I64 => (-MOST_EXACT, MOST_EXACT),
+            Self::Switch | Self::Bit(_) | Self::Text(_) => return None,
+        };
+        let whole = Some(number.round()).filter(|whole| (least..=most).contains(whole))? as i64;
+        Some(whole.to_be_bytes()[8 - 2 * usize::from(self.entries())..].to_vec())
+    }
+}
+
+/// Beyond 2^53 a double is not each whole number, and what would be written is not what was meant.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A text, filled up with zeros.
+fn padded(text: &str, registers: u16) -> Result<Vec<u8>, String> {
+    let room = 2 * usize::from(registers);
+    if text.len() > room || text.contains(char::is_control) {
+        return Err(format!("has room for {room} bytes without control characters"));
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(room, 0);
+    Ok(bytes)
 }
 
 /// A value and where it is.
@@ -64,6 +101,17 @@ pub(super) struct TableValue {
     words_reversed: bool,
     /// The least significant byte of a register comes first.
     bytes_reversed: bool,
+    /// How it may be written; `None`: not at all.
+    write: Option<Write>,
+}
+
+/// With which function an entry is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Write {
+    /// With that for one entry, where there is one.
+    Shortest,
+    /// With that for several, always.
+    Multiple,
 }
 
 impl Named for TableValue {
@@ -84,6 +132,7 @@ impl TableValue {
         let order = |key| options.optional_word(key, &[("big", false), ("little", true)]).unwrap_or(false);
         let (words_reversed, bytes_reversed) = (order("word_order"), order("byte_order"));
         let coding = coding(options, place.is_some_and(|(table, _)| table.has_bits()));
+        let write = write(options);
         options.finish();
         let ((table, first), coding) = (place?, coding?);
         if first.checked_add(coding.entries() - 1).is_none() {
@@ -91,11 +140,87 @@ impl TableValue {
             options.problem(key_of(table), message, None);
             return None;
         }
-        Some(Self { scaled: scaled?, table, first, coding, words_reversed, bytes_reversed })
+        let scaled = scaled?;
+        let misplaced = match coding {
+            _ if write.is_none() => None,
+            _ if !table.can_be_written() => Some("only `holding` and `coil` can be written"),
+            Coding::Bit(_) => Some("a bit cannot be written without the rest of its register: give that instead"),
+            _ if !scaled.can_be_reversed() => Some("with `scale = 0` there is nothing to reckon back from"),
+            _ => None,
+        };
+        if let Some(why) = misplaced {
+            options.problem("write", format!("`write` of {}: {why}", options.what()), None);
+            return None;
+        }
+        Some(Self { scaled, table, first, coding, words_reversed, bytes_reversed, write })
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.scaled.quantity
+    }
+
+    /// May commands write it?
+    pub(super) fn can_be_written(&self) -> bool {
+        self.write.is_some()
+    }
+
+    /// The request that reads it alone.
+    pub(super) fn to_read(&self, address: u8) -> Request {
+        Request { address, table: self.table, first: self.first, count: self.coding.entries(), action: Action::Read }
+    }
+
+    /// The request that writes its [data](Self::encode).
+    pub(super) fn to_write(&self, address: u8, data: &[u8]) -> Request {
+        let action = match (self.write, data) {
+            (Some(Write::Shortest), [on]) => Action::WriteOne([if *on == 0 { 0 } else { 0xff }, 0]),
+            (Some(Write::Shortest), [high, low]) => Action::WriteOne([*high, *low]),
+            _ => Action::Write(data.to_vec()),
+        };
+        Request { action, ..self.to_read(address) }
+    }
+
+    /// Are these the same data, one as it was read, one as it was [made](Self::encode) here?
+    pub(super) fn is_same(&self, read: &[u8], written: &[u8]) -> bool {
+        match (self.coding, read, written) {
+            // The other bits of the byte are not the coil's.
+            (Coding::Switch, [read, ..], [written, ..]) => read & 1 == *written,
+            _ => read == written,
+        }
+    }
+
+    /// The data that makes its registers, or its coil, hold this.
+    ///
+    /// # Errors
+    /// Why they cannot, to be read behind the name.
+    pub(super) fn encode(&self, value: &Json) -> Result<Vec<u8>, String> {
+        let mut bytes = match (self.coding, value) {
+            (Coding::Switch | Coding::Bit(_), Json::Bool(on)) => return Ok(vec![u8::from(*on)]),
+            (Coding::Switch | Coding::Bit(_), _) => return Err("is a switch: true or false".to_owned()),
+            (Coding::Text(registers), Json::String(text)) => padded(text, registers)?,
+            (Coding::Text(_), _) => return Err("is a text".to_owned()),
+            (coding, value) => {
+                let value = value.as_f64().ok_or("is a number")?;
+                coding.bytes(self.scaled.raw(value)?).ok_or_else(|| {
+                    format!(
+                        "= {value} does not fit into its {}",
+                        TYPES.iter().find(|(_, other)| *other == coding).map_or("type", |(name, _)| name)
+                    )
+                })?
+            }
+        };
+        let words = bytes.as_chunks_mut::<2>().0;
+        if self.words_reversed {
+            words.reverse();
+        }
+        if self.bytes_reversed {
+            words.iter_mut().for_each(|word| word.reverse());
+        }
+        Ok(bytes)
     }
 
     /// The value in the data of a request that reads all of its entries.
-    fn sample(&self, request: &Request, data: &[u8]) -> Result<Sample, Fault> {
+    pub(super) fn sample(&self, request: &Request, data: &[u8]) -> Result<Sample, Fault> {
         let start = usize::from(self.first - request.first);
         let name = &self.scaled.quantity;
         if self.coding == Coding::Switch {
@@ -122,7 +247,7 @@ impl TableValue {
                 let unused = 64 - 16 * u32::from(self.coding.entries());
                 ((whole() << unused).cast_signed() >> unused) as f64
             }
-            Coding::F32 => f64::from(f32::from_bits(u32::try_from(whole()).unwrap_or(u32::MAX))),
+            Coding::F32 => nearest(f32::from_bits(u32::try_from(whole()).unwrap_or(u32::MAX))),
             Coding::F64 => f64::from_bits(whole()),
             Coding::Text(_) => return text(name, &bytes),
         };
@@ -131,6 +256,11 @@ impl TableValue {
             false => Fault::new(FaultCode::Impossible, format!("{name} is no number: the device has no value for it")),
         })
     }
+}
+
+/// The number that a float is the nearest one to, in the fewest digits: 230.2, not 230.199997.
+fn nearest(float: f32) -> f64 {
+    float.to_string().parse().unwrap_or(f64::NAN)
 }
 
 /// A text ends with its first zero, and blanks fill it up.
@@ -198,9 +328,22 @@ fn coding(options: &Options<'_>, one_bit: bool) -> Option<Coding> {
     }
 }
 
+/// `write` and `multiple`.
+fn write(options: &Options<'_>) -> Option<Write> {
+    let write = options.optional::<bool>("write").unwrap_or(false);
+    let multiple = options.optional::<bool>("multiple");
+    if multiple.is_some() && !write {
+        let message = format!("`multiple` of {} says how it is written, and it is not", options.what());
+        options.problem("multiple", message, Some("expected `write = true` beside it".to_owned()));
+    }
+    write.then_some(if multiple == Some(true) { Write::Multiple } else { Write::Shortest })
+}
+
 /// The requests that read values, and which values each gives.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// The unit.
+    pub(super) address: u8,
     pub(super) requests: Vec<Request>,
     values: Vec<(usize, TableValue)>,
 }
@@ -230,7 +373,7 @@ impl Plan {
             }
             let request = |(first, end): (u32, u32)| {
                 let (first, count) = (u16::try_from(first).ok()?, u16::try_from(end - first).ok()?);
-                Some(Request { address, table, first, count })
+                Some(Request { address, table, first, count, action: Action::Read })
             };
             requests.extend(joined.into_iter().filter_map(request));
         }
@@ -244,7 +387,12 @@ impl Plan {
             requests.iter().position(holds)
         };
         let values = values.into_iter().filter_map(|value| Some((reads(&value)?, value))).collect();
-        Self { requests, values }
+        Self { address, requests, values }
+    }
+
+    /// The values, in the order in which they are described.
+    pub(super) fn values(&self) -> impl Iterator<Item = &TableValue> {
+        self.values.iter().map(|(_, value)| value)
     }
 
     /// The samples of the requests' data, in the order in which the values are described.

@@ -56,7 +56,7 @@ fn sentences_of_one_moment_are_one_reading() {
     let readings = fine((0..3).flat_map(second));
     let expected = |latitude: &str, second: u8| {
         format!(
-            "latitude={latitude} longitude=0.9117 altitude=85.2 speed=3.6 course=87.3 satellites=11 hdop=0.88 \
+            "latitude={latitude} longitude=0.9117 altitude=85.2 speed=3.6 course=87.3 hdop=0.88 satellites=11 \
              dimensions=3 fix=true utc=2026-11-21T10:15:{second:02}.000Z"
         )
     };
@@ -87,7 +87,7 @@ fn examples_of_the_manuals_come_out() {
         // u-blox M8 Receiver Description, sections 31.2.4, 31.2.15 and 31.2.18.
         (
             "$GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B",
-            "latitude=47.2852332 longitude=8.565265 altitude=499.6 satellites=8 hdop=1.01 fix=true",
+            "latitude=47.2852332 longitude=8.565265 altitude=499.6 hdop=1.01 satellites=8 fix=true",
         ),
         (
             "$GPRMC,083559.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A*57",
@@ -97,7 +97,7 @@ fn examples_of_the_manuals_come_out() {
         // South and west.
         (
             "$GPGGA,092204.999,4250.5589,S,14718.5084,E,1,04,24.4,19.7,M,,,,0000*1F",
-            "latitude=-42.8426483 longitude=147.3084733 altitude=19.7 satellites=4 hdop=24.4 fix=true",
+            "latitude=-42.8426483 longitude=147.3084733 altitude=19.7 hdop=24.4 satellites=4 fix=true",
         ),
     ] {
         // The same sentence once more begins another epoch.
@@ -110,7 +110,7 @@ fn examples_of_the_manuals_come_out() {
 fn without_a_fix_there_is_no_position() {
     let lines = ["GPRMC,101530.00,V,4735.5260,N,00054.7020,E,,,211126,,,N", "GPGGA,101530.00,,,,,0,00,99.99,,,,,,"];
     let lines = lines.map(with_sum);
-    let expected = "satellites=0 hdop=99.99 fix=false utc=2026-11-21T10:15:30.000Z";
+    let expected = "satellites=0 fix=false";
     assert_eq!(fine(lines.iter().chain(&lines))[0].1, expected);
     // A receiver that has just been switched on knows nothing at all.
     let empty = [
@@ -120,7 +120,7 @@ fn without_a_fix_there_is_no_position() {
         "GPGSA,A,1,,,,,,,,,,,,,99.99,99.99,99.99",
     ];
     let empty = empty.map(with_sum);
-    assert_eq!(fine(empty.iter().chain(&empty))[0].1, "satellites=0 hdop=99.99 dimensions=0 fix=false");
+    assert_eq!(fine(empty.iter().chain(&empty))[0].1, "satellites=0 dimensions=0 fix=false");
 }
 
 #[test]
@@ -168,6 +168,37 @@ fn what_cannot_be_read_is_a_fault_and_the_link_goes_on() {
         assert_eq!(fault.code, code, "{line}: {fault}");
         assert!(fault.detail.contains(part), "{line}: {fault}");
         assert_eq!(outcomes[1].1.as_deref(), Ok("heading=271.4"), "{line}");
+    }
+}
+
+#[test]
+fn what_a_damaged_sentence_leaves_is_not_mixed_with_the_next_moment() {
+    let damaged = |line: &String| line.replace("35.5", "45.5");
+    for damage in 0..8_u8 {
+        // Of the second moment, any of the first three sentences do not arrive as they were sent.
+        let lines = (0..4).flat_map(|number| {
+            let spoil = move |(index, line): (usize, String)| {
+                let spoilt = number == 1 && index < 3 && damage >> index & 1 == 1;
+                if spoilt { damaged(&line).replace("3.600", "9.600") } else { line }
+            };
+            // Without GSA, the last one is one with a time.
+            second(number).into_iter().take(3).enumerate().map(spoil).collect::<Vec<_>>()
+        });
+        let readings: Vec<String> = decode(lines).into_iter().filter_map(|(_, outcome)| outcome.ok()).collect();
+        for (utc, latitude) in [(0, "47.5921"), (1, "47.592105"), (2, "47.59211"), (3, "47.592115")] {
+            let of_moment: Vec<&String> =
+                readings.iter().filter(|text| text.contains(&format!("latitude={latitude} "))).collect();
+            let time = format!("utc=2026-11-21T10:15:{utc:02}.000Z");
+            let right = |text: &&String| !text.contains("utc=") || text.contains(&time);
+            assert!(of_moment.iter().all(right), "{damage}: {readings:?}");
+            if utc != 1 {
+                assert!(
+                    of_moment.iter().any(|text| text.contains("altitude=") && text.contains("speed=")),
+                    "{damage}, {utc}: {readings:?}"
+                );
+            }
+        }
+        assert!(!readings.iter().any(|text| text.contains("speed=9.6") || text.contains("=47.7")), "{readings:?}");
     }
 }
 

@@ -69,6 +69,26 @@ impl Scaled {
         Some((self.quantity.clone(), self.unit.clone()?))
     }
 
+    /// Does a value tell the device's number?
+    pub(crate) fn can_be_reversed(&self) -> bool {
+        self.scale != 0.0
+    }
+
+    /// The number as the device would give it for a value that is to be written.
+    ///
+    /// # Errors
+    /// The value is outside of its range; to be read behind its name.
+    pub(crate) fn raw(&self, value: f64) -> Result<f64, String> {
+        match self.range {
+            Some((min, max)) if !(min..=max).contains(&value) => {
+                Err(format!("= {value} is outside of its `range` ({min} to {max})"))
+            }
+            _ => Some(tidy((value - self.offset) / self.scale))
+                .filter(|raw| raw.is_finite())
+                .ok_or_else(|| format!("= {value} is no number that can be written")),
+        }
+    }
+
     /// The value of a number as the device gives it.
     ///
     /// # Errors
