@@ -66,7 +66,7 @@ pub(super) fn look(config: &mut Config) {
 /// Gives each client identifier that nobody has chosen the board's number; gives the chosen ones that lack it.
 fn rename_clients(config: &mut Config, serial: &str) -> Vec<String> {
     let default = format!("vigie-{}", config.gateway.name);
-    let digits = &serial[serial.len().saturating_sub(DIGITS)..];
+    let digits = serial.get(serial.len().saturating_sub(DIGITS)..).unwrap_or(serial);
     let mut chosen = Vec::new();
     for uplink in &mut config.uplinks {
         if uplink.client_id == default {
