@@ -406,6 +406,12 @@ pub trait ByteDecoder: Send {
         let _ = (at, out);
     }
 
+    /// Bytes that have come since the last end of a line or frame, whether they are kept or not; 0 where there are no such
+    /// ends. A link on which they only grow has the wrong baud rate or the wrong driver.
+    fn unfinished(&self) -> usize {
+        0
+    }
+
     /// What the decoder has to ask the device by itself, such as what its quantities are called: the bytes to write
     /// to the link. Looked for after each `feed`.
     fn asks(&mut self) -> Option<Vec<u8>> {

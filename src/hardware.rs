@@ -33,7 +33,7 @@ pub mod spi;
 pub use expander::{ExpanderChip, ExpanderSettings};
 pub use files::KernelFiles;
 pub use i2c::{I2cBus, I2cError, I2cPath, MuxChannel};
-pub use inventory::{Inventory, LineInfo, NumberedBus};
+pub use inventory::{Inventory, LineInfo, NumberedBus, PortInfo, UsbPort};
 pub use power::PowerSettings;
 pub use serial::{PortName, SerialPort, SerialSettings};
 pub use serial_bus::SerialBus;

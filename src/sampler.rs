@@ -18,6 +18,7 @@ use crate::drivers::Source;
 use crate::hardware::{Hardware, PowerSettings};
 use crate::reading::{Fault, FaultCode, Observation, SensorIndex};
 
+mod endless;
 mod link;
 mod orders;
 mod pause;

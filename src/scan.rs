@@ -12,6 +12,7 @@ use crate::hardware::{ExpanderSettings, Hardware, Inventory, KernelFiles, LineId
 
 mod expanders;
 mod i2c;
+mod ports;
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
@@ -59,15 +60,24 @@ pub struct Sensor {
     pub keys: String,
     /// Other drivers that may be meant; some if the chip cannot be told from its likes.
     pub alternatives: Vec<&'static str>,
-    /// Does the chip say itself what it is?
-    pub sure: bool,
+    /// Why it may be another one; `None` where the chip says itself what it is.
+    pub doubt: Option<Doubt>,
+}
+
+/// Why it cannot be said what something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Only the address speaks for the chip.
+    Chip,
+    /// Nothing is known of what is behind the port.
+    Port,
 }
 
 impl Sensor {
     /// A `[[sensor]]` table; commented out where it is a guess.
     #[must_use]
     pub fn section(&self) -> String {
-        let Self { name, driver, keys, alternatives, sure } = self;
+        let Self { name, driver, keys, alternatives, doubt } = self;
         // A room of its own tells its topics from those of its likes.
         let table = format!(
             "[[sensor]]\nname = {}\nroom = {}   # where it is\ndriver = {}\n{keys}",
@@ -75,10 +85,13 @@ impl Sensor {
             quoted(name),
             quoted(driver)
         );
-        if *sure {
-            return table;
-        }
-        let mut text = String::from("# This chip does not say what it is. If it is this one, take away the #");
+        let mut text = match doubt {
+            None => return table,
+            Some(Doubt::Chip) => "# This chip does not say what it is. If it is this one, take away the #".to_owned(),
+            Some(Doubt::Port) => {
+                "# A port does not say what is behind it. If its driver is this one, take away the #".to_owned()
+            }
+        };
         if alternatives.is_empty() {
             text.push_str(".\n");
         } else {
@@ -133,7 +146,7 @@ fn one_wire(files: &dyn KernelFiles, found: &mut Found) {
             driver: "w1",
             keys: format!("id = {}\n", quoted(&id)),
             alternatives: Vec::new(),
-            sure: true,
+            doubt: None,
         });
         let what = if thermometer { "thermometer" } else { "no thermometer: vigie has no driver for it" };
         found.things.push(Thing { interface: "1-Wire", place: id, what: what.to_owned(), sensor });
@@ -165,7 +178,7 @@ fn kernel_devices(
             driver,
             keys: format!("{key} = {}\n", quoted(by)),
             alternatives: Vec::new(),
-            sure: true,
+            doubt: None,
         });
         let what = if quantities.is_empty() { "gives no values".to_owned() } else { quantities.join(", ") };
         let place = format!("{} ({})", device.name, parent.as_ref().unwrap_or(&device.node));
@@ -180,11 +193,7 @@ fn ports_and_lines(inventory: Inventory, found: &mut Found) {
         let what = "cannot be told: chips on SPI do not say whether they are there".to_owned();
         found.things.push(Thing { interface: "SPI", place, what, sensor: None });
     }
-    for port in inventory.ports {
-        let place = port.display().to_string();
-        let what = "serial port: what is behind it is in its own words (drivers such as serial-json)".to_owned();
-        found.things.push(Thing { interface: "serial", place, what, sensor: None });
-    }
+    found.things.extend(inventory.ports.iter().map(ports::thing));
     let (header, others): (Vec<LineInfo>, Vec<LineInfo>) =
         inventory.lines.into_iter().partition(|line| line.header.is_some());
     found.things.extend(header.iter().map(|line| gpio(line, line.name.as_str(), &in_use)));
@@ -215,7 +224,7 @@ fn functions_in_use(inventory: &Inventory) -> Vec<Function> {
     let i2c = inventory.i2c.iter().map(|bus| Function::I2c(bus.number));
     let spi = inventory.spi.iter();
     let spi = spi.flat_map(|place| [Function::Spi(place.bus), Function::SpiSelect(place.bus, place.chip_select)]);
-    let uart = inventory.ports.iter().filter(|port| port.ends_with("serial0")).map(|_| Function::Uart);
+    let uart = inventory.ports.iter().filter(|port| port.path.ends_with("serial0")).map(|_| Function::Uart);
     i2c.chain(spi).chain(uart).collect()
 }
 

@@ -14,6 +14,7 @@ mod it {
     mod demo;
     mod exec;
     mod failover;
+    mod framings;
     mod harness;
     mod interop;
     mod main_path;

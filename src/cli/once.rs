@@ -11,12 +11,17 @@ use super::table::table;
 use super::{FAILED, FINE, WRONG, complain, load, print};
 use crate::agent::{self, describe};
 use crate::clock::{Clock, SystemClock};
+use crate::drivers::Source;
 use crate::pipeline::Health;
 use crate::reading::SensorIndex;
 use crate::sampler::{self, Sampler};
 
 /// A link speaks when it likes: it gets at least this long.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What to look at where a port says nothing.
+const SILENT_PORT: &str = "has the device power, does it send by itself, and is `baud` its own? One that speaks less \
+                           often is heard by `vigie run`";
 
 pub(super) fn once(path: &Path) -> u8 {
     let Some(config) = load(path) else { return WRONG };
@@ -67,7 +72,9 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         supplies: sampler::Supplies::default(),
     };
     let patience = config.sensors.iter().map(|sensor| sensor.deadline).max().unwrap_or_default().max(PATIENCE);
-    let names: Vec<String> = config.sensors.iter().map(|sensor| sensor.name.clone()).collect();
+    let is_port = |source: &Source| matches!(source, Source::Serial { .. });
+    let names: Vec<(String, bool)> =
+        config.sensors.iter().map(|sensor| (sensor.name.clone(), is_port(&sensor.source))).collect();
     for (index, sensor) in config.sensors.into_iter().enumerate() {
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
         let kept = kept.remove(&sensor.name);
@@ -101,12 +108,14 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         }
     }
     stop.send_replace(true);
-    let silent = |index| {
+    let silent = |index, is_port| {
         let within = humantime::format_duration(patience);
         Err(match not_used.get(&index) {
             Some(why) => format!("gave nothing that can be used within {within}: {why}"),
+            None if is_port => format!("gave nothing within {within}: {SILENT_PORT}"),
             None => format!("gave nothing within {within}"),
         })
     };
-    (0_u32..).zip(names).map(|(index, name)| (name, results.remove(&index).unwrap_or_else(|| silent(index)))).collect()
+    let result = |(index, (name, is_port))| (name, results.remove(&index).unwrap_or_else(|| silent(index, is_port)));
+    (0_u32..).zip(names).map(result).collect()
 }

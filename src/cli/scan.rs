@@ -83,7 +83,7 @@ fn rows(found: &Found) -> String {
     let mut rows = vec![["BY", "WHERE", "DRIVER", "WHAT"].map(str::to_owned).to_vec()];
     for thing in &found.things {
         let driver = match &thing.sensor {
-            Some(sensor) if sensor.sure => sensor.driver.to_owned(),
+            Some(sensor) if sensor.doubt.is_none() => sensor.driver.to_owned(),
             Some(sensor) => format!("{}?", sensor.driver),
             None => "-".to_owned(),
         };

@@ -4,6 +4,7 @@
 //! one observation. Its end is not marked: it is where the time changes, or, once that has been seen, behind the sentence
 //! after which the time changed before.
 
+use super::support::guess;
 use super::support::lines::{Lines, TooLong};
 use super::support::serial;
 use super::{ByteDecoder, Connection, Decoded, Driver, Parsed, QuantityInfo, Source};
@@ -114,7 +115,10 @@ impl ByteDecoder for Nmea {
                 Ok(_) if line.is_ok_and(|line| line.iter().all(u8::is_ascii_whitespace)) => {}
                 Ok(Ok(sentence)) => epochs.take(&sentence, at, out),
                 Ok(Err(_)) | Err(TooLong) if !in_step => {}
-                Ok(Err(fault)) => {
+                Ok(Err(mut fault)) => {
+                    if fault.code == FaultCode::BadData {
+                        fault.detail.push_str(guess::advice(line.unwrap_or_default(), DRIVER.name));
+                    }
                     epochs.spoilt = true;
                     out.push((at, Err(fault)));
                 }
@@ -127,6 +131,10 @@ impl ByteDecoder for Nmea {
                 }
             }
         });
+    }
+
+    fn unfinished(&self) -> usize {
+        self.lines.unfinished()
     }
 }
 

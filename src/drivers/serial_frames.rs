@@ -138,6 +138,10 @@ impl ByteDecoder for SerialFrames {
         });
     }
 
+    fn unfinished(&self) -> usize {
+        self.frames.unfinished()
+    }
+
     fn asks(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.link.ask).then(|| layout::ask(self.link.next_sequence()))
     }

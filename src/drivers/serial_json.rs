@@ -9,6 +9,7 @@ use serde::de::Deserializer;
 
 use super::support::acknowledge::{self, Answers};
 use super::support::device_clock::{self, Stamp};
+use super::support::guess;
 use super::support::lines::{Lines, TooLong, excerpt};
 use super::support::serial;
 use super::{ByteDecoder, Connection, Decoded, Driver, Parsed, Source};
@@ -153,6 +154,10 @@ impl ByteDecoder for SerialJson {
         });
     }
 
+    fn unfinished(&self) -> usize {
+        self.lines.unfinished()
+    }
+
     fn takes_commands(&self) -> bool {
         true
     }
@@ -193,7 +198,13 @@ impl LineReader {
         let in_step = std::mem::replace(&mut self.in_step, true);
         let outcome = match line {
             Ok(line) if line.iter().all(u8::is_ascii_whitespace) => return None,
-            Ok(line) => self.samples(line).map_err(|error| bad_line("a line is not one JSON object", line, &error)),
+            Ok(line) => self.samples(line).map_err(|error| {
+                let mut fault = bad_line("a line is not one JSON object", line, &error);
+                if self.program.is_none() {
+                    fault.detail.push_str(guess::advice(line, DRIVER.name));
+                }
+                fault
+            }),
             Err(TooLong) if self.program.is_some() => Err(Fault::new(
                 FaultCode::BadData,
                 format!("a line is longer than `max_bytes` ({})", self.program.unwrap_or_default()),

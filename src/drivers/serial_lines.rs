@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::support::acknowledge::Answers;
 use super::support::device_clock::Stamp;
+use super::support::guess;
 use super::support::lines::{Lines, excerpt};
 use super::support::pattern::Pattern;
 use super::support::printed::{Decimal, Printed};
@@ -200,6 +201,10 @@ impl ByteDecoder for SerialLines {
         });
     }
 
+    fn unfinished(&self) -> usize {
+        self.lines.unfinished()
+    }
+
     fn takes_commands(&self) -> bool {
         true
     }
@@ -259,13 +264,18 @@ impl LineReader {
 
     /// What a line holds; `None` if it is one of those that are skipped.
     fn samples(&mut self, text: &str) -> Result<Option<Vec<Sample>>, Fault> {
-        let bad = |why: &str| Fault::new(FaultCode::BadData, format!("{why}: `{}`", excerpt(text)));
+        let bad = |why: &str| {
+            let advice = guess::advice(text.as_bytes(), DRIVER.name);
+            Fault::new(FaultCode::BadData, format!("{why}: `{}`{advice}", excerpt(text)))
+        };
         if text.contains(|character: char| character.is_control() && character != '\t') {
             return Err(bad("a line contains control characters (is the baud rate right?)"));
         }
         let mut found = Found::new(self.expected);
         let decimal = self.settings.decimal;
         let read = match &mut self.settings.form {
+            // Its names would be in quotes and braces, and read as well as any.
+            Form::Pairs { .. } if text.starts_with("{\"") => Err("it looks like JSON".to_owned()),
             Form::Pairs { keys } => {
                 found.wanted = keys;
                 pairs::read(text, decimal, &mut found)
@@ -287,7 +297,7 @@ impl LineReader {
         }
         read.map_err(|why| bad(&format!("a line cannot be read, {why}")))?;
         if !any {
-            return Err(bad(self.nothing_found(text)));
+            return Err(bad(self.nothing_found()));
         }
         if samples.is_empty() && broken {
             let detail = format!("the device has no value (`{}`): is its sensor connected?", excerpt(text));
@@ -318,13 +328,13 @@ impl LineReader {
         }
     }
 
-    fn nothing_found(&self, text: &str) -> &'static str {
+    fn nothing_found(&self) -> &'static str {
         match &self.settings.form {
-            Form::Pairs { .. } if text.starts_with('{') => {
-                "a line holds no names and values; if it is JSON, use the driver serial-json"
-            }
             Form::Pairs { keys } if !keys.is_empty() => "a line holds none of the names in `keys`",
-            Form::Pairs { .. } => "a line holds no names and values such as `temp=21.5` (or say `ignore_other = true`)",
+            Form::Pairs { .. } => {
+                "a line holds no names and values such as `temp=21.5` (if it is values alone, say `form = \"csv\"`; if it \
+                 is none of yours, `ignore_other = true`)"
+            }
             Form::Csv(_) => "a line is empty",
             Form::Pattern(_) => "a line does not match `pattern` (or say `ignore_other = true`)",
         }

@@ -20,7 +20,7 @@
 //!
 //! For serial links:
 //! - `serial`: the keys of a port;
-//! - `lines`: cuts bytes into lines;
+//! - `lines`: cuts bytes into lines, and `guess`: what they may be if they cannot be read;
 //! - `content`: what a whole file or output means;
 //! - `announced`: what programs say in JSON besides values;
 //! - `acknowledge`: the key of that name, and answers to commands;
@@ -36,6 +36,7 @@ pub(crate) mod content;
 pub(crate) mod crc8;
 pub(crate) mod device_clock;
 pub(crate) mod gpio;
+pub(crate) mod guess;
 pub mod i2c;
 pub(crate) mod inputs;
 pub(crate) mod kernel;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     Hardware, I2cBus, InputLine, Inventory, KernelFiles, LineInfo, LineSettings, NumberedBus, OutputLine,
-    OutputSettings, PortName, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
+    OutputSettings, PortInfo, PortName, SerialPort, SerialSettings, SpiDevice, SpiPlace, SpiSettings, header, linux,
 };
 use crate::clock::Clock;
 use crate::hardware::serial_bus::{SerialBus, SerialBuses};
@@ -156,7 +156,7 @@ impl Hardware for Sim {
             i2c: vec![NumberedBus { number: I2C_BUS, name: "simulated".to_owned() }],
             spi: spi.filter(|place| chips::spi_bus_0(place.chip_select, &self.clock, self.seed).is_some()).collect(),
             lines: header::LINES.iter().map(line).collect(),
-            ports: vec![ARDUINO_PORT.into()],
+            ports: vec![PortInfo { path: ARDUINO_PORT.into(), node: ARDUINO_PORT.into(), ..PortInfo::default() }],
             troubles: Vec::new(),
         }
     }

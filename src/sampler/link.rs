@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
+use super::endless::Endless;
 use super::orders::Orders;
 use super::port::{self, Lost};
 use super::power::Power;
@@ -21,6 +22,9 @@ const REOPEN_MOST: Duration = Duration::from_millis(1500);
 /// After edges have come, further ones are left to gather in the kernel for so long: a train of pulses then costs one
 /// wake-up for many, and one at 40 kHz still fits the kernel's buffer of 1024.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// A port from which nothing has come for so long since it was opened is spoken of; most devices speak each second.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Bytes read at once; a pty gives 4095 at most, a USB serial driver less.
 const READ: usize = 8 * 1024;
@@ -82,6 +86,9 @@ async fn follow_port(
     attempts.back_off.success();
     let (mut from_device, mut to_device) = tokio::io::split(port);
     let mut decoder = decoder();
+    let mut endless = Endless::default();
+    let mut silence = pin!(sleep(SILENCE));
+    let mut heard = false;
     let mut buffer = vec![0; READ];
     loop {
         let now = context.clock.boot();
@@ -102,6 +109,16 @@ async fn follow_port(
                 continue;
             }
             () = sleep(patience.unwrap_or_default()), if patience.is_some() => continue,
+            () = &mut silence, if !heard => {
+                heard = true;
+                info!(
+                    port = %settings.port,
+                    "nothing has come in the first minute: has the device power, does it send by itself, are its TX and \
+                     our RX joined, and is `baud` = {} its own?",
+                    settings.baud
+                );
+                continue;
+            }
             fault = attempts.power.lost() => return Some(fault),
             () = stopped(&mut context.stop) => return None,
         };
@@ -110,10 +127,14 @@ async fn follow_port(
             Ok(count) => &buffer[..count],
             Err(error) => return Some(settings.read_fault(Some(&error))),
         };
+        heard = true;
         attempts.power.success();
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
         attempts.lost.observe(Instant::now(), &mut decoded);
+        if let Some(fault) = endless.observe(Instant::now(), bytes, decoder.unfinished(), settings) {
+            decoded.push((context.clock.boot(), Err(fault)));
+        }
         orders.answered(decoder.answers());
         if !send(sampler.index, decoded, None, context).await {
             return None;

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use embedded_hal::i2c::I2c;
 
-use super::{Found, Options, Sensor, Thing};
+use super::{Doubt, Found, Options, Sensor, Thing};
 use crate::drivers::support::i2c::{Identify, Identity, Place};
 use crate::drivers::{Connection, DRIVERS, Driver};
 use crate::hardware::i2c::{MUX_ADDRESSES, MUX_CHANNELS};
@@ -305,5 +305,5 @@ fn sensor(path: I2cPath, address: u8, driver: &'static str, alternatives: Vec<&'
     }
     super::append(&mut name, format_args!("-{address:02x}"));
     super::append(&mut keys, format_args!("address = {address:#04x}\n"));
-    Sensor { name, driver, keys, alternatives, sure }
+    Sensor { name, driver, keys, alternatives, doubt: (!sure).then_some(Doubt::Chip) }
 }

@@ -231,7 +231,7 @@ fn a_guess_is_commented_out() {
         driver: "bh1750",
         keys: "bus = 1\naddress = 0x23\n".to_owned(),
         alternatives: vec!["other"],
-        sure: false,
+        doubt: Some(Doubt::Chip),
     };
     let text = sensor.section();
     assert!(text.lines().all(|line| line.starts_with('#')) && text.contains("may also be other"), "{text}");

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -144,19 +145,33 @@ class Serial:
     """A serial line: a pseudo terminal, of which the program under test opens the other side."""
 
     def __init__(self):
-        self.ours, self.theirs = os.openpty()
-        tty.setraw(self.theirs)
-        self.path = os.ttyname(self.theirs)
+        self.ours, theirs = os.openpty()
+        tty.setraw(theirs)
+        self.path = os.ttyname(theirs)
+        # The agent leaves a port alone that somebody else has open.
+        os.close(theirs)
+        self.opened = False
 
     def write(self, numbers):
         """Lines `{"n":NUMBER}`, as fast as they are taken."""
-        data = memoryview("".join(f'{{"n":{number}}}\n' for number in numbers).encode())
+        self.send("".join(f'{{"n":{number}}}\n' for number in numbers).encode())
+
+    def send(self, data):
+        """Bytes, as fast as they are taken. What is sent to a port that nobody has open may be lost."""
+        if not self.opened:
+            wait_for("the port to be opened", self.is_open, pause=0.001)
+            self.opened = True
+        data = memoryview(data)
         while data:
             data = data[os.write(self.ours, data):]
 
+    def is_open(self):
+        look = select.poll()
+        look.register(self.ours, 0)
+        return not look.poll(0)
+
     def close(self):
         os.close(self.ours)
-        os.close(self.theirs)
 
 
 class Subscriber:
@@ -222,7 +237,7 @@ class Subscriber:
         self.close()
 
 
-def agent(binary, folder, port, serial, inflight=100):
+def agent(binary, folder, port, serial_path, inflight=100, sensor='driver = "serial-json"'):
     """`vigie run` with one serial sensor and one uplink. The outbox lies in `folder`, the tail where it always does."""
     config = pathlib.Path(folder, "vigie.toml")
     config.write_text(
@@ -240,8 +255,8 @@ inflight = {inflight}
 retain = false
 [[sensor]]
 name = "sketch"
-driver = "serial-json"
-port = "{serial.path}"
+port = "{serial_path}"
+{sensor}
 """
     )
     log = open(pathlib.Path(folder, "vigie.log"), "a", encoding="utf-8")

@@ -46,6 +46,8 @@ pub(super) struct Frames {
     begun: Vec<u8>,
     /// The rest of an over-long piece is being skipped.
     skipping: bool,
+    /// Bytes since the last delimiter, those that are skipped included.
+    unfinished: usize,
     /// A delimiter has come since the port was opened, so that the next frame begins at its beginning.
     in_step: bool,
 }
@@ -57,6 +59,7 @@ impl Frames {
         while let Some(end) = bytes.iter().position(|byte| *byte == DELIMITER) {
             self.collect(&bytes[..end]);
             bytes = &bytes[end + 1..];
+            self.unfinished = 0;
             let in_step = std::mem::replace(&mut self.in_step, true);
             if std::mem::take(&mut self.skipping) {
                 if in_step {
@@ -70,7 +73,13 @@ impl Frames {
             }
             self.begun.clear();
         }
+        self.unfinished = self.unfinished.saturating_add(bytes.len());
         self.collect(bytes);
+    }
+
+    /// Bytes that have come since the last delimiter.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
     }
 
     fn collect(&mut self, bytes: &[u8]) {
@@ -131,7 +140,10 @@ fn text_of(bytes: &[u8]) -> Option<String> {
 fn no_frame(length: usize, text: Option<String>, why: &str) -> Fault {
     let detail = match text {
         Some(text) => format!("text between the frames: `{text}`; a sketch that sends frames must print nothing else"),
-        None => format!("{length} bytes between two zeros are no frame: {why}"),
+        None => format!(
+            "{length} bytes between two zeros are no frame: {why} (is the baud rate right, and does the device send \
+             frames?)"
+        ),
     };
     Fault::new(FaultCode::BadData, detail)
 }

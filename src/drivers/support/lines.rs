@@ -32,6 +32,8 @@ pub(crate) struct Lines {
     begun: Vec<u8>,
     /// The rest of an over-long line is being skipped.
     skipping: bool,
+    /// Bytes since the last end, those that are skipped included.
+    unfinished: usize,
 }
 
 impl Lines {
@@ -42,7 +44,12 @@ impl Lines {
 
     /// Lines that end with that byte.
     pub(crate) fn ending(max_bytes: usize, end: u8) -> Self {
-        Self { end, max_bytes, begun: Vec::new(), skipping: false }
+        Self { end, max_bytes, begun: Vec::new(), skipping: false, unfinished: 0 }
+    }
+
+    /// Bytes that have come since the last end of a line.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.unfinished
     }
 
     /// Takes the next bytes and hands over each line that they complete, without its end. An over-long line is
@@ -51,6 +58,7 @@ impl Lines {
         while let Some(end) = bytes.iter().position(|byte| *byte == self.end) {
             let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
+            self.unfinished = 0;
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
@@ -64,6 +72,7 @@ impl Lines {
             }
             self.begun.clear();
         }
+        self.unfinished = self.unfinished.saturating_add(bytes.len());
         if self.skipping || bytes.is_empty() {
             return;
         }
@@ -104,5 +113,15 @@ mod tests {
     fn an_over_long_line_is_told_once_and_the_next_one_comes_through() {
         assert_eq!(cut(&[b"1234\n12345\n1\n"], 4), [Ok(b"1234".to_vec()), Err(TooLong), Ok(b"1".to_vec())]);
         assert_eq!(cut(&[b"123", b"45", b"67", b"8\n1", b"\n"], 4), [Err(TooLong), Ok(b"1".to_vec())]);
+    }
+
+    #[test]
+    fn bytes_without_an_end_are_counted_beyond_the_limit() {
+        let mut lines = Lines::new(4);
+        for (chunk, unfinished) in [(&b"123"[..], 3), (b"456", 6), (b"7\n1\n", 0), (b"12", 2), (b"", 2), (b"\n123", 3)]
+        {
+            lines.feed(chunk, |_| {});
+            assert_eq!(lines.unfinished(), unfinished);
+        }
     }
 }

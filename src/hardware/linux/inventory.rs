@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::gpio::{HEADER_CHIPS, chip_fault, open_chip};
-use super::ports::{Roots, names};
-use crate::hardware::{Inventory, LineInfo, NumberedBus, SpiPlace, header};
+use super::ports::{self, Roots, names};
+use crate::hardware::{Inventory, LineInfo, NumberedBus, PortInfo, SpiPlace, header};
 use crate::reading::Fault;
 
 /// Everything there is.
@@ -21,7 +21,16 @@ pub(in crate::hardware) fn inventory() -> Inventory {
         );
     }
     let dev = Path::new("/dev");
-    Inventory { i2c, spi: spi(dev), lines, ports: Roots::default().steady_names(), troubles }
+    Inventory { i2c, spi: spi(dev), lines, ports: ports(), troubles }
+}
+
+/// The serial ports, and who has them.
+fn ports() -> Vec<PortInfo> {
+    let mut ports = Roots::default().all();
+    for port in &mut ports {
+        port.holder = ports::holder(&port.node).map(|holder| holder.to_string());
+    }
+    ports
 }
 
 /// The lines of all GPIO chips.

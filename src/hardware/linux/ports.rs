@@ -1,18 +1,29 @@
 //! Which serial ports there are, by their device nodes, their USB devices and their steady names; and who holds one.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::hardware::inventory::{PortInfo, UsbPort};
 use crate::hardware::serial::{PortName, UsbId};
 use crate::reading::{Fault, FaultCode};
 
 /// Folders above a tty's own device in which its USB device is looked for: interface, device, and one for luck of
 /// drivers that put a port in between.
 const USB_DEPTH: usize = 4;
+
+/// The file that tells an interface of a USB device.
+const INTERFACE: &str = "bInterfaceNumber";
+
+/// The type of a UART that is not there (`PORT_UNKNOWN`, serial_core.h).
+const NO_UART: &str = "0";
+
+/// Folders from a UART's own up to that of its driver: the port, what controls it (Linux 6.5), and the device.
+const UART_DEPTH: usize = 3;
 
 /// Candidates that an error lists.
 const MAX_LISTED: usize = 8;
@@ -33,17 +44,6 @@ impl Default for Roots {
     }
 }
 
-/// A serial port on USB.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::hardware) struct UsbPort {
-    /// The device node.
-    pub(in crate::hardware) node: PathBuf,
-    /// Its device; a CH340 has no serial number.
-    pub(in crate::hardware) id: UsbId,
-    /// What the device calls itself.
-    pub(in crate::hardware) product: Option<String>,
-}
-
 impl Roots {
     #[cfg(test)]
     pub(in crate::hardware) fn below(folder: &Path) -> Self {
@@ -58,26 +58,28 @@ impl Roots {
             PortName::Usb(id) => Some(id),
             PortName::Auto => None,
         };
-        let all = self.usb_ports();
-        let fits = |port: &&UsbPort| {
+        let all = self.all();
+        let on_usb: Vec<(&PortInfo, &UsbPort)> =
+            all.iter().filter_map(|port| Some((port, port.usb.as_ref()?))).collect();
+        let fits = |(_, usb): &(&PortInfo, &UsbPort)| {
             wanted.is_none_or(|id| {
-                let same = (port.id.vendor, port.id.product) == (id.vendor, id.product);
-                same && (id.serial.is_none() || id.serial == port.id.serial)
+                let same = (usb.id.vendor, usb.id.product) == (id.vendor, id.product);
+                same && (id.serial.is_none() || id.serial == usb.id.serial)
             })
         };
-        let found: Vec<&UsbPort> = all.iter().filter(fits).collect();
+        let found: Vec<(&PortInfo, &UsbPort)> = on_usb.iter().copied().filter(fits).collect();
         match (found.as_slice(), wanted) {
-            ([port], _) => Ok(port.node.clone()),
+            ([(port, _)], _) => Ok(port.node.clone()),
             ([], None) => Err(Fault::new(
                 FaultCode::Missing,
                 "`port = \"auto\"`: there is no serial port on USB: is the cable plugged in, and is it one that \
                  carries data?",
             )),
             ([], Some(id)) => {
-                let others = if all.is_empty() {
+                let others = if on_usb.is_empty() {
                     "there is no serial port on USB at all".to_owned()
                 } else {
-                    format!("there is {}", self.list(&all.iter().collect::<Vec<_>>()))
+                    format!("there is {}", list(&on_usb))
                 };
                 let detail = format!("no serial port on USB is {id}: is the cable plugged in? {others}");
                 Err(Fault::new(FaultCode::Missing, detail))
@@ -86,32 +88,84 @@ impl Roots {
                 let detail = format!(
                     "{} serial ports on USB are `{name}`: {}; set `port` to one of these paths",
                     several.len(),
-                    self.list(several)
+                    list(several)
                 );
                 Err(Fault::new(FaultCode::Missing, detail))
             }
         }
     }
 
-    /// Ports as an error lists them, each with the name that stays the same. A name by id of a device without a serial
-    /// number is that of any other of its kind, so that where it is plugged in tells more.
-    fn list(&self, ports: &[&UsbPort]) -> String {
-        let one = |port: &&UsbPort| {
-            let product = port.product.as_deref().unwrap_or("a device without a name");
-            let [by_id, by_path] = ["by-id", "by-path"].map(|folder| self.link_to(folder, &port.node));
-            let path = match (&port.id.serial, by_id, by_path) {
-                (Some(_), Some(by_id), _) => by_id.display().to_string(),
-                (None, _, Some(by_path)) => format!("{} (it has no serial number)", by_path.display()),
-                (_, Some(link), _) | (_, _, Some(link)) => link.display().to_string(),
-                (_, None, None) => port.node.display().to_string(),
-            };
-            format!("{path} ({}, {product})", port.id)
-        };
-        let mut listed: Vec<String> = ports.iter().take(MAX_LISTED).map(one).collect();
-        if ports.len() > MAX_LISTED {
-            listed.push(format!("{} more", ports.len() - MAX_LISTED));
+    /// The serial ports that can be seen: on USB, and the board's own.
+    pub(in crate::hardware) fn all(&self) -> Vec<PortInfo> {
+        let class = self.sys.join("class/tty");
+        let mut found: Vec<(PortInfo, Option<PathBuf>)> =
+            names(&class).iter().filter_map(|name| self.port(&class.join(name), name)).collect();
+        let devices: Vec<(UsbId, PathBuf)> =
+            found.iter().filter_map(|(port, device)| Some((port.usb.as_ref()?.id.clone(), device.clone()?))).collect();
+        for (port, device) in &mut found {
+            if let (Some(usb), Some(device)) = (&mut port.usb, device) {
+                usb.twin = devices.iter().any(|(id, other)| *id == usb.id && other != device);
+            }
+            port.path = self.steady_name(port);
         }
-        listed.join(", ")
+        let mut ports: Vec<PortInfo> = found.into_iter().map(|(port, _)| port).collect();
+        ports.extend(self.links_to_others(&ports));
+        ports
+    }
+
+    /// A port by its folder in the class of ttys, and the folder of its USB device. Virtual consoles are many, and none.
+    fn port(&self, folder: &Path, name: &str) -> Option<(PortInfo, Option<PathBuf>)> {
+        if name.strip_prefix("tty").is_none_or(|rest| !rest.starts_with(|first: char| first.is_alphabetic())) {
+            return None;
+        }
+        let device = fs::canonicalize(folder.join("device")).ok()?;
+        let (usb, driven) = match usb_device(&device) {
+            Some(usb) => {
+                let number = |file: &str| u16::from_str_radix(&attribute(&usb, file)?, 16).ok();
+                let id = UsbId {
+                    vendor: number("idVendor")?,
+                    product: number("idProduct")?,
+                    serial: attribute(&usb, "serial"),
+                };
+                let about = UsbPort { id, product: attribute(&usb, "product"), twin: false };
+                // The port's own driver is a part of that of its interface, whose name is the one that people know.
+                let interface = device.ancestors().take(USB_DEPTH).find(|folder| folder.join(INTERFACE).exists());
+                (Some((about, usb)), interface.unwrap_or(&device).to_owned())
+            }
+            // Of the UARTs that a kernel has room for, most are not there.
+            None if attribute(folder, "type").is_none_or(|kind| kind == NO_UART) => return None,
+            None => (None, device),
+        };
+        let driver = driven.ancestors().take(UART_DEPTH).find_map(driver);
+        let node = self.dev.join(name);
+        let (usb, device) = usb.unzip();
+        let port = PortInfo {
+            path: PathBuf::new(),
+            node: fs::canonicalize(&node).unwrap_or(node),
+            driver,
+            usb,
+            console: attribute(folder, "console").is_some_and(|console| console == "Y"),
+            holder: None,
+        };
+        Some((port, device))
+    }
+
+    /// The name that is this port's alone, and stays so. One by id of a device without a serial number is that of any
+    /// other of its kind, so that where it is plugged in tells more.
+    fn steady_name(&self, port: &PortInfo) -> PathBuf {
+        let by = |folder: &str| self.link_to(folder, &port.node);
+        let steady = match &port.usb {
+            Some(usb) if usb.twin => by("by-path"),
+            Some(usb) if usb.id.serial.is_some() => by("by-id").or_else(|| by("by-path")),
+            Some(_) => by("by-path").or_else(|| by("by-id")),
+            None => Some(self.header()).filter(|path| fs::canonicalize(path).is_ok_and(|node| node == port.node)),
+        };
+        steady.unwrap_or_else(|| port.node.clone())
+    }
+
+    /// The port of a Pi's header.
+    fn header(&self) -> PathBuf {
+        self.dev.join("serial0")
     }
 
     /// The link to a node below `/dev/serial`.
@@ -121,43 +175,49 @@ impl Roots {
         names(&folder).into_iter().find(leads).map(|name| folder.join(name))
     }
 
-    /// The serial ports on USB, by their names.
-    pub(in crate::hardware) fn usb_ports(&self) -> Vec<UsbPort> {
-        let class = self.sys.join("class/tty");
-        let port = |name: String| {
-            // Virtual consoles are many, and none of them.
-            if name.strip_prefix("tty").is_none_or(|rest| !rest.starts_with(|first: char| first.is_alphabetic())) {
-                return None;
-            }
-            let device = usb_device(&fs::canonicalize(class.join(&name).join("device")).ok()?)?;
-            let attribute = |file: &str| {
-                let text = fs::read_to_string(device.join(file)).ok()?;
-                Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-            };
-            let number = |file: &str| u16::from_str_radix(&attribute(file)?, 16).ok();
-            let id = UsbId { vendor: number("idVendor")?, product: number("idProduct")?, serial: attribute("serial") };
-            let node = self.dev.join(name);
-            Some(UsbPort { node: fs::canonicalize(&node).unwrap_or(node), id, product: attribute("product") })
-        };
-        names(&class).into_iter().filter_map(port).collect()
-    }
-
-    /// Serial ports: by the device's own name and serial number where it has them, else by where it is plugged in; and
-    /// the header's.
-    pub(in crate::hardware) fn steady_names(&self) -> Vec<PathBuf> {
-        let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
-        let mut ports = Vec::new();
+    /// Ports of which a container may have the names and not the kernel's tree.
+    fn links_to_others(&self, known: &[PortInfo]) -> Vec<PortInfo> {
+        let mut seen: BTreeSet<PathBuf> = known.iter().map(|port| port.node.clone()).collect();
         let folders = ["serial/by-id", "serial/by-path"].map(|folder| self.dev.join(folder));
         let linked = folders.iter().flat_map(|folder| names(folder).into_iter().map(move |name| folder.join(name)));
-        for path in linked.chain([self.dev.join("serial0")]) {
-            if let Ok(node) = fs::canonicalize(&path)
-                && seen.insert(node)
-            {
-                ports.push(path);
-            }
-        }
-        ports
+        let new = linked.chain([self.header()]).filter_map(|path| {
+            let node = fs::canonicalize(&path).ok().filter(|node| seen.insert(node.clone()))?;
+            Some(PortInfo { path, node, ..PortInfo::default() })
+        });
+        new.collect()
     }
+}
+
+/// The driver of a device.
+fn driver(device: &Path) -> Option<String> {
+    let link = fs::read_link(device.join("driver")).ok()?;
+    // Since Linux 6.5 a UART's port is a device of its own, below the one that people know.
+    let is_part = link.parent().and_then(Path::parent).is_some_and(|bus| bus.ends_with("bus/serial-base"));
+    if is_part { None } else { Some(link.file_name()?.to_str()?.to_owned()) }
+}
+
+/// A file of one line in the kernel's tree; `None` where it is empty.
+fn attribute(folder: &Path, file: &str) -> Option<String> {
+    let text = fs::read_to_string(folder.join(file)).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Ports on USB as an error lists them, each with the name that stays the same.
+fn list(ports: &[(&PortInfo, &UsbPort)]) -> String {
+    let one = |(port, usb): &(&PortInfo, &UsbPort)| {
+        let product = usb.product.as_deref().unwrap_or("a device without a name");
+        let why = match &usb.id.serial {
+            None => " (it has no serial number)",
+            Some(_) if usb.twin => " (another has the same serial number)",
+            Some(_) => "",
+        };
+        format!("{}{why} ({}, {product})", port.path.display(), usb.id)
+    };
+    let mut listed: Vec<String> = ports.iter().take(MAX_LISTED).map(one).collect();
+    if ports.len() > MAX_LISTED {
+        listed.push(format!("{} more", ports.len() - MAX_LISTED));
+    }
+    listed.join(", ")
 }
 
 /// The USB device to which a tty's device belongs.
@@ -181,6 +241,12 @@ pub(super) fn is_ours_to_open(node: &Path) -> bool {
 pub(super) struct Holder {
     pid: u32,
     name: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` (process {})", self.name, self.pid)
+    }
 }
 
 /// What tells a device from any other: its number, and for a pty, of which there are as many sets as containers, the
@@ -223,8 +289,7 @@ pub(super) fn busy(node: &Path) -> Fault {
 
 /// That one has the port open.
 pub(super) fn busy_by(node: &Path, holder: &Holder) -> Fault {
-    let Holder { pid, name } = holder;
-    Fault::new(FaultCode::Busy, format!("{} is in use by `{name}` (process {pid}): close it there", node.display()))
+    Fault::new(FaultCode::Busy, format!("{} is in use by {holder}: close it there", node.display()))
 }
 
 #[cfg(test)]
@@ -246,8 +311,12 @@ mod tests {
         symlink(path("sys/devices/soc/serial"), path("sys/class/tty/ttyS0/device")).expect("a link");
         for (index, (node, usb, serial)) in ports.iter().enumerate() {
             let device = path(&format!("sys/devices/usb1/1-{index}"));
-            let interface = device.join(format!("1-{index}:1.0")).join(node);
-            fs::create_dir_all(&interface).expect("a folder");
+            let interface = device.join(format!("1-{index}:1.0"));
+            let tty = interface.join(node);
+            fs::create_dir_all(&tty).expect("a folder");
+            fs::write(interface.join(INTERFACE), "00\n").expect("a file");
+            let driver = if node.starts_with("ttyACM") { "cdc_acm" } else { "ch341" };
+            symlink(format!("../../../bus/usb/drivers/{driver}"), interface.join("driver")).expect("a link");
             let (vendor, product) = usb.split_once(':').expect("vendor and product");
             for (file, text) in [("idVendor", vendor), ("idProduct", product), ("product", "USB Serial")] {
                 fs::write(device.join(file), format!("{text}\n")).expect("a file");
@@ -257,7 +326,7 @@ mod tests {
             }
             let class = path("sys/class/tty").join(node);
             fs::create_dir_all(&class).expect("a folder");
-            symlink(&interface, class.join("device")).expect("a link");
+            symlink(&tty, class.join("device")).expect("a link");
             fs::write(path("dev").join(node), "").expect("a file");
             let target = format!("../../{node}");
             symlink(&target, path(&format!("dev/serial/by-path/platform-usb-0:1.{index}-port0"))).expect("a link");
@@ -323,23 +392,63 @@ mod tests {
         assert!(resolve(&roots, "auto").expect_err("many").contains(", 3 more; set"));
     }
 
+    /// A UART of the board, as the kernel's tree has it.
+    fn add_uart(folder: &Path, node: &str, kind: &str, console: &str) {
+        let class = folder.join("sys/class/tty").join(node);
+        let uart = folder.join("sys/devices/soc").join(node);
+        let device = uart.join(format!("{node}:0")).join(format!("{node}:0.0"));
+        fs::create_dir_all(&class).expect("a folder");
+        fs::create_dir_all(&device).expect("a folder");
+        symlink("../../bus/amba/drivers/uart-pl011", uart.join("driver")).expect("a link");
+        symlink("../../../../bus/serial-base/drivers/port", device.join("driver")).expect("a link");
+        symlink(&device, class.join("device")).expect("a link");
+        fs::write(class.join("type"), kind).expect("a file");
+        fs::write(class.join("console"), console).expect("a file");
+        fs::write(folder.join("dev").join(node), "").expect("a file");
+    }
+
     #[test]
-    fn each_port_is_listed_once_by_its_steadiest_name() {
+    fn each_port_is_found_once_by_its_steadiest_name_with_its_driver() {
         let (folder, roots) = machine(&[
             ("ttyACM0", "2341:0043", Some("5573")),
             ("ttyUSB0", "1a86:7523", None),
             ("ttyUSB1", "1a86:7523", None),
+            ("ttyUSB2", "10c4:ea60", Some("0001")),
+            ("ttyUSB3", "10c4:ea60", Some("0001")),
+            ("ttyUSB4", "0403:6001", Some("A10KZP0Q")),
         ]);
         let dev = folder.path().join("dev");
-        symlink("../../ttyUSB9", dev.join("serial/by-path/platform-usb-0:1.4")).expect("a link");
-        fs::write(dev.join("ttyAMA0"), "").expect("a file");
+        symlink("../../ttyUSB9", dev.join("serial/by-path/platform-usb-0:1.9")).expect("a link");
+        add_uart(folder.path(), "ttyAMA0", "32\n", "N\n");
+        add_uart(folder.path(), "ttyS1", "4\n", "Y\n");
+        add_uart(folder.path(), "ttyS2", "0\n", "N\n");
         symlink("ttyAMA0", dev.join("serial0")).expect("a link");
+        // One that only its name tells of.
+        fs::write(dev.join("ttyXR0"), "").expect("a file");
+        symlink("../../ttyXR0", dev.join("serial/by-id/usb-Exar-if00")).expect("a link");
+        let all = roots.all();
+        let told: Vec<(String, Option<&str>, bool)> = all
+            .iter()
+            .map(|port| {
+                let path = port.path.strip_prefix(&dev).expect("below /dev").display().to_string();
+                (path, port.driver.as_deref(), port.usb.as_ref().is_some_and(|usb| usb.twin))
+            })
+            .collect();
         let expected = [
-            "serial/by-id/usb-1a86_USB_Serial-if00",
-            "serial/by-id/usb-5573-if00",
-            "serial/by-path/platform-usb-0:1.1-port0",
-            "serial0",
+            ("serial/by-id/usb-5573-if00", Some("cdc_acm"), false),
+            ("serial0", Some("uart-pl011"), false),
+            ("ttyS1", Some("uart-pl011"), false),
+            ("serial/by-path/platform-usb-0:1.1-port0", Some("ch341"), true),
+            ("serial/by-path/platform-usb-0:1.2-port0", Some("ch341"), true),
+            ("serial/by-path/platform-usb-0:1.3-port0", Some("ch341"), true),
+            ("serial/by-path/platform-usb-0:1.4-port0", Some("ch341"), true),
+            ("serial/by-id/usb-A10KZP0Q-if00", Some("ch341"), false),
+            ("serial/by-id/usb-Exar-if00", None, false),
         ];
-        assert_eq!(roots.steady_names(), expected.map(|name| dev.join(name)));
+        assert_eq!(told, expected.map(|(path, driver, twin)| (path.to_owned(), driver, twin)));
+        let consoles: Vec<&Path> = all.iter().filter(|port| port.console).map(|port| &*port.node).collect();
+        assert_eq!(consoles, [dev.join("ttyS1")]);
+        let why = resolve(&roots, "usb:10c4:ea60:0001").expect_err("two of a kind");
+        assert!(why.contains("usb-0:1.3-port0 (another has the same serial number)"), "{why}");
     }
 }
