@@ -12,7 +12,7 @@ use anyhow::{Context as _, anyhow, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::clock::{BootId, BootTime, Clock, SystemClock};
 use crate::config::{Config, SensorConfig};
@@ -20,6 +20,7 @@ use crate::control;
 use crate::control::server::Server;
 use crate::control::status::About;
 use crate::drivers::Source;
+use crate::logging::AUDIT;
 use crate::outbox::{self, Full, Outbox, Recovery};
 use crate::pipeline::{Declared, Pipeline};
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
@@ -37,14 +38,17 @@ mod discovery;
 mod embedded;
 mod flush;
 mod gaps;
+mod identity;
 mod kept;
 pub mod places;
+mod summary;
 mod watchdog;
 
 use self::commands::Commands;
 use self::core::Core;
 use self::discovery::Discovery;
 use self::embedded::Embedded;
+use self::summary::Summary;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -97,12 +101,13 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let Some(boot) = BootId::current() else {
         bail!("/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?")
     };
+    identity::look(&mut config);
     let settings = outbox_settings(&config);
     let about = About::new(&config, settings.clone());
     let tail = settings.tail_dir.clone();
     let (outbox, recovery) = open_outbox(&config, settings, boot, clock.boot())?;
     let run = outbox.run();
-    info!(run, configuration = %config.hash, version = VERSION, "vigie starts");
+    info!(target: AUDIT, audit = "start", run, configuration = %config.hash, version = VERSION, "vigie starts");
 
     let mut broker = Embedded::start(&mut config, &extras, &tail).await?;
 
@@ -148,6 +153,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let (stop_flusher, flusher_stop) = watch::channel(false);
     let mut flusher = tokio::task::spawn_local(flush::run(hub.clone(), flusher_stop));
 
+    let summary = Rc::new(RefCell::new(Summary::new(&config.sensors)));
     let (out, observations) = mpsc::channel(sampler::QUEUE);
     let (rounds, rounds_seen) = watch::channel(0);
     let core = Core {
@@ -161,10 +167,12 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         rounds,
         complaints: HashMap::new(),
         gps: config.gps,
+        summary: summary.clone(),
     };
     let mut core = tokio::task::spawn_local(core.run(observations));
     let names: Vec<String> = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-    let watchdog = tokio::task::spawn_local(watchdog::run(out.clone(), rounds_seen, hub.clone(), names));
+    let status = watchdog::status_line(&hub, &summary.borrow(), &names);
+    let watchdog = tokio::task::spawn_local(watchdog::run(out.clone(), rounds_seen, hub.clone(), summary, names));
 
     let (stop_samplers, samplers_stop) = watch::channel(false);
     let context = sampler::Context {
@@ -177,17 +185,18 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         supplies: sampler::Supplies::default(),
     };
     let mut samplers = JoinSet::new();
-    let sensors = config.sensors.len();
     for ((index, sensor), reins) in (0..).zip(config.sensors).zip(reins) {
         let kept = kept::of(&hub.outbox.borrow(), &sensor.name);
-        samplers.spawn_local(sampler::run(Sampler::new(SensorIndex(index), sensor, kept, reins), context.clone()));
+        let place = sensor.room.as_ref().map_or(Span::none(), |room| info_span!("room", %room));
+        let sampler = Sampler::new(SensorIndex(index), sensor, kept, reins);
+        samplers.spawn_local(sampler::run(sampler, context.clone()).instrument(place));
     }
     drop(context);
-    service::ready(&format!("run {run}: {sensors} sensors, {} uplinks", config.uplinks.len()));
+    service::ready(&status);
 
     let early: anyhow::Result<()> = tokio::select! {
         name = signals.next() => {
-            info!("{name}: shutting down");
+            info!(target: AUDIT, audit = "stop", "{name}: shutting down");
             Ok(())
         }
         end = &mut core => Err(anyhow!("the pipeline ended early: {end:?}")),

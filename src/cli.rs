@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config;
 use crate::guard;
@@ -38,9 +38,20 @@ machine's own readings, and a broker on the loopback interface.
 
 Exit status: 0 fine, 1 failed, 2 wrong usage or configuration.";
 
+/// What `vigie --version` says; `-V` says the first line.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("VIGIE_BUILD_COMMIT"),
+    "\ntarget: ",
+    env!("VIGIE_BUILD_TARGET"),
+    "\nfeatures: ",
+    env!("VIGIE_BUILD_FEATURES"),
+);
+
 /// Sensor gateway agent: readings reach the MQTT broker whatever happens to network, power, clock or wiring.
 #[derive(Debug, Parser)]
-#[command(name = "vigie", version, after_help = AFTER_HELP)]
+#[command(name = "vigie", version, long_version = LONG_VERSION, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -102,6 +113,12 @@ enum Command {
         /// A driver
         name: Option<String>,
     },
+}
+
+/// The command line's definition: manual pages and shell completions are made of it.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the arguments ask for.

@@ -54,7 +54,7 @@ pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
 pub use filters::KnownQuantity;
 pub use keys::{SECTIONS, Section, docs};
-pub use machine::Machine;
+pub use machine::{Machine, board_serial};
 pub use outbox_key::OutboxKey;
 pub use payload::{Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, TimeFormat};
 pub use preset::Preset;

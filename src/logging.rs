@@ -2,7 +2,7 @@
 //!
 //! Everything is written with `tracing`; what libraries write with `log` joins it. To journald an event goes with its
 //! own fields and those of the spans around it, so that `journalctl -u vigie SENSOR=meteo` finds what concerns one
-//! sensor.
+//! sensor. There, each sensor and uplink may write so much and no more (`limit`).
 
 use std::io::IsTerminal;
 
@@ -12,8 +12,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 mod journal;
+mod limit;
 
 use journal::JournalLayer;
+
+/// The target of what an auditor asks for: starts and ends with the configuration's hash, commands to devices, requests
+/// of the command line that change something, credentials and keys that were read anew. With the field `audit`, which
+/// says which of these it is: `journalctl -u vigie TARGET=vigie::audit`, or `AUDIT=command`.
+pub const AUDIT: &str = "vigie::audit";
 
 /// What is logged unless something else is asked for.
 ///

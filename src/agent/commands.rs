@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use crate::clock::BootTime;
 use crate::command::Request;
 use crate::config::Config;
+use crate::logging::AUDIT;
 use crate::outbox::Body;
 use crate::reading::{Descriptor, Kind, Quantity, Value};
 use crate::sampler::remote::{MAX_WAITING, Order, Remotes};
@@ -208,8 +209,10 @@ impl Commands {
             u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX),
         ));
         match &result {
-            Ok(()) => info!(sensor, uplink, bytes, %took, "command carried out"),
-            Err(why) => warn!(sensor, uplink, bytes, %took, "command failed: {why}"),
+            Ok(()) => info!(target: AUDIT, audit = "command", sensor, uplink, bytes, %took, "command carried out"),
+            Err(why) => {
+                warn!(target: AUDIT, audit = "command", sensor, uplink, bytes, %took, "command failed: {why}");
+            }
         }
         let time = self.hub.now();
         {

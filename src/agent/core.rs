@@ -1,5 +1,6 @@
 //! The core stage: observations through the pipeline into the outbox, a batch at a time.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::discovery::Discovery;
+use super::summary::Summary;
 use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
 use crate::outbox::Body;
@@ -43,6 +45,8 @@ pub(super) struct Core {
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
     /// The sensor whose fixes say what time it is.
     pub(super) gps: Option<SensorIndex>,
+    /// Learns which sensors have a fault.
+    pub(super) summary: Rc<RefCell<Summary>>,
 }
 
 /// What was appended is taken, and everybody is told.
@@ -121,10 +125,10 @@ impl Core {
     fn observe(&mut self, mut observation: Observation) {
         let (sensor, at) = (observation.sensor, observation.at);
         if let Some(kept) = observation.keep.take()
-            && let Some(name) = self.pipeline.descriptor(sensor).map(|descriptor| &descriptor.sensor)
-            && let Err(why) = kept::keep(&mut self.hub.outbox.borrow_mut(), name, kept)
+            && let Some(descriptor) = self.pipeline.descriptor(sensor)
+            && let Err(why) = kept::keep(&mut self.hub.outbox.borrow_mut(), &descriptor.sensor, kept)
         {
-            error!(sensor = &**name, "not kept: {why}");
+            error!(sensor = &*descriptor.sensor, room = descriptor.room.as_deref(), "not kept: {why}");
         }
         if self.gps == Some(sensor)
             && let Ok(samples) = &observation.outcome
@@ -175,14 +179,15 @@ impl Core {
 
     fn turned(&self, sensor: SensorIndex, health: &Health) {
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return };
-        let name = &*descriptor.sensor;
+        let (name, room) = (&*descriptor.sensor, descriptor.room.as_deref());
+        self.summary.borrow_mut().turned(name, health);
         let payload = match health {
             Health::Online => {
-                info!(sensor = name, "online");
+                info!(sensor = name, room, "online");
                 sensor_availability(Ok(()))
             }
             Health::Fault(fault) => {
-                warn!(sensor = name, fault = fault.code.as_str(), "{fault}");
+                warn!(sensor = name, room, fault = fault.code.as_str(), "{fault}");
                 sensor_availability(Err(fault))
             }
         };
@@ -192,10 +197,12 @@ impl Core {
     fn complain(&mut self, sensor: SensorIndex, at: BootTime, count: usize, reason: &str) {
         let complaints = self.complaints.entry(sensor).or_default();
         complaints.count += count as u64;
-        let name = self.pipeline.descriptor(sensor).map_or("?", |descriptor| &descriptor.sensor);
-        debug!(sensor = name, "rejected: {reason}");
+        let descriptor = self.pipeline.descriptor(sensor);
+        let name = descriptor.map_or("?", |descriptor| &descriptor.sensor);
+        let room = descriptor.and_then(|descriptor| descriptor.room.as_deref());
+        debug!(sensor = name, room, "rejected: {reason}");
         if complaints.logged.is_none_or(|logged| at.since(logged) >= COMPLAIN_EVERY) {
-            warn!(sensor = name, rejected = complaints.count, "not used: {reason}");
+            warn!(sensor = name, room, rejected = complaints.count, "not used: {reason}");
             *complaints = Complaints { count: 0, logged: Some(at) };
         }
     }

@@ -1,5 +1,6 @@
 //! Feeds the service manager's watchdog, only while the core stages answer, and keeps the status line current.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::summary::Summary;
 use crate::sampler::Batch;
 use crate::service;
 use crate::uplink::Hub;
 
-/// How often the status line is made anew where there is no watchdog.
+/// How often the status line is made anew where there is no watchdog, or a slower one.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 
 /// Never ends by itself. An empty batch goes all the way through the core stage: when its round is counted, the
@@ -20,34 +22,43 @@ pub(super) async fn run(
     core: mpsc::Sender<Batch>,
     mut rounds: watch::Receiver<u64>,
     hub: Rc<Hub>,
+    summary: Rc<RefCell<Summary>>,
     uplinks: Vec<String>,
 ) {
     let watched = service::watchdog_interval();
-    let interval = watched.unwrap_or(STATUS_EVERY);
+    let interval = watched.map_or(STATUS_EVERY, |watched| watched.min(STATUS_EVERY));
     loop {
         tokio::time::sleep(interval).await;
         rounds.mark_unchanged();
         if core.send(Batch::new()).await.is_err() {
             return;
         }
-        match timeout(interval, rounds.changed()).await {
-            Ok(Ok(())) => service::watchdog(),
-            Ok(Err(_)) => return,
-            Err(_) => warn!("the pipeline has not answered for {}", humantime::format_duration(interval)),
+        // Told before the manager's patience ends, as it leaves no time for words. An answer that comes late counts.
+        let patience = interval / 2;
+        let answer = match timeout(patience, rounds.changed()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                warn!("the pipeline has not answered for {}", humantime::format_duration(patience));
+                rounds.changed().await
+            }
+        };
+        if answer.is_err() {
+            return;
         }
-        service::status(&status_line(&hub, &uplinks));
+        service::watchdog();
+        service::status(&status_line(&hub, &summary.borrow(), &uplinks));
     }
 }
 
-/// What `systemctl status` shows: how much waits for each uplink.
-fn status_line(hub: &Hub, uplinks: &[String]) -> String {
-    let mut outbox = hub.outbox.borrow_mut();
-    let waiting: Vec<String> = uplinks
+/// What `systemctl status` shows: rooms, faults, and how much waits for each uplink.
+pub(super) fn status_line(hub: &Hub, summary: &Summary, uplinks: &[String]) -> String {
+    let outbox = &mut *hub.outbox.borrow_mut();
+    let backlog: Vec<(&str, u64)> = uplinks
         .iter()
         .map(|name| {
             let cursor = outbox.cursor(name);
-            format!("{name}: {} waiting", outbox.backlog(cursor))
+            (name.as_str(), outbox.backlog(cursor))
         })
         .collect();
-    format!("run {}, {}", outbox.run(), waiting.join(", "))
+    summary.line(outbox.run(), &backlog)
 }

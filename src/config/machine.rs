@@ -52,17 +52,29 @@ const ID_PURPOSE: &[u8] = b"vigie gateway id";
 /// The board's serial number; else a hash of the machine id, which is a secret of the machine and is to be shown to
 /// others in that form only (machine-id(5)).
 fn id_below(root: &Path) -> Option<String> {
-    let read = |path: &str| {
-        let text = std::fs::read_to_string(root.join(path)).ok()?;
-        // The device tree ends its texts with a NUL.
-        let id = text.trim_matches(|character: char| character.is_whitespace() || character == '\0');
-        (!id.is_empty()).then(|| id.to_owned())
-    };
-    read("proc/device-tree/serial-number").or_else(|| {
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, read("etc/machine-id")?.as_bytes());
+    serial_below(root).or_else(|| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, text_of(root, "etc/machine-id")?.as_bytes());
         let hash = ring::hmac::sign(&key, ID_PURPOSE);
         Some(hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
     })
+}
+
+/// The serial number of this board. A copy of its card has another one.
+#[must_use]
+pub fn board_serial() -> Option<String> {
+    serial_below(Path::new("/"))
+}
+
+fn serial_below(root: &Path) -> Option<String> {
+    text_of(root, "proc/device-tree/serial-number")
+}
+
+/// What a file of one word says.
+fn text_of(root: &Path, path: &str) -> Option<String> {
+    let text = std::fs::read_to_string(root.join(path)).ok()?;
+    // The device tree ends its texts with a NUL.
+    let id = text.trim_matches(|character: char| character.is_whitespace() || character == '\0');
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 /// systemd's state folder of the service, else the system's for root and the user's own for anybody else.

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::desk::{Drops, Newest, Rows};
 use super::status::{self, About};
 use super::{Answer, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Pause, Request, Which, pauses};
+use crate::logging::AUDIT;
 use crate::sampler::remote::Remotes;
 use crate::uplink::Hub;
 
@@ -98,6 +99,7 @@ fn line(answer: &Answer) -> Vec<u8> {
 
 /// Serves a client until it goes, or takes too long.
 async fn serve(stream: UnixStream, desk: Rc<Desk>) {
+    let user = stream.peer_cred().ok().map(|peer| peer.uid());
     let (read, write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut answers = Answers { write, buffer: Vec::new() };
@@ -110,13 +112,33 @@ async fn serve(stream: UnixStream, desk: Rc<Desk>) {
             _ if !whole => {
                 answers.put(&Answer::Error(format!("a request is a line of less than {MAX_REQUEST} bytes"))).await
             }
-            Ok(request) => desk.answer(request, &mut answers).await,
+            Ok(request) => {
+                audit(&request, user);
+                desk.answer(request, &mut answers).await
+            }
             Err(error) => answers.put(&Answer::Error(format!("this is no request: {error}"))).await,
         };
         if result.is_err() || answers.flush().await.is_err() || !whole {
             return;
         }
     }
+}
+
+/// Notes who asks for what changes something.
+fn audit(request: &Request, user: Option<u32>) {
+    let (what, sensor, uplink) = match request {
+        Request::Drop { dry_run: false, uplink, sensor, .. } => ("drop", sensor.as_deref(), uplink.as_deref()),
+        Request::Pause { sensor, .. } => ("pause", Some(sensor.as_str()), None),
+        Request::Resume { sensor } => ("resume", Some(sensor.as_str()), None),
+        Request::SetClock { .. } => ("set-clock", None, None),
+        Request::Drop { dry_run: true, .. }
+        | Request::Status {}
+        | Request::Show { .. }
+        | Request::Export { .. }
+        | Request::Pauses {}
+        | Request::Clock {} => return,
+    };
+    tracing::info!(target: AUDIT, audit = "request", request = what, user, sensor, uplink, "asked for on the command line");
 }
 
 /// Answers on their way to a client.

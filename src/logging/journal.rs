@@ -1,7 +1,10 @@
 //! Events of `tracing` as records of `log` with key-values: the form that the journal's client takes.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use log::Level;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -10,15 +13,45 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
+use super::limit::{Limits, Source, WINDOW};
+
 /// Merges an event's fields with those of the spans around it and hands on one record. Where a name occurs more than
 /// once, the innermost counts: journald would keep both, and `journalctl` show an arbitrary one.
+///
+/// No source writes more than its [`Limits`]; what was asked for with `debug` or `trace` has none.
 pub(super) struct JournalLayer<F> {
     send: F,
+    limits: Mutex<Limits>,
 }
 
 impl<F: Fn(&log::Record<'_>)> JournalLayer<F> {
     pub(super) fn new(send: F) -> Self {
-        Self { send }
+        Self { send, limits: Mutex::default() }
+    }
+
+    /// May this record be written? Before it, those sources are told of that were silenced.
+    fn admit(&self, source: Source, now: Instant) -> bool {
+        let (admitted, silenced) = {
+            // Counts are whole between two statements, whoever panicked.
+            let limits = &mut *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            let silenced = limits.silenced(now);
+            (limits.admit(source, now), silenced)
+        };
+        for ((kind, name), left_out) in silenced {
+            let count = left_out.to_string();
+            (self.send)(
+                &log::Record::builder()
+                    .level(Level::Warn)
+                    .target(module_path!())
+                    .key_values(&[(kind, &*name), ("left_out", &*count)].as_slice())
+                    .args(format_args!(
+                        "{count} records of {kind} `{name}` were left out: it wrote too many within {} s",
+                        WINDOW.as_secs()
+                    ))
+                    .build(),
+            );
+        }
+        admitted
     }
 }
 
@@ -32,6 +65,15 @@ impl Fields {
             Some((_, old)) => *old = value,
             None => self.0.push((name, value)),
         }
+    }
+
+    /// Whom the record is about: whose limit it counts for.
+    fn source(&self, target: &str) -> Source {
+        let about = |wanted: &'static str| {
+            let (_, name) = self.0.iter().find(|(field, _)| *field == wanted)?;
+            Some((wanted, name.as_str().into()))
+        };
+        about("sensor").or_else(|| about("uplink")).unwrap_or_else(|| ("target", target.into()))
     }
 }
 
@@ -114,6 +156,10 @@ where
         event.record(&mut merged);
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        let limited = *metadata.level() <= tracing::Level::INFO;
+        if limited && !self.admit(merged.fields.source(metadata.target()), Instant::now()) {
+            return;
+        }
         (self.send)(
             &log::Record::builder()
                 .level(metadata.level().as_log())
@@ -141,6 +187,7 @@ mod tests {
     use tracing_log::LogTracer;
     use tracing_subscriber::layer::SubscriberExt;
 
+    use super::super::limit::PER_WINDOW;
     use super::*;
 
     #[derive(Clone, Debug, Default, PartialEq)]
@@ -208,6 +255,41 @@ mod tests {
                 ("error", "no acknowledge"),
             ])
         );
+    }
+
+    #[test]
+    fn a_sensor_that_writes_too_much_is_silenced_alone() {
+        let seen = seen_by_journal(|| {
+            for number in 0..1000 {
+                let _sensor = tracing::info_span!("sensor", sensor = "broken").entered();
+                tracing::warn!("fault {number}");
+            }
+            tracing::warn!(sensor = "well", "fault");
+            tracing::info!(uplink = "home", "connected");
+            tracing::error!("no sensor at all");
+        });
+        let of = |name: &str| seen.iter().filter(|seen| seen.fields.get("sensor").is_some_and(|is| is == name)).count();
+        assert_eq!((of("broken"), of("well"), seen.len()), (PER_WINDOW as usize, 1, PER_WINDOW as usize + 3));
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_with_its_source() {
+        let sent = Mutex::new(Vec::new());
+        let layer = JournalLayer::new(|record: &log::Record<'_>| {
+            let mut fields = BTreeMap::new();
+            record.key_values().visit(&mut Collect(&mut fields)).unwrap();
+            sent.lock().unwrap().push((record.args().to_string(), fields));
+        });
+        let begin = Instant::now();
+        for _ in 0..PER_WINDOW + 7 {
+            layer.admit(("sensor", "broken".into()), begin);
+        }
+        assert!(sent.lock().unwrap().is_empty());
+        assert!(layer.admit(("uplink", "home".into()), begin + WINDOW));
+        let sent = sent.lock().unwrap();
+        assert_eq!(sent.len(), 1);
+        assert!(sent[0].0.starts_with("7 records of sensor `broken` were left out"), "{}", sent[0].0);
+        assert_eq!(sent[0].1, map(&[("sensor", "broken"), ("left_out", "7")]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock::BootTime;
 use crate::config::{BrokerUrl, Connect, UplinkConfig};
+use crate::logging::AUDIT;
 
 use super::access::{self, Access, Seen};
 use super::backoff::{self, Backoff};
@@ -213,7 +214,12 @@ impl Keeper {
         let leave = async {
             tokio::select! {
                 () = access::changed(&config, url.tls, &self.seen, || hub.certificate_time()) => {
-                    tracing::info!(uplink = config.name, "files for the connection have changed: it is made anew");
+                    tracing::info!(
+                        target: AUDIT,
+                        audit = "credentials",
+                        uplink = config.name,
+                        "files for the connection have changed: it is made anew"
+                    );
                     Leave::Renew
                 }
                 () = access::expires(&config) => {

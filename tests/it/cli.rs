@@ -141,7 +141,14 @@ fn wrong_usage_is_told_apart() {
     assert_eq!(vigie(&["chekc"], dir.path()).code, 2);
     assert_eq!(vigie(&["check"], dir.path()).code, 2);
     assert_eq!(vigie(&["run", "--config", "absent.toml"], dir.path()).code, 2);
-    let version = vigie(&["--version"], dir.path());
+    let version = vigie(&["-V"], dir.path());
     assert_eq!((version.code, version.out.trim()), (0, concat!("vigie ", env!("CARGO_PKG_VERSION"))));
+    let build = vigie(&["--version"], dir.path());
+    let lines: Vec<&str> = build.out.lines().collect();
+    assert_eq!(lines[0], version.out.trim());
+    let named: Vec<_> = lines[1..].iter().map(|line| line.split_once(": ").expect("a name and a value")).collect();
+    assert_eq!(named.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["commit", "target", "features"]);
+    assert!(named.iter().all(|(_, value)| !value.is_empty()), "{}", build.out);
+    assert!(named[1].1.contains("linux"), "{}", build.out);
     assert_eq!(vigie(&["--help"], dir.path()).code, 0);
 }

@@ -292,7 +292,6 @@ impl Feed {
 
     /// Sends one message of these parts, or of the first of them if it would be too large; gives how many are sent or
     /// refused: none if there is no room.
-    #[expect(clippy::too_many_arguments, reason = "what a connection consists of, and what is to be sent")]
     pub(super) fn send_parts(
         &mut self,
         stream: Stream,
