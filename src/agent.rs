@@ -156,8 +156,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let summary = Rc::new(RefCell::new(Summary::new(&config.sensors)));
     let (out, observations) = mpsc::channel(sampler::QUEUE);
     let (rounds, rounds_seen) = watch::channel(0);
+    let pipeline = restored_pipeline(&config, &hub.outbox.borrow(), boot);
     let core = Core {
-        pipeline: restored_pipeline(&config, &hub.outbox.borrow(), boot),
+        pipeline,
         hub: hub.clone(),
         boot,
         topic: config.gateway.topic.clone(),

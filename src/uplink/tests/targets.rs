@@ -183,6 +183,7 @@ fn without_the_time_nothing_is_signed_and_with_it_at_once() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             setup.clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+            setup.hub.look_at_clock();
             let mut broker = accept(&listener).await;
             assert_eq!(check(&broker.connack(false).await), 1_800_003_600);
             let Some(Packet::Publish(message)) = broker.next().await else { panic!("no reading") };
