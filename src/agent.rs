@@ -43,6 +43,7 @@ mod kept;
 pub mod places;
 mod summary;
 mod watchdog;
+mod when;
 
 use self::commands::Commands;
 use self::core::Core;

@@ -10,10 +10,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::when::When;
 use crate::clock::BootTime;
 use crate::outbox::{DropReason, Dropped, Moment};
 use crate::uplink::Hub;
-use crate::uplink::dating::{Date, Dating};
+use crate::uplink::dating::Dating;
 
 /// The topic below the gateway's.
 const LEAF: &str = "gaps";
@@ -73,38 +74,6 @@ impl Gap {
     }
 }
 
-/// A moment as published.
-#[derive(Serialize)]
-struct Told {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    boot: Option<String>,
-    /// Seconds since that boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uptime: Option<f64>,
-}
-
-impl Told {
-    fn of(moment: &Moment, dating: &Dating) -> Self {
-        match dating.date_of(moment) {
-            Date::Wall(time) => {
-                let time = humantime::format_rfc3339_millis(time.to_system()).to_string();
-                Self { time: Some(time), boot: None, uptime: None }
-            }
-            Date::Uptime(boot, BootTime(nanos)) => {
-                let uptime = Duration::from_millis(nanos / 1_000_000).as_secs_f64();
-                Self { time: None, boot: Some(boot.to_string()), uptime: Some(uptime) }
-            }
-        }
-    }
-
-    fn text(self) -> String {
-        let since_boot = || format!("{} s after the start", self.uptime.unwrap_or_default());
-        self.time.unwrap_or_else(since_boot)
-    }
-}
-
 #[derive(Serialize)]
 struct ToldGap<'a> {
     reason: &'a str,
@@ -114,9 +83,9 @@ struct ToldGap<'a> {
     sensor: Option<&'a str>,
     count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    first: Option<Told>,
+    first: Option<When>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last: Option<Told>,
+    last: Option<When>,
 }
 
 #[derive(Serialize)]
@@ -131,8 +100,8 @@ fn payload(totals: &[Gap], dating: &Dating) -> String {
         uplink: gap.uplink.as_deref(),
         sensor: gap.sensor.as_deref(),
         count: gap.count,
-        first: gap.when.map(|(first, _)| Told::of(&first, dating)),
-        last: gap.when.map(|(_, last)| Told::of(&last, dating)),
+        first: gap.when.map(|(first, _)| dating.date_of(&first).into()),
+        last: gap.when.map(|(_, last)| dating.date_of(&last).into()),
     });
     let payload = Payload { dropped: totals.iter().map(|gap| gap.count).sum(), gaps: told.collect() };
     serde_json::to_string(&payload).expect("strings and finite numbers are always JSON")
@@ -208,7 +177,7 @@ impl Gaps {
         let dating = hub.dating();
         for (reason, gap) in self.unlogged.drain(..) {
             let (uplink, sensor) = (gap.uplink.as_deref().unwrap_or("-"), gap.sensor.as_deref().unwrap_or("-"));
-            let text = |moment: &Moment| Told::of(moment, &dating).text();
+            let text = |moment: &Moment| When::from(dating.date_of(moment)).text();
             let (first, last) = match &gap.when {
                 Some((first, last)) => (text(first), text(last)),
                 None => ("unknown".to_owned(), "unknown".to_owned()),
@@ -222,7 +191,7 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{BootId, Offset, Source, WallTime};
+    use crate::clock::{BootId, Offset, Source};
     use crate::uplink::dating::Claim;
 
     const BOOT: BootId = BootId([0xab; 16]);
@@ -282,8 +251,5 @@ mod tests {
         let expected = 1_000 * 2 * DropReason::ALL.len() as u64;
         assert_eq!(totals.iter().map(|gap| gap.count).sum::<u64>(), expected);
         assert!(payload(&totals, &Dating::default()).len() < 32 * 1024);
-        let time = Some(WallTime(0));
-        let moment = Moment { boot: BOOT, at: BootTime(1), time };
-        assert_eq!(Told::of(&moment, &Dating::default()).text(), "1970-01-01T00:00:00.000Z");
     }
 }
