@@ -410,7 +410,8 @@ impl Sampler {
     #[must_use]
     pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>, reins: Reins) -> Self {
         let SensorConfig { name, source, every, align, deadline, power, .. } = sensor;
-        Self { index, name, source, every, align, deadline, power, kept: RefCell::new(kept), reins }
+        let (kept, lost) = (RefCell::new(kept), RefCell::default());
+        Self { index, name, source, every, align, deadline, power, kept, lost, reins }
     }
 }
 

@@ -202,6 +202,12 @@ impl Sample {
     }
 }
 
+/// The quantity of the bytes that a sensor's serial port has lost, in total since the start.
+pub const OVERRUNS: &str = "overruns";
+
+/// The quantity of the lines, frames and answers on a sensor's link that could not be read, in total since the start.
+pub const GARBLED: &str = "garbled";
+
 /// Why a sensor gave no value. The code is what `…/availability` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FaultCode {
@@ -246,6 +252,12 @@ pub enum FaultCode {
 }
 
 impl FaultCode {
+    /// Is it the fault of one line, frame or answer, so that the next one may well be good?
+    #[must_use]
+    pub fn is_garbled(self) -> bool {
+        matches!(self, Self::BadData | Self::Crc)
+    }
+
     /// The code as published.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -4,14 +4,15 @@
 //! units, and several sensors may ask the same unit, each at its own pace: the bus is theirs in turn
 //! ([`SerialBus`](crate::hardware::SerialBus)).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::support::tally::Tally;
 use super::support::{scaled, serial};
 use super::{Claim, Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
 use crate::hardware::{Hardware, SerialSettings};
 use crate::options::Options;
-use crate::reading::Fault;
+use crate::reading::{Fault, GARBLED};
 
 mod frame;
 #[cfg(test)]
@@ -133,7 +134,13 @@ fn parse(options: &Options<'_>) -> Option<Parsed> {
     let (settings, plan) = (settings?, Plan::new(address?, values?, gap));
     Some(Parsed {
         claims: vec![Claim::SharedPort(settings.clone())],
-        source: Source::Poller(Arc::new(Unit { settings, plan: Arc::new(plan), timeout, retries })),
+        source: Source::Poller(Arc::new(Unit {
+            settings,
+            plan: Arc::new(plan),
+            timeout,
+            retries,
+            garbled: Arc::new(Mutex::new(Tally::new(GARBLED))),
+        })),
     })
 }
 
@@ -143,13 +150,16 @@ struct Unit {
     plan: Arc<Plan>,
     timeout: Duration,
     retries: u8,
+    /// Over all of its openings.
+    garbled: Arc<Mutex<Tally>>,
 }
 
 impl Open for Unit {
     fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
         let Self { timeout, retries, .. } = *self;
         let bus = hardware.serial_bus(&self.settings)?;
-        Ok(Box::new(OpenUnit { bus, plan: Arc::clone(&self.plan), timeout, retries, echoes: None }))
+        let (plan, garbled) = (Arc::clone(&self.plan), Arc::clone(&self.garbled));
+        Ok(Box::new(OpenUnit { bus, plan, timeout, retries, garbled, echoes: None }))
     }
 
     fn longest(&self) -> Duration {

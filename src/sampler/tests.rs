@@ -130,6 +130,7 @@ impl Running {
             deadline,
             power: None,
             kept: RefCell::new(kept),
+            lost: RefCell::default(),
             reins,
         };
         let task = tokio::task::spawn_local(run(sampler, context));

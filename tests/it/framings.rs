@@ -141,6 +141,22 @@ impl Bench {
         });
     }
 
+    /// Waits until each link has told how many lines or frames could not be read: of a framing that notices damage, one
+    /// more than before at last.
+    #[track_caller]
+    fn all_count_what_was_garbled(&self) {
+        for link in &self.links {
+            let topic = format!("maison/{}/garbled", link.name);
+            wait_until(&format!("the count on {topic}"), || {
+                let messages = self.subscriber.on(&topic);
+                let totals: Vec<f64> =
+                    messages.iter().map(|message| message.json()["value"].as_f64().expect("a number")).collect();
+                assert!(totals.is_sorted_by(|a, b| a < b), "{topic}: {totals:?}");
+                totals.windows(2).last().is_some_and(|pair| !link.framing.checked || pair[1] == pair[0] + 1.0)
+            });
+        }
+    }
+
     /// Has the agent one of these ptys open? The name of one that is gone has a remark behind it.
     fn agent_holds_one_of(&self, nodes: &[PathBuf]) -> bool {
         let files = fs::read_dir(format!("/proc/{}/fd", self.agent.pid())).expect("the agent runs");
@@ -278,6 +294,7 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
         damaged.push((link.topic(), link.next + 500_000));
     }
     bench.all_work("after a damaged record");
+    bench.all_count_what_was_garbled();
     let opened = bench.agent.log.count(" node=");
     assert_eq!(opened, bench.links.len(), "no port was opened anew");
     let grown = bench.memory_kib().saturating_sub(before);

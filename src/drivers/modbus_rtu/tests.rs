@@ -296,9 +296,27 @@ fn an_answer_in_pieces_an_echo_and_a_second_attempt() {
     let pieces = good.iter().map(|byte| vec![*byte]).collect();
     let (mut unit, _peer) =
         against(vec![pieces, vec![[echo, good.clone()].concat()], vec![damaged], vec![good]], "timeout = \"10s\"");
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert_eq!(value_of(unit.sample()), Ok("42".to_owned()));
     }
+    let samples = unit.sample().expect("the second attempt is good");
+    let names: Vec<&str> = samples.iter().map(|sample| &*sample.quantity).collect();
+    assert_eq!((names, told(&samples)), (vec!["x", "garbled"], vec!["42".to_owned(), "1".to_owned()]));
+}
+
+#[test]
+fn answers_that_cannot_be_read_are_counted_and_told_with_a_good_one() {
+    let good = with_crc(&[1, 3, 2, 0, 42]);
+    let mut damaged = good.clone();
+    damaged[4] ^= 1;
+    let others = with_crc(&[9, 3, 2, 0, 1]);
+    let refused = with_crc(&[1, 0x83, 2]);
+    let answers = [damaged, others.repeat(200), refused, good.clone(), good].map(|answer| vec![answer]);
+    let (mut unit, _peer) = against(answers.into(), "timeout = \"10s\"\nretries = 0");
+    let codes: Vec<FaultCode> = (0..3).map(|_| value_of(unit.sample()).expect_err("no answer").0).collect();
+    assert_eq!(codes, [FaultCode::Crc, FaultCode::BadData, FaultCode::Reported]);
+    let mut next = || told(&unit.sample().expect("a good answer"));
+    assert_eq!([next(), next()], [vec!["42".to_owned(), "2".to_owned()], vec!["42".to_owned()]]);
 }
 
 #[test]
