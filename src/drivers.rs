@@ -40,7 +40,7 @@ mod ina219;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
-mod modbus_rtu;
+pub mod modbus_rtu;
 pub mod nmea;
 mod pulse_counter;
 mod pulse_width;

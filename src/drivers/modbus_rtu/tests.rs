@@ -30,15 +30,15 @@ fn parsed(text: &str) -> Result<Arc<dyn Open>, Vec<String>> {
 }
 
 fn plan(values: &str, gap: u16) -> Plan {
-    let text = format!("value = [{values}]");
+    let text = format!("address = 1\ngap = {gap}\nvalue = [{values}]");
     let table = DeTable::parse(&text).expect("TOML");
     let problems = Problems::new();
     let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
-    let values = scaled::tables(&options, TableValue::parse);
+    let plan = Plan::parse(&options);
     drop(options);
     let problems = problems.into_sorted();
     assert!(problems.is_empty(), "{problems:?}");
-    Plan::new(1, values.expect("no problems"), gap)
+    plan.expect("no problems")
 }
 
 fn told(samples: &[Sample]) -> Vec<String> {
@@ -177,7 +177,7 @@ fn registers_are_numbers_in_each_order() {
 fn coils_are_switches() {
     let plan =
         plan("{ quantity = \"a\", coil = 19 }, { quantity = \"b\", coil = 20 }, { quantity = \"c\", coil = 28 }", 8);
-    let spans: Vec<(u16, u16)> = plan.requests.iter().map(|request| (request.first, request.count)).collect();
+    let spans: Vec<(u16, u16)> = plan.requests().iter().map(|request| (request.first, request.count)).collect();
     assert_eq!(spans, [(19, 10)]);
     let samples = plan.samples(&[vec![0b10, 0b10]]).expect("samples");
     assert_eq!(told(&samples), ["false", "true", "true"]);
@@ -188,7 +188,7 @@ fn what_lies_together_is_read_in_one_request() {
     let values = "{ quantity = \"a\", holding = 10, type = \"f32\" }, { quantity = \"b\", holding = 12 },
         { quantity = \"c\", input = 12 }, { quantity = \"d\", holding = 16 }, { quantity = \"e\", holding = 0 }";
     let spans = |gap| {
-        let requests = plan(values, gap).requests;
+        let requests = plan(values, gap).requests().to_vec();
         requests.into_iter().map(|request| (request.table, request.first, request.count)).collect::<Vec<_>>()
     };
     use Table::{Holding, Input};
@@ -196,7 +196,7 @@ fn what_lies_together_is_read_in_one_request() {
     assert_eq!(spans(3), [(Holding, 0, 1), (Holding, 10, 7), (Input, 12, 1)]);
     assert_eq!(spans(124), [(Holding, 0, 17), (Input, 12, 1)]);
     let far = plan("{ quantity = \"a\", holding = 0 }, { quantity = \"b\", holding = 124, type = \"u32\" }", 124);
-    assert_eq!(far.requests.len(), 2, "126 registers are too many");
+    assert_eq!(far.requests().len(), 2, "126 registers are too many");
 }
 
 #[test]
@@ -562,8 +562,8 @@ proptest! {
             })
             .collect();
         let plan = plan(&values.join(","), gap);
-        prop_assert!(plan.requests.iter().all(|request| (1..=125).contains(&request.count)));
-        let data = vec![data; plan.requests.len()];
+        prop_assert!(plan.requests().iter().all(|request| (1..=125).contains(&request.count)));
+        let data = vec![data; plan.requests().len()];
         if let Ok(samples) = plan.samples(&data) {
             prop_assert_eq!(samples.len(), places.len());
         }

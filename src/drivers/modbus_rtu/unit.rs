@@ -36,7 +36,7 @@ pub(super) struct Failure {
 impl Poller for OpenUnit {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let plan = Arc::clone(&self.plan);
-        let data = plan.requests.iter().map(|request| self.read(request)).collect::<Result<Vec<_>, _>>()?;
+        let data = plan.requests().iter().map(|request| self.read(request)).collect::<Result<Vec<_>, _>>()?;
         let mut samples = plan.samples(&data)?;
         self.tally(|garbled| garbled.tell(&mut samples));
         Ok(samples)
