@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::support::serial;
 use super::support::tally::Tally;
 use super::{Claim, Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
-use crate::hardware::{Hardware, SerialSettings};
+use crate::hardware::{Hardware, PortName, SerialSettings};
 use crate::options::Options;
 use crate::reading::{Fault, GARBLED};
 
@@ -163,6 +163,10 @@ impl Open for Unit {
         self.timeout.saturating_mul(requests).saturating_mul(u32::from(self.retries) + 2)
             + self.settings.skip
             + Duration::from_secs(2)
+    }
+
+    fn port(&self) -> Option<&PortName> {
+        Some(&self.settings.port)
     }
 
     fn takes_commands(&self) -> bool {

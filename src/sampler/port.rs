@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::{Context, Sampler, guarded, stopped};
 use crate::drivers::Decoded;
 use crate::drivers::support::tally::Tally;
+use crate::hardware::Hardware;
 use crate::hardware::serial::{self, PortName, SerialPort, SerialSettings};
 use crate::reading::{Fault, FaultCode, GARBLED, OVERRUNS};
 
@@ -107,16 +108,21 @@ async fn opened(
 
 /// Waits, but no longer than until a port that is not there comes back. False when it is time to end.
 pub(super) async fn wait_for(name: &PortName, most: Duration, context: &mut Context) -> bool {
-    let end = Instant::now() + most;
-    let mut was_there = context.hardware.has_port(name);
+    let hardware = Arc::clone(&context.hardware);
+    tokio::select! {
+        goes_on = context.pause(most) => goes_on,
+        () = comes_back(name, &*hardware) => true,
+    }
+}
+
+/// Waits until a port that is not there has come back; for ever where it stays, or stays away.
+pub(super) async fn comes_back(name: &PortName, hardware: &dyn Hardware) {
+    let mut was_there = hardware.has_port(name);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if !context.pause(LOOK.min(left)).await {
-            return false;
-        }
-        let is_there = context.hardware.has_port(name);
-        if left <= LOOK || is_there && !was_there {
-            return true;
+        sleep(LOOK).await;
+        let is_there = hardware.has_port(name);
+        if is_there && !was_there {
+            return;
         }
         was_there = is_there;
     }
