@@ -159,7 +159,7 @@ def launch(guest, environment=""):
     )
     guest.logged("opened", guest.logged("outbox opened", begin))
     log = guest.log()[begin:]
-    run, waiting = re.search(r"vigie starts run=(\d+)", log), re.search(r"outbox opened .*waiting=(\d+)", log)
+    run, waiting = re.search(r"vigie starts .*run=(\d+)", log), re.search(r"outbox opened .*waiting=(\d+)", log)
     if not run or not waiting:
         raise guest.failed("the agent says neither its run nor what waits")
     return int(run[1]), int(waiting[1])
