@@ -449,4 +449,6 @@ pub trait LineDecoder: Send {
 #[cfg(test)]
 mod chip_tests;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
