@@ -455,4 +455,6 @@ pub trait LineDecoder: Send {
 #[cfg(test)]
 mod chip_tests;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
