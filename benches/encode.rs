@@ -50,7 +50,7 @@ fn entry() -> Entry {
     let values =
         vec![(0, Value::Number(finite(21.53))), (1, Value::Number(finite(40.1))), (2, Value::Number(finite(1_013.25)))];
     let body = Body::Reading { descriptor: Arc::new(descriptor), values };
-    Entry { seq: 1_042, run: 17, boot: BootId([1; 16]), at: BootTime(83_004_567_891), time: None, body }
+    Entry { seq: 1_042, run: 17, boot: BootId([1; 16]), at: BootTime(83_004_567_891), time: None, place: None, body }
 }
 
 fn encoder(shape: PayloadShape) -> Encoder {

@@ -41,6 +41,7 @@ mod gaps;
 mod identity;
 mod kept;
 pub mod places;
+mod positions;
 mod summary;
 mod watchdog;
 
@@ -48,6 +49,7 @@ use self::commands::Commands;
 use self::core::Core;
 use self::discovery::Discovery;
 use self::embedded::Embedded;
+use self::positions::Positions;
 use self::summary::Summary;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -168,6 +170,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         rounds,
         complaints: HashMap::new(),
         gps: config.gps,
+        positions: Positions::new(&config.sensors),
         summary: summary.clone(),
     };
     let mut core = tokio::task::spawn_local(core.run(observations));

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::discovery::Discovery;
+use super::positions::Positions;
 use super::summary::Summary;
 use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
@@ -45,6 +46,8 @@ pub(super) struct Core {
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
     /// The sensor whose fixes say what time it is.
     pub(super) gps: Option<SensorIndex>,
+    /// Where sensors are that move.
+    pub(super) positions: Positions,
     /// Learns which sensors have a fault.
     pub(super) summary: Rc<RefCell<Summary>>,
 }
@@ -136,6 +139,9 @@ impl Core {
         {
             self.hub.take_fix(at, time);
         }
+        if let Ok(samples) = &observation.outcome {
+            self.positions.take(sensor, at, samples);
+        }
         let outcome = self.pipeline.observe(observation);
         self.publish(sensor, at, outcome);
     }
@@ -168,7 +174,8 @@ impl Core {
             show(&self.topic, &descriptor, &values);
         }
         let time = self.hub.stamp(at);
-        self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
+        let place = self.positions.of(sensor, at);
+        self.hub.outbox.borrow_mut().append_at(at, time, place, Body::Reading { descriptor, values });
     }
 
     /// Keeps what a sensor's filters gave, with the same commit as what came of the observation.

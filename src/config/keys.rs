@@ -10,12 +10,14 @@ mod broker;
 mod clock;
 mod hardware;
 mod payload;
+mod place;
 mod targets;
 
 use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
 use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
+use place::LOCATION;
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -58,18 +60,6 @@ static GATEWAY: Section = Section {
             "Where readings are published; a level that comes out empty is left out.",
         ),
         key("location", "table, see [location](#location)", Some("none"), "Where the gateway is."),
-    ],
-};
-
-/// `location = { … }`
-static LOCATION: Section = Section {
-    title: "location",
-    intro: "A place on Earth (WGS 84), in `[gateway]`, `[room.NAME]` or `[[sensor]]`: \
-            `location = { latitude = 47.5921, longitude = 0.9117, altitude = 85 }`.",
-    keys: &[
-        key("latitude", "number, -90 to 90", None, "Degrees north."),
-        key("longitude", "number, -180 to 180", None, "Degrees east."),
-        key("altitude", "number, -12000 to 100000", Some("none"), "Metres above the ellipsoid."),
     ],
 };
 

@@ -350,7 +350,8 @@ impl Maker {
             _ => None,
         };
         let id = (entry.run, seqs.start);
-        Ok(Element { sensor, id, date: *date, age, backlog: cut.backlog, shape: cut.shape, values })
+        let place = entry.place.as_ref();
+        Ok(Element { sensor, id, date: *date, age, place, backlog: cut.backlog, shape: cut.shape, values })
     }
 
     /// Makes ready what the sensors of all these need. None of it goes before the next call.

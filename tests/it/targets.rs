@@ -72,6 +72,7 @@ fn messages(config: &Config) -> String {
         boot: BootId([0xab; 16]),
         at: BootTime(83_004_567_891),
         time: None,
+        place: None,
         body: Body::Reading { descriptor: Arc::new(descriptor), values: (0..).zip(values).collect() },
     };
     let mut encoder = Encoder::new(Settings {

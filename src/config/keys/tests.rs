@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::*;
 use crate::config::read::Surroundings;
 use crate::config::{
-    Machine, broker, connection, gateway, hardware, outbox_key, payload, read, secret, sensor, uplink,
+    Machine, broker, connection, gateway, hardware, outbox_key, payload, place, secret, sensor, uplink,
 };
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
@@ -45,7 +45,7 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &LOCATION,
             asked(|keys| {
-                let _ = read::place_of(keys);
+                let _ = place::place_of(keys);
             }),
         ),
         (

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use crate::config::{Format, Payload, PayloadShape};
 use crate::outbox::Seq;
-use crate::reading::{Descriptor, Quantity, Value};
+use crate::reading::{Descriptor, Fix, Location, Quantity, Value};
 use crate::uplink::dating::Date;
 
 use super::{Prepared, influx, json, senml, template, thingsboard, thingspeak, value};
@@ -102,6 +102,8 @@ pub(super) struct Element<'a> {
     pub(super) date: Date,
     /// How long ago that was, where there is no date and it was in this boot.
     pub(super) age: Option<Duration>,
+    /// Where it was measured, if a receiver said so.
+    pub(super) place: Option<&'a Fix>,
     /// It belongs to the backlog.
     pub(super) backlog: bool,
     /// Is it about one quantity, or about all that the sensor gave?
@@ -127,6 +129,11 @@ impl<'a> Element<'a> {
     /// The sensor as it was.
     pub(super) fn descriptor(&self) -> &'a Descriptor {
         &self.sensor.descriptor
+    }
+
+    /// Where it was measured.
+    pub(super) fn location(&self) -> Option<&'a Location> {
+        self.place.map(|fix| &fix.location).or(self.sensor.descriptor.location.as_ref())
     }
 
     /// The values with their quantities.

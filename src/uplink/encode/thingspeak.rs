@@ -58,7 +58,7 @@ impl Form for Channel {
             // Writing to a buffer that grows cannot fail.
             let _ = write!(out, "&created_at={}", humantime::format_rfc3339_millis(time.to_system()));
         }
-        if let Some(place) = &elements[0].descriptor().location {
+        if let Some(place) = elements[0].location() {
             let all = [("lat", Some(place.latitude)), ("long", Some(place.longitude)), ("elevation", place.altitude)];
             for (key, number) in all {
                 if let Some(number) = number {
