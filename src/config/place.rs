@@ -92,7 +92,7 @@ pub(super) fn fill_in(sensors: &mut [Placed], problems: &Problems) {
             Ok(follows) => sensors[index].sensor.follows = Some(follows),
             // Several sensors may have it from their room, or from the gateway.
             Err(problem) if !told.contains(&receiver.at) => {
-                problems.push(problem);
+                problems.push(*problem);
                 told.push(receiver.at);
             }
             Err(_) => {}
@@ -100,7 +100,7 @@ pub(super) fn fill_in(sensors: &mut [Placed], problems: &Problems) {
     }
 }
 
-fn find(receiver: &Receiver, sensors: &[Placed]) -> Result<Follows, Problem> {
+fn find(receiver: &Receiver, sensors: &[Placed]) -> Result<Follows, Box<Problem>> {
     let Receiver { name, at, max_age } = receiver;
     let problem = match (0..).zip(sensors).find(|(_, placed)| placed.sensor.name == *name) {
         Some((index, placed)) if gives_position(placed) => {
@@ -115,11 +115,11 @@ fn find(receiver: &Receiver, sensors: &[Placed]) -> Result<Follows, Problem> {
     };
     let known: Vec<&str> =
         sensors.iter().filter(|placed| gives_position(placed)).map(|placed| &*placed.sensor.name).collect();
-    Err(match did_you_mean(name, &known) {
+    Err(Box::new(match did_you_mean(name, &known) {
         Some(word) => problem.help(format!("did you mean \"{word}\"?")),
         None if known.is_empty() => problem.help("add a sensor with driver = \"nmea\", or give the coordinates"),
         None => problem.help(format!("these give a position: {}", known.join(", "))),
-    })
+    }))
 }
 
 fn gives_position(placed: &Placed) -> bool {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Body, Entry, Raw, Seq};
 use crate::clock::{BootId, BootTime, WallTime};
-use crate::reading::{Descriptor, Finite, Fix, Value};
+use crate::reading::{Descriptor, Finite, Fix, Value, Values};
 
 /// The largest record in its stored form, in bytes. A larger one is refused and counted.
 pub const MAX_RECORD: usize = 508 * 1024;
@@ -200,7 +200,7 @@ pub(super) fn descriptor_number(rest: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// A reading's values, and what follows them; `None`: damaged, or not of this descriptor.
-fn values<'a>(count: u32, mut rest: &'a [u8], descriptor: &Descriptor) -> Option<(Vec<(u16, Value)>, &'a [u8])> {
+fn values<'a>(count: u32, mut rest: &'a [u8], descriptor: &Descriptor) -> Option<(Values, &'a [u8])> {
     let count = count as usize;
     // A value takes three bytes at the least, so a made-up count cannot ask for more memory than the record did.
     if count > rest.len() {
