@@ -15,6 +15,7 @@ use vigie::uplink::encode::{Cut, Encoder, Part, Settings};
 use vigie::uplink::packet::{self, Form, Head, Incoming, Reason};
 use vigie::uplink::saved::{self, Origin};
 use vigie::uplink::session::Session;
+use vigie::uplink::veil::Veil;
 
 fn main() {
     divan::main();
@@ -56,7 +57,7 @@ fn entry() -> Entry {
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
     let payload = Payload { shape, ..Payload::default() };
-    Encoder::new(Settings { template, payload, retain: true, backlog_topic: None })
+    Encoder::new(Settings { template, payload, retain: true, backlog_topic: None, veil: Veil::default() })
 }
 
 fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {

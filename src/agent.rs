@@ -125,6 +125,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     uplink::ask_hardware_clocks(&clock).await;
     let hub = Hub::new(outbox, clock.clone(), boot, config.gateway.clone(), info, recovery.tail_found);
 
+    hub.veil(&config.uplinks);
     let (stop_uplinks, uplinks_stop) = watch::channel(None);
     let mut uplinks = JoinSet::new();
     for uplink in &config.uplinks {

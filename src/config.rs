@@ -37,8 +37,10 @@ mod outbox_key;
 mod payload;
 mod place;
 mod preset;
+mod privacy;
 #[cfg(test)]
 mod property;
+mod pseudonyms;
 mod read;
 mod redact;
 mod report;
@@ -60,6 +62,8 @@ pub use outbox_key::OutboxKey;
 pub use payload::{Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, TimeFormat};
 pub use place::{Follows, Place};
 pub use preset::Preset;
+pub use privacy::{FixedRate, Omit, Privacy};
+pub use pseudonyms::{Named, Pseudonyms};
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
@@ -398,6 +402,8 @@ pub struct UplinkConfig {
     pub clock_wait: Duration,
     /// What messages look like.
     pub payload: Payload,
+    /// What they are not to tell.
+    pub privacy: Privacy,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
     /// Which readings it sends.

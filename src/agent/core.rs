@@ -20,7 +20,6 @@ use crate::reading::{Descriptor, Observation, Sample, SensorIndex, Value, Values
 use crate::sampler::{Batch, QUEUE};
 use crate::topic::Template;
 use crate::uplink::Hub;
-use crate::uplink::status::{sensor_availability, sensor_availability_topic};
 
 /// A sensor's rejected samples are logged this often at most; a loose cable garbles hundreds of lines a minute.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -188,17 +187,17 @@ impl Core {
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return };
         let (name, room) = (&*descriptor.sensor, descriptor.room.as_deref());
         self.summary.borrow_mut().turned(name, health);
-        let payload = match health {
+        let state = match health {
             Health::Online => {
                 info!(sensor = name, room, "online");
-                sensor_availability(Ok(()))
+                Ok(())
             }
             Health::Fault(fault) => {
                 warn!(sensor = name, room, fault = fault.code.as_str(), "{fault}");
-                sensor_availability(Err(fault))
+                Err(fault)
             }
         };
-        self.hub.set_state(&sensor_availability_topic(&self.topic, descriptor), payload);
+        self.hub.set_sensor_availability(&self.topic, descriptor, state);
     }
 
     fn complain(&mut self, sensor: SensorIndex, at: BootTime, count: usize, reason: &str) {

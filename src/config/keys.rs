@@ -11,6 +11,7 @@ mod clock;
 mod hardware;
 mod payload;
 mod place;
+mod privacy;
 mod targets;
 
 use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
@@ -18,6 +19,7 @@ use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
 use place::LOCATION;
+use privacy::{PRIVACY, RATE};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -286,6 +288,12 @@ static UPLINK: Section = Section {
         key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
         targets::DISCOVERY,
         targets::DISCOVERY_PREFIX,
+        key(
+            "privacy",
+            "table, see [privacy](#uplinknameprivacy)",
+            Some("nothing is hidden"),
+            "What is not to be told.",
+        ),
         key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "For `mqtts://` and `wss://`."),
         key("proxy", "table, see [proxy](#proxy)", Some("none"), "An HTTP proxy to go through."),
         key(
@@ -492,6 +500,8 @@ pub static SECTIONS: &[&Section] = &[
     &UPLINK,
     &PAYLOAD,
     &BATCH,
+    &PRIVACY,
+    &RATE,
     &PASSWORD,
     &TLS,
     &PROXY,

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::*;
 use crate::config::read::Surroundings;
 use crate::config::{
-    Machine, broker, connection, gateway, hardware, outbox_key, payload, place, secret, sensor, uplink,
+    Machine, broker, connection, gateway, hardware, outbox_key, payload, place, privacy, secret, sensor, uplink,
 };
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
@@ -115,6 +115,18 @@ fn the_documented_keys_are_those_that_are_read() {
             &BATCH,
             asked(|keys| {
                 let _ = payload::batch_keys(keys);
+            }),
+        ),
+        (
+            &PRIVACY,
+            asked(|keys| {
+                let _ = privacy::privacy_keys(keys, &around);
+            }),
+        ),
+        (
+            &RATE,
+            asked(|keys| {
+                let _ = privacy::rate_keys(keys);
             }),
         ),
         (

@@ -15,7 +15,6 @@ use std::fmt::Write;
 use bytes::{BufMut, BytesMut};
 
 use crate::config::{Field, Payload, PayloadShape, TimeFormat};
-use crate::outbox::Seq;
 use crate::reading::{Descriptor, Fix, Location, Quantity, Value};
 use crate::uplink::dating::Date;
 
@@ -57,6 +56,10 @@ impl Form for Json {
         }
         out.put_u8(b']');
         Ok(())
+    }
+
+    fn nothing(&self) -> Option<&'static [u8]> {
+        self.array.then_some(b"[]")
     }
 
     fn leaves_bytes_alone(&self) -> bool {
@@ -145,7 +148,7 @@ impl Ready for Plans {
         for step in steps.unwrap_or(&self.sensor) {
             match step {
                 Step::Text(text) => out.put_slice(text.as_bytes()),
-                Step::Id => put_id(out, element.id),
+                Step::Id => put_id(out, element),
                 Step::Time => {
                     if let Date::Wall(time) = element.date {
                         out.put_slice(b",\"time\":");
@@ -163,7 +166,7 @@ impl Ready for Plans {
                 Step::Backlog if element.backlog => out.put_slice(b",\"backlog\":true"),
                 Step::Backlog => {}
                 Step::Location(fixed) => match element.place {
-                    Some(fix) => out.put_slice(location(&fix.location, Some(fix)).as_bytes()),
+                    Some(fix) => out.put_slice(location(&fix.location, Some(&fix)).as_bytes()),
                     None => out.put_slice(fixed.as_bytes()),
                 },
             }
@@ -204,9 +207,13 @@ impl Plans {
     }
 }
 
-fn put_id(out: &mut BytesMut, (run, first): (u32, Seq)) {
+fn put_id(out: &mut BytesMut, element: &Element<'_>) {
+    let (run, first) = element.id;
     // Writing to a buffer that grows cannot fail.
-    let _ = write!(out, ",\"id\":\"{run}-{first}\"");
+    let _ = match element.veil.id(element.id) {
+        Some(id) => write!(out, ",\"id\":\"{id}\""),
+        None => write!(out, ",\"id\":\"{run}-{first}\""),
+    };
 }
 
 fn put_clock(out: &mut BytesMut, date: Date) {

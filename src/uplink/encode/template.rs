@@ -71,7 +71,8 @@ impl Ready for Sensor {
         let template = self.template.as_ref().ok_or("there is no template")?;
         let mut fields: BTreeMap<&'static str, Value> = self.same.iter().cloned().collect();
         let (run, seq) = element.id;
-        fields.insert("id", Value::from(format!("{run}-{seq}")));
+        let id = element.veil.id(element.id).unwrap_or_else(|| format!("{run}-{seq}"));
+        fields.insert("id", Value::from(id));
         fields.insert("backlog", Value::from(element.backlog));
         match element.date {
             Date::Wall(time) => {
@@ -88,7 +89,7 @@ impl Ready for Sensor {
                 fields.extend([("clock", Value::from("unset")), ("boot", boot), ("uptime", seconds(uptime))]);
             }
         }
-        fields.extend(element.place.map(|fix| ("location", location(&fix.location, Some(fix)))));
+        fields.extend(element.place.map(|fix| ("location", location(&fix.location, Some(&fix)))));
         let text = |text: &str| Value::from(text);
         if element.shape == PayloadShape::Quantity {
             for (quantity, value) in element.quantities() {

@@ -47,7 +47,7 @@ pub(super) fn entry(descriptor: Descriptor, values: Vec<(u16, Value)>) -> Entry 
 
 pub(super) fn settings(payload: Payload) -> Settings {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Settings { template, payload, retain: true, backlog_topic: None }
+    Settings { template, payload, retain: true, backlog_topic: None, veil: Veil::default() }
 }
 
 fn encoder(shape: PayloadShape) -> Encoder {
