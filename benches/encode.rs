@@ -78,6 +78,7 @@ fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
             reading: Some(message.id),
             expiry: None,
             content_type: None,
+            integrity: None,
         };
         packet::put_publish(&mut out, &head, form, 10_000, |out| out.extend_from_slice(message.payload))
             .expect("small enough");

@@ -19,7 +19,7 @@ use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
 use place::LOCATION;
-use privacy::{PRIVACY, RATE};
+use privacy::{INTEGRITY, PRIVACY, RATE};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -288,6 +288,7 @@ static UPLINK: Section = Section {
         key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
         targets::DISCOVERY,
         targets::DISCOVERY_PREFIX,
+        key("integrity", "table, see [integrity](#integrity)", Some("none"), "A checksum of each payload."),
         key(
             "privacy",
             "table, see [privacy](#uplinknameprivacy)",
@@ -502,6 +503,7 @@ pub static SECTIONS: &[&Section] = &[
     &BATCH,
     &PRIVACY,
     &RATE,
+    &INTEGRITY,
     &PASSWORD,
     &TLS,
     &PROXY,

@@ -10,8 +10,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
     Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Named, Payload, Preset, Privacy, Pseudonyms, Qos,
-    Selection, TlsConfig, UplinkConfig, backlog, connection, discovery, payload, preset, privacy, secret, sensor,
-    token,
+    Selection, TlsConfig, UplinkConfig, backlog, connection, discovery, integrity, payload, preset, privacy, secret,
+    sensor, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -139,6 +139,7 @@ pub(super) fn uplink(
     let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
     let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
     let mut payload = payload::payload(options);
+    payload.integrity = integrity::integrity(options, payload.format, mqtt, around);
     if privacy.rate.is_some() {
         // A picture that goes out as it is has a size of its own.
         (payload.base64, payload.batch) = (true, payload.batch.or(Some(privacy::BATCH)));

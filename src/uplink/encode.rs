@@ -9,6 +9,7 @@
 //! form has a place for bytes or the uplink says `bytes = "base64"`. A record with bytes is cut by quantity then.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::clock::{BootId, BootTime};
-use crate::config::{BacklogTopic, Gateway, MAX_BATCH, Named, Payload, PayloadShape};
+use crate::config::{BacklogTopic, Format, Gateway, Integrity, MAX_BATCH, Named, Payload, PayloadShape};
 use crate::outbox::{Body, Entry, Raw, Seq};
 use crate::reading::{Descriptor, Kind, Value};
 use crate::topic::{MAX_BYTES, Template};
@@ -128,6 +129,8 @@ pub struct Message<'a> {
     pub id: (u32, Seq),
     /// What the payload is, where it is bytes of a known type.
     pub content_type: Option<&'a str>,
+    /// A checksum that is not in the payload: its name, and itself.
+    pub integrity: Option<(&'static str, String)>,
     /// The payload.
     pub payload: &'a [u8],
 }
@@ -246,8 +249,14 @@ impl Encoder {
         if plain.is_none() {
             fill_up(&mut self.payload, self.maker.settings.veil.size());
         }
+        let integrity = &self.maker.settings.payload.integrity;
+        if let (None, Format::Json, Some(integrity)) = (plain, self.maker.settings.payload.format, integrity) {
+            put_field(&mut self.payload, integrity);
+            return Ok(Message { topic, retain, id, content_type, integrity: None, payload: &self.payload });
+        }
         let payload = plain.unwrap_or(&self.payload);
-        Ok(Message { topic, retain, id, content_type, payload })
+        let integrity = self.maker.settings.payload.beside(payload);
+        Ok(Message { topic, retain, id, content_type, integrity, payload })
     }
 
     /// A message of no readings, as large as any other of this uplink; `None` where the form has none such, or its topic
@@ -261,7 +270,8 @@ impl Encoder {
         let site = gateway.site.as_deref().map(|site| veil.name(Named::Site, site));
         self.raw_topic = topic.of_gateway(&veil.name(Named::Gateway, &gateway.name), site.as_deref());
         let (topic, payload) = (&*self.raw_topic, &*self.payload);
-        is_topic(topic).then_some(Message { topic, retain: false, id: (0, 0), content_type: None, payload })
+        let integrity = self.maker.settings.payload.beside(payload);
+        is_topic(topic).then_some(Message { topic, retain: false, id: (0, 0), content_type: None, integrity, payload })
     }
 
     fn raw<'a>(&'a mut self, raw: &'a Raw, id: (u32, Seq), backlog: bool) -> Result<Message<'a>, String> {
@@ -273,7 +283,9 @@ impl Encoder {
         if !is_topic(topic) {
             return Err(NO_TOPIC.to_owned());
         }
-        Ok(Message { topic, retain: raw.retain && !backlog, id, content_type: None, payload: &raw.payload })
+        let integrity = self.maker.settings.payload.beside(&raw.payload);
+        let retain = raw.retain && !backlog;
+        Ok(Message { topic, retain, id, content_type: None, integrity, payload: &raw.payload })
     }
 
     /// Hands each live topic of a record to `visit`, with the positions that go there. Where the topic does not tell
@@ -440,6 +452,15 @@ impl Prepared {
     fn quantity(&self, index: u16) -> Option<&PreparedQuantity> {
         self.quantities.get(usize::from(index))
     }
+}
+
+/// Puts the checksum of an object of JSON into it: the last field, over all that stands before its comma.
+fn put_field(object: &mut BytesMut, integrity: &Integrity) {
+    let body = object.len().saturating_sub(1);
+    let sum = integrity.of(&object[..body]);
+    object.truncate(body);
+    // Writing to a buffer that grows cannot fail.
+    let _ = write!(object, ",\"{}\":\"{sum}\"}}", integrity.name());
 }
 
 /// Spaces behind a payload mean nothing in the forms that are filled up.

@@ -363,7 +363,8 @@ impl Feed {
             .filter(|_| self.slots.is_none())
             .map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
         let content_type = message.content_type;
-        let head = Head { topic, qos, retain, dup, id, reading, expiry, content_type };
+        let integrity = message.integrity.as_ref().map(|(name, sum)| (*name, sum.as_str()));
+        let head = Head { topic, qos, retain, dup, id, reading, expiry, content_type, integrity };
         self.terms
             .put_publish(&mut output.buffer, head, |out| out.extend_from_slice(message.payload))
             .map_err(|error| CannotSend { why: format!("{topic}: {error}"), too_large: Some(error) })
@@ -520,5 +521,5 @@ impl CannotSend {
 }
 
 fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
-    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None, content_type: None }
+    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None, content_type: None, integrity: None }
 }

@@ -1,4 +1,4 @@
-//! What others are not to know.
+//! What others are not to know, and how they know that it is ours.
 
 use super::{Section, key};
 
@@ -48,5 +48,21 @@ pub(super) static RATE: Section = Section {
     keys: &[
         key("every", "duration, `\"1s\"` to `\"1d\"`", Some("`\"1m\"`"), "Between two messages."),
         key("size", "size, 256 to `\"256KiB\"`", Some("1024"), "Bytes of each payload."),
+    ],
+};
+
+/// `integrity = { … }`
+pub(super) static INTEGRITY: Section = Section {
+    title: "integrity",
+    intro: "A checksum of each payload, as `integrity = { method = \"crc32\" }`: the last field of JSON, else a user property \
+            of MQTT 5. [Integrity](integrity.md) has the lines of Python that check it.",
+    keys: &[
+        key(
+            "method",
+            "`\"crc32\"` or `\"hmac-sha256\"`",
+            None,
+            "`crc32` shows damage; `hmac-sha256` shows that it comes from somebody who has the key.",
+        ),
+        key("key", "table, as [outbox.key](#outboxkey)", Some("must be given for hmac-sha256"), "Its key, 32 bytes."),
     ],
 };

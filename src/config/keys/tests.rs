@@ -7,7 +7,8 @@ use toml::de::DeTable;
 use super::*;
 use crate::config::read::Surroundings;
 use crate::config::{
-    Machine, broker, connection, gateway, hardware, outbox_key, payload, place, privacy, secret, sensor, uplink,
+    Machine, broker, connection, gateway, hardware, integrity, outbox_key, payload, place, privacy, secret, sensor,
+    uplink,
 };
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
@@ -127,6 +128,12 @@ fn the_documented_keys_are_those_that_are_read() {
             &RATE,
             asked(|keys| {
                 let _ = privacy::rate_keys(keys);
+            }),
+        ),
+        (
+            &INTEGRITY,
+            asked(|keys| {
+                let _ = integrity::integrity_keys(keys, &around);
             }),
         ),
         (

@@ -204,6 +204,7 @@ fn bytes(payload: &Payload, records: &[(Entry, Date)], batched: bool, form: impl
             reading: Some(message.id),
             expiry: None,
             content_type: None,
+            integrity: None,
         };
         let known = messages >= topics(payload);
         packet::put_publish(&mut out, &head, form(known), 1 << 20, |out| out.extend_from_slice(message.payload))

@@ -1,6 +1,6 @@
 use super::*;
 use crate::clock::WallTime;
-use crate::config::Format;
+use crate::config::{Field, Format};
 use crate::reading::{Finite, Fix, Location, Quantity};
 
 /// 2026-11-21T10:15:30.123Z
@@ -269,6 +269,33 @@ fn where_a_receiver_was_goes_before_where_the_sensor_is() {
         let (_, _, payload) = shown(&first_message(&mut encoder, &record).expect("a message"));
         let shown = accuracy.map_or_else(String::new, |accuracy| accuracy.to_string());
         assert_eq!(payload, format!("-12.5 {shown} 0.25"));
+    }
+}
+
+/// The expected sums were made with Python's `zlib.crc32` and `hmac`.
+#[test]
+fn a_checksum_is_the_last_field_or_stands_beside_the_payload() {
+    let key: [u8; 32] = std::array::from_fn(|index| u8::try_from(index).expect("below 256"));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
+    let record = entry(descriptor(), vec![(0, number(21.53))]);
+    let crc = "55801e90";
+    let hmac = "8d7f6deb08adb48b3330cc29139849b20b3842478fc71353c883cbd16326d9f8";
+    for (integrity, field) in [
+        (Integrity::Crc32, format!("\"crc32\":\"{crc}\"")),
+        (Integrity::Hmac(Arc::new(key)), format!("\"hmac-sha256\":\"{hmac}\"")),
+    ] {
+        let payload = Payload { fields: vec![Field::Value], integrity: Some(integrity.clone()), ..Payload::default() };
+        let mut encoder = Encoder::new(settings(payload.clone()));
+        let message = first_message(&mut encoder, &record).expect("a message");
+        assert_eq!((shown(&message).2, &message.integrity), (format!("{{\"value\":21.53,{field}}}"), &None));
+        let mut encoder = Encoder::new(settings(Payload { format: Format::Value, ..payload }));
+        let message = first_message(&mut encoder, &record).expect("a message");
+        assert_eq!(message.payload, b"21.53");
+        assert_eq!(message.integrity, Some((integrity.name(), integrity.of(b"21.53"))));
+        let raw = Body::Raw(Raw { topic: "tv".into(), payload: (*b"on").into(), retain: false });
+        let raw = Entry { body: raw, ..record.clone() };
+        let message = first_message(&mut encoder, &raw).expect("a message");
+        assert_eq!(message.integrity, Some((integrity.name(), integrity.of(b"on"))));
     }
 }
 

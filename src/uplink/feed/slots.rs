@@ -89,7 +89,9 @@ impl Feed {
         }
         let Some(message) = self.encoder.filler(&hub.gateway) else { return };
         let (topic, id) = (message.topic, self.session.next_id());
-        let head = Head { topic, qos, retain: false, dup: false, id, reading: None, expiry: None, content_type: None };
+        let integrity = message.integrity.as_ref().map(|(name, sum)| (*name, sum.as_str()));
+        let (reading, expiry, content_type) = (None, None, None);
+        let head = Head { topic, qos, retain: false, dup: false, id, reading, expiry, content_type, integrity };
         match self.terms.put_publish(&mut output.buffer, head, |out| out.extend_from_slice(message.payload)) {
             Ok(()) if qos == Qos::AtMostOnce => {}
             Ok(()) => self.session.sent_status(now),
