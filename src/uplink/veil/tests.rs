@@ -71,10 +71,10 @@ fn encoded(payload: Payload, veil: Veil, entry: &Entry, date: Date) -> Vec<(Stri
     let shape = payload.shape;
     let mut encoder = Encoder::new(Settings { template, payload, retain: true, backlog_topic: None, veil });
     let cut = Cut { shape, backlog: false, now: (entry.boot, entry.at) };
-    let cuts = if shape == PayloadShape::Sensor { vec![1_042..1_044] } else { vec![1_042..1_043, 1_043..1_044] };
+    let cuts = if shape == PayloadShape::Sensor { vec![(1_042, 1_044)] } else { vec![(1_042, 1_043), (1_043, 1_044)] };
     let mut found = Vec::new();
-    for seqs in cuts {
-        let part = Part { entry, seqs, date };
+    for (from, to) in cuts {
+        let part = Part { entry, seqs: from..to, date };
         let message = encoder.message(&[part], cut).expect("a message");
         found.push((message.topic.to_owned(), String::from_utf8_lossy(message.payload).into_owned()));
     }
