@@ -41,6 +41,7 @@ mod gaps;
 mod identity;
 mod kept;
 pub mod places;
+mod positions;
 mod summary;
 mod watchdog;
 mod when;
@@ -49,6 +50,7 @@ use self::commands::Commands;
 use self::core::Core;
 use self::discovery::Discovery;
 use self::embedded::Embedded;
+use self::positions::Positions;
 use self::summary::Summary;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -124,6 +126,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     uplink::ask_hardware_clocks(&clock).await;
     let hub = Hub::new(outbox, clock.clone(), boot, config.gateway.clone(), info, recovery.tail_found);
 
+    hub.veil(&config.uplinks);
     let (stop_uplinks, uplinks_stop) = watch::channel(None);
     let mut uplinks = JoinSet::new();
     for uplink in &config.uplinks {
@@ -169,6 +172,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         rounds,
         complaints: HashMap::new(),
         gps: config.gps,
+        positions: Positions::new(&config.sensors),
         summary: summary.clone(),
     };
     let mut core = tokio::task::spawn_local(core.run(observations));

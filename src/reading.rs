@@ -140,6 +140,17 @@ pub struct Location {
     pub altitude: Option<Finite>,
 }
 
+/// Where something was measured, as a GPS receiver said at about that time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fix {
+    /// The place.
+    pub location: Location,
+    /// How far from there it may have been, in metres: about two of three fixes are within it.
+    pub accuracy: Option<Finite>,
+    /// Milliseconds between the fix and the measurement, whichever was first.
+    pub age: u32,
+}
+
 /// Everything about a sensor that a reading needs to be understood, as it was when it was measured.
 ///
 /// Records refer to a descriptor, so that renaming a room does not move the backlog measured in it.
