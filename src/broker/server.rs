@@ -170,6 +170,9 @@ fn run(
         break_cycles(&context);
     }
     shared.flush_all();
+    if end.is_ok() {
+        shared.store().close();
+    }
     end
 }
 

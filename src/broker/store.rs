@@ -364,6 +364,15 @@ impl Store {
         }
     }
 
+    /// The end, in order: a tail of which the disk has everything goes. What changes after this is written by a flush.
+    pub(super) fn close(&mut self) {
+        if self.dirty.is_empty()
+            && let Err(error) = self.tail.remove()
+        {
+            tracing::warn!(%error, "the broker's tail cannot be removed");
+        }
+    }
+
     /// Counts.
     pub(super) fn stats(&self) -> StoreStats {
         StoreStats { sessions: self.state.sessions.len(), messages: self.state.messages.len(), ..self.stats }

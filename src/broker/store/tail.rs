@@ -55,6 +55,13 @@ impl Tail {
         written
     }
 
+    /// Removes the file, until it is written anew.
+    pub(super) fn remove(&mut self) -> io::Result<()> {
+        self.file = None;
+        self.length = 0;
+        fs::remove_file(&self.path)
+    }
+
     /// Writes it anew with these alone: the others are on disk.
     pub(super) fn replace(&mut self, records: impl Iterator<Item = Record>) -> io::Result<()> {
         self.buffer.clear();
