@@ -59,6 +59,25 @@ fn flush(store: &mut Store, now: Instant, everything: bool) -> bool {
 }
 
 #[test]
+fn a_tail_of_which_the_disk_has_everything_goes_at_the_end() {
+    let home = Home::new();
+    let mut store = home.open();
+    let now = Instant::now();
+    let files = || std::fs::read_dir(home.path("memory")).unwrap().count();
+    store.retain("a".into(), Some(message("a", "1")), now);
+    store.close();
+    assert_eq!(files(), 1, "the disk does not have it");
+    assert!(flush(&mut store, now, true));
+    store.close();
+    assert_eq!(files(), 0);
+    // It goes on all the same.
+    store.retain("b".into(), Some(message("b", "2")), now);
+    assert!(flush(&mut store, now, true));
+    drop(store);
+    assert_eq!(home.open().retained().count(), 2);
+}
+
+#[test]
 fn everything_survives_the_process_and_what_was_flushed_the_machine() {
     let home = Home::new();
     let mut store = home.open();
