@@ -44,6 +44,7 @@ mod report;
 mod secret;
 mod sensor;
 mod source;
+mod sparkplug;
 mod token;
 mod uplink;
 mod wiring;
@@ -62,6 +63,7 @@ pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
 pub use source::MAX_FILE_BYTES;
+pub use sparkplug::Sparkplug;
 pub use token::Token;
 pub use uplink::BROKER_UPLINK;
 
@@ -393,6 +395,8 @@ pub struct UplinkConfig {
     pub clock_wait: Duration,
     /// What messages look like.
     pub payload: Payload,
+    /// Who it is among those that speak Sparkplug B; `None` in other forms.
+    pub sparkplug: Option<Sparkplug>,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
     /// Which readings it sends.

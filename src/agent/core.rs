@@ -168,6 +168,7 @@ impl Core {
             show(&self.topic, &descriptor, &values);
         }
         let time = self.hub.stamp(at);
+        self.hub.sensor_gave(&descriptor, &values, at);
         self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
     }
 
@@ -181,6 +182,7 @@ impl Core {
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return };
         let (name, room) = (&*descriptor.sensor, descriptor.room.as_deref());
         self.summary.borrow_mut().turned(name, health);
+        self.hub.sensor_turned(name, matches!(health, Health::Online));
         let payload = match health {
             Health::Online => {
                 info!(sensor = name, room, "online");

@@ -10,12 +10,14 @@ mod broker;
 mod clock;
 mod hardware;
 mod payload;
+mod sparkplug;
 mod targets;
 
 use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
 use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
+use sparkplug::{SPARKPLUG, SPARKPLUG_KEY};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -296,6 +298,7 @@ static UPLINK: Section = Section {
         key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
         targets::DISCOVERY,
         targets::DISCOVERY_PREFIX,
+        SPARKPLUG_KEY,
         key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "For `mqtts://` and `wss://`."),
         key("proxy", "table, see [proxy](#proxy)", Some("none"), "An HTTP proxy to go through."),
         key(
@@ -502,6 +505,7 @@ pub static SECTIONS: &[&Section] = &[
     &UPLINK,
     &PAYLOAD,
     &BATCH,
+    &SPARKPLUG,
     &PASSWORD,
     &TLS,
     &PROXY,

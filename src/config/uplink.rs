@@ -10,7 +10,7 @@ use toml::de::{DeString, DeValue};
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
     Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Payload, Preset, Qos, Selection, TlsConfig,
-    UplinkConfig, backlog, connection, discovery, payload, preset, secret, sensor, token,
+    UplinkConfig, backlog, connection, discovery, payload, preset, secret, sensor, sparkplug, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -126,7 +126,8 @@ pub(super) fn uplink(
     let token = token::token(options, urls.as_deref(), client_id.as_deref(), around);
     let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
     let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
-    let payload = payload::payload(options);
+    let mut payload = payload::payload(options);
+    let sparkplug = sparkplug::sparkplug(options, &mut payload, gateway, around);
     let clock_wait = options.optional_in("clock_wait", Duration::ZERO..=YEAR);
     let max_packet = options.optional_in("max_packet", MAX_PACKET).unwrap_or(DEFAULT_MAX_PACKET);
     let qos = match options.optional_in::<u8>("qos", 0..=2) {
@@ -164,6 +165,7 @@ pub(super) fn uplink(
         keep_alive,
         clock_wait: clock_wait.unwrap_or(default_wait),
         payload,
+        sparkplug,
         max_packet: u32::try_from(max_packet.0).unwrap_or(u32::MAX),
         selection,
         backlog,
@@ -218,6 +220,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         keep_alive: DEFAULT_KEEP_ALIVE,
         clock_wait: Duration::ZERO,
         payload: Payload::default(),
+        sparkplug: None,
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
         selection: Selection::default(),
         backlog: Backlog::default(),

@@ -74,6 +74,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         keep_alive: Duration::ZERO,
         clock_wait: Duration::ZERO,
         payload: Payload::default(),
+        sparkplug: None,
         max_packet: 10_000,
         selection: Selection::default(),
         backlog: Backlog::default(),
@@ -230,7 +231,7 @@ impl Setup {
                 max_packet: self.config.max_packet,
                 will: Some(Will {
                     topic: "maison/atelier/availability",
-                    payload: LOST,
+                    payload: LOST.as_bytes(),
                     qos: Qos::AtLeastOnce,
                     retain: true,
                 }),

@@ -118,6 +118,12 @@ fn the_documented_keys_are_those_that_are_read() {
             }),
         ),
         (
+            &SPARKPLUG,
+            asked(|keys| {
+                let _ = crate::config::sparkplug::names(keys, &gateway, &around);
+            }),
+        ),
+        (
             &PASSWORD,
             asked(|keys| {
                 let _ = secret::from_table(keys, &around);
