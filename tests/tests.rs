@@ -34,6 +34,7 @@ mod it {
     mod serial;
     mod shutdown;
     mod sleep;
+    mod sparkplug;
     mod supervision;
     mod targets;
     mod tidy;
