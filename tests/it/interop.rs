@@ -7,3 +7,4 @@ mod home_assistant;
 mod modbus;
 mod paho;
 mod payloads;
+mod sparkplug;
