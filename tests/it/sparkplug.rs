@@ -212,10 +212,10 @@ fn rebirth() -> Vec<u8> {
     Payload { timestamp: Some(1), metrics: vec![metric], seq: None }.encode_to_vec()
 }
 
-fn configure(gateway: &Gateway, broker: &Mosquitto, port: &Port, more: &str) {
+fn configure(gateway: &Gateway, broker: &Mosquitto, port: &Port, version: &str, more: &str) {
     gateway.configure(&format!(
         "[hardware]\nbackend = \"sim\"\n\n\
-         [uplink.scada]\npreset = \"sparkplug\"\nurl = \"mqtt://localhost:{}\"\n\
+         [uplink.scada]\npreset = \"sparkplug\"\nurl = \"mqtt://localhost:{}\"\nmqtt = \"{version}\"\n\
          sparkplug = {{ group = \"usine\", node = \"pi\"{more} }}\n\n\
          [[sensor]]\nname = \"meteo\"\nroom = \"salon\"\ndriver = \"bme280\"\nevery = \"20ms\"\n\n\
          [[sensor]]\nname = \"arduino\"\ndriver = \"serial-json\"\nport = \"{}\"\n",
@@ -230,7 +230,7 @@ fn births_numbers_and_deaths_are_in_order_whatever_happens() {
     let subscriber = Subscriber::showing(&broker, "host", 1, &[], "%x");
     let mut port = Port::open();
     let gateway = Gateway::new();
-    configure(&gateway, &broker, &port, "");
+    configure(&gateway, &broker, &port, "3.1.1", "");
     let mut agent = gateway.run();
     wait_until("the agent to open the port", || port.is_open());
     wait_until("data of both devices, past the wrap of the sequence", || {
@@ -290,7 +290,7 @@ fn nothing_is_sent_while_the_primary_host_is_away_and_nothing_is_lost() {
     let subscriber = Subscriber::showing(&broker, "host", 1, &[], "%x");
     let mut port = Port::open();
     let gateway = Gateway::new();
-    configure(&gateway, &broker, &port, ", primary_host = \"scada\"");
+    configure(&gateway, &broker, &port, "5", ", primary_host = \"scada\"");
     let says = |online: bool, time: u64| {
         let state = format!("{{\"online\":{online},\"timestamp\":{time}}}");
         publish(&gateway, &broker, "spBv1.0/STATE/scada", state.as_bytes(), true);
@@ -330,4 +330,9 @@ fn nothing_is_sent_while_the_primary_host_is_away_and_nothing_is_lost() {
         (missed..missed + 5).all(|mark| marks.iter().any(|(found, _)| *found == mark))
     });
     assert_eq!(agent.terminate(), Exit::Code(0), "log:\n{}", agent.log.text());
+    // Once by the node itself, and once because DISCONNECT asks for the will.
+    wait_until("both deaths", || {
+        let Host { deaths, births, .. } = Host::follow(&subscriber);
+        deaths.iter().filter(|number| births.last() == Some(number)).count() == 2
+    });
 }
