@@ -181,3 +181,6 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -311,10 +311,10 @@ mod tests {
         metric.historical = true;
         metric.unit = Some("V");
         let found = data_encoding::HEXLOWER.encode(&payload(&metric));
-        // As `protoc --encode` writes it, but for the order of the fields, which is free.
+        // As the Python package `protobuf` writes it.
         let expected = concat!(
-            "08cbf882ffbf34",
-            "122b",
+            "08cbb4eaec9f34",
+            "1227",
             "0a0161",
             "10ac02",
             "1801",
