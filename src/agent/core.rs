@@ -168,7 +168,7 @@ impl Core {
             show(&self.topic, &descriptor, &values);
         }
         let time = self.hub.stamp(at);
-        self.hub.sensor_gave(&descriptor, &values, at);
+        self.hub.sensor_gave(&descriptor, &values, at, time);
         self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
     }
 

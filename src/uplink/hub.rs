@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::{BootId, BootTime, Clock, Offset};
+use crate::clock::{BootId, BootTime, Clock, Offset, WallTime};
 use crate::command::Request;
 use crate::config::Gateway;
-use crate::outbox::{Outbox, Seq};
+use crate::outbox::{Moment, Outbox, Seq};
 use crate::reading::{Descriptor, Values};
 
 use super::counters::Counters;
@@ -187,9 +187,10 @@ impl Hub {
         self.sensors.borrow_mut().watch();
     }
 
-    /// A sensor gave these values, which are appended next.
-    pub fn sensor_gave(&self, descriptor: &Arc<Descriptor>, values: &Values, at: BootTime) {
-        self.sensors.borrow_mut().gave(descriptor, values, self.outbox.borrow().end(), at);
+    /// A sensor gave these values, which are appended next with this time.
+    pub fn sensor_gave(&self, descriptor: &Arc<Descriptor>, values: &Values, at: BootTime, time: Option<WallTime>) {
+        let moment = Moment { boot: self.boot, at, time };
+        self.sensors.borrow_mut().gave(descriptor, values, self.outbox.borrow().end(), moment);
     }
 
     /// A sensor works from now on, or does not.

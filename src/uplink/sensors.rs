@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::clock::BootTime;
-use crate::outbox::Seq;
+use crate::outbox::{Moment, Seq};
 use crate::reading::{Descriptor, Kind, Value, Values};
 
 /// A value with where it comes from.
@@ -14,8 +13,8 @@ pub struct Latest {
     pub value: Value,
     /// Position in the outbox of the record that it is in.
     pub seq: Seq,
-    /// When it was measured, in this boot.
-    pub at: BootTime,
+    /// When it was measured, as the record says it: both must have the same date.
+    pub moment: Moment,
 }
 
 /// One sensor.
@@ -45,8 +44,8 @@ impl Sensors {
         self.watched = true;
     }
 
-    /// A sensor gave values at this time, which are at this position of the outbox.
-    pub fn gave(&mut self, descriptor: &Arc<Descriptor>, values: &Values, seq: Seq, at: BootTime) {
+    /// A sensor gave values at this moment, which are at this position of the outbox.
+    pub fn gave(&mut self, descriptor: &Arc<Descriptor>, values: &Values, seq: Seq, moment: Moment) {
         if !self.watched {
             return;
         }
@@ -60,7 +59,7 @@ impl Sensors {
             if quantity.kind == Kind::Event || matches!(value, Value::Bytes(_)) {
                 continue;
             }
-            let latest = Latest { value: value.clone(), seq, at };
+            let latest = Latest { value: value.clone(), seq, moment };
             match present.values.get_mut(&quantity.name) {
                 Some(known) => *known = latest,
                 None => drop(present.values.insert(quantity.name.clone(), latest)),

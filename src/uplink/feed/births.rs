@@ -10,6 +10,7 @@ use crate::config::Qos;
 use crate::outbox::{Body, Outbox};
 
 use super::super::Hub;
+use super::super::dating::Date;
 use super::super::encode::Part;
 use super::super::packet::{Head, TooLarge};
 use super::super::sparkplug::book::milliseconds;
@@ -148,7 +149,10 @@ impl Feed {
         let sensors = hub.sensors();
         let present = sensors.get(sensor).filter(|present| present.online);
         let mut payload = BytesMut::new();
-        book.borrow().put_birth(&mut payload, sensor, present, |at| hub.stamp(at).map(milliseconds));
+        book.borrow().put_birth(&mut payload, sensor, present, |moment| match hub.dating().date_of(moment) {
+            Date::Wall(time) => Some(milliseconds(time)),
+            Date::Uptime(..) => None,
+        });
         self.put_certificate(output, &topic, &payload)?;
         book.borrow_mut().born(sensor, present, visiting);
         Ok(())

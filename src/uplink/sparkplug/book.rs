@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::clock::{BootTime, WallTime};
-use crate::outbox::Seq;
+use crate::clock::WallTime;
+use crate::outbox::{Moment, Seq};
 use crate::reading::{Descriptor, Finite, Kind, Value};
 
 use super::super::sensors::{Latest, Present};
@@ -186,7 +186,7 @@ impl Book {
         out: &mut BytesMut,
         sensor: &str,
         present: Option<&Present>,
-        dated: impl Fn(BootTime) -> Option<u64>,
+        dated: impl Fn(&Moment) -> Option<u64>,
     ) {
         self.put_head(out);
         let Some(device) = self.devices.get(sensor) else { return };
@@ -201,7 +201,7 @@ impl Book {
             let latest = known.latest(name, present);
             values.push(Metric {
                 alias: Some(known.alias),
-                time: latest.map_or(self.sent_at, |latest| dated(latest.at)),
+                time: latest.map_or(self.sent_at, |latest| dated(&latest.moment)),
                 unit: known.unit.as_deref(),
                 content_type: known.content_type.as_deref(),
                 ..Metric::named(name, datatype, latest.map_or(Scalar::Null, |latest| scalar(&latest.value).1))

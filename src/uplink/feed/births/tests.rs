@@ -52,7 +52,7 @@ fn give(hub: &Rc<Hub>, descriptor: &Arc<Descriptor>, numbers: &[f64]) {
     let now = hub.clock.boot();
     let values = (0..).zip(numbers).map(|(index, number)| (index, Value::number(*number).expect("finite")));
     let (descriptor, values) = (Arc::clone(descriptor), values.collect());
-    hub.sensor_gave(&descriptor, &values, now);
+    hub.sensor_gave(&descriptor, &values, now, hub.now());
     hub.outbox.borrow_mut().append(now, hub.now(), Body::Reading { descriptor, values });
     hub.outbox.borrow_mut().commit(now);
     hub.appended();
