@@ -200,7 +200,7 @@ fn born(encoder: &Encoder, records: &[(Entry, Date)]) {
     book.set_time(Some(*time));
     assert_eq!(book.learn(descriptor, values), Ok(true));
     book.sent();
-    book.born(&descriptor.sensor, None, false);
+    book.born(&descriptor.sensor, None, false, |_| None);
     book.sent();
 }
 

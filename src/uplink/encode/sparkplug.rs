@@ -53,14 +53,14 @@ struct Metrics {
 
 impl Ready for Metrics {
     fn write(&self, element: &Element<'_>, _: &[Element<'_>], out: &mut BytesMut) -> Result<(), Unfit> {
-        let book = self.book.borrow();
+        let book = &mut *self.book.borrow_mut();
         let (_, seq) = element.id;
         let time = match element.date {
             Date::Wall(time) => Some(milliseconds(time)),
             Date::Uptime(..) => None,
         };
         for (quantity, value) in element.quantities() {
-            let alias = book.alias(&element.descriptor().sensor, &quantity.name);
+            let alias = book.tell(&element.descriptor().sensor, &quantity.name, seq, time, element.backlog);
             let (datatype, value) = scalar(value);
             wire::put_metric(
                 out,
@@ -69,7 +69,7 @@ impl Ready for Metrics {
                     alias: alias.map(|alias| alias.number),
                     time,
                     datatype: alias.is_none().then_some(datatype),
-                    historical: element.backlog || alias.is_some_and(|alias| seq < alias.said),
+                    historical: alias.map_or(element.backlog, |alias| alias.historical),
                     unit: None,
                     content_type: None,
                     value,

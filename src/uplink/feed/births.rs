@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use crate::clock::BootTime;
 use crate::config::Qos;
-use crate::outbox::{Body, Outbox};
+use crate::outbox::{Body, Moment, Outbox};
 
 use super::super::Hub;
 use super::super::dating::Date;
@@ -149,12 +149,13 @@ impl Feed {
         let sensors = hub.sensors();
         let present = sensors.get(sensor).filter(|present| present.online);
         let mut payload = BytesMut::new();
-        book.borrow().put_birth(&mut payload, sensor, present, |moment| match hub.dating().date_of(moment) {
+        let dated = |moment: &Moment| match hub.dating().date_of(moment) {
             Date::Wall(time) => Some(milliseconds(time)),
             Date::Uptime(..) => None,
-        });
+        };
+        book.borrow().put_birth(&mut payload, sensor, present, dated);
         self.put_certificate(output, &topic, &payload)?;
-        book.borrow_mut().born(sensor, present, visiting);
+        book.borrow_mut().born(sensor, present, visiting, dated);
         Ok(())
     }
 

@@ -34,6 +34,8 @@ struct Known {
     content_type: Option<Box<str>>,
     /// It was in the device's last birth, with a value of this position; 0: without a value.
     said: Option<Seq>,
+    /// When the newest value was measured that the host has as the present one, in milliseconds since 1970.
+    newest: Option<u64>,
 }
 
 impl Known {
@@ -71,8 +73,8 @@ pub struct Book {
 pub struct Alias {
     /// The number that stands for its name.
     pub number: u64,
-    /// Values of earlier positions are older than the one that the host has.
-    pub said: Seq,
+    /// The value is not the present one.
+    pub historical: bool,
 }
 
 impl Book {
@@ -112,11 +114,15 @@ impl Book {
         self.seq = self.seq.wrapping_add(1);
     }
 
-    /// How data refer to a metric; `None`: the host does not know it.
-    #[must_use]
-    pub fn alias(&self, device: &str, metric: &str) -> Option<Alias> {
-        let known = self.devices.get(device).filter(|device| device.alive)?.metrics.get(metric)?;
-        Some(Alias { number: known.alias, said: known.said? })
+    /// How data refer to a metric with a value of this position and time; `None`: the host does not know it. The host has
+    /// that value then, unless it is of the `backlog`, or older than the one that it has: such a one is history.
+    pub fn tell(&mut self, device: &str, metric: &str, seq: Seq, time: Option<u64>, backlog: bool) -> Option<Alias> {
+        let known = self.devices.get_mut(device).filter(|device| device.alive)?.metrics.get_mut(metric)?;
+        let historical = backlog || seq < known.said? || time.is_some_and(|time| Some(time) < known.newest);
+        if !historical {
+            known.newest = time.or(known.newest);
+        }
+        Some(Alias { number: known.alias, historical })
     }
 
     /// Is the device alive to the host?
@@ -161,6 +167,7 @@ impl Book {
                     unit: quantity.unit.clone(),
                     content_type: quantity.content_type.clone(),
                     said: None,
+                    newest: None,
                 };
                 device.metrics.insert(quantity.name.clone(), known);
             }
@@ -215,12 +222,21 @@ impl Book {
     }
 
     /// The birth certificate of a device is on its way. `visiting`: only its backlog is to be told.
-    pub fn born(&mut self, sensor: &str, present: Option<&Present>, visiting: bool) {
+    /// `dated` as for the certificate.
+    pub fn born(
+        &mut self,
+        sensor: &str,
+        present: Option<&Present>,
+        visiting: bool,
+        dated: impl Fn(&Moment) -> Option<u64>,
+    ) {
         let Some(device) = self.devices.get_mut(sensor) else { return };
         device.alive = true;
         device.visiting = visiting;
         for (name, known) in &mut device.metrics {
-            known.said = known.datatype.map(|_| known.latest(name, present).map_or(0, |latest| latest.seq));
+            let latest = known.latest(name, present);
+            known.said = known.datatype.map(|_| latest.map_or(0, |latest| latest.seq));
+            known.newest = latest.and_then(|latest| dated(&latest.moment));
         }
     }
 
