@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::discovery::Discovery;
+use super::positions::Positions;
 use super::summary::Summary;
 use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
@@ -19,7 +20,6 @@ use crate::reading::{Descriptor, Observation, Sample, SensorIndex, Value, Values
 use crate::sampler::{Batch, QUEUE};
 use crate::topic::Template;
 use crate::uplink::Hub;
-use crate::uplink::status::{sensor_availability, sensor_availability_topic};
 
 /// A sensor's rejected samples are logged this often at most; a loose cable garbles hundreds of lines a minute.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -45,6 +45,8 @@ pub(super) struct Core {
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
     /// The sensor whose fixes say what time it is.
     pub(super) gps: Option<SensorIndex>,
+    /// Where sensors are that move.
+    pub(super) positions: Positions,
     /// Learns which sensors have a fault.
     pub(super) summary: Rc<RefCell<Summary>>,
 }
@@ -136,6 +138,9 @@ impl Core {
         {
             self.hub.take_fix(at, time);
         }
+        if let Ok(samples) = &observation.outcome {
+            self.positions.take(sensor, at, samples);
+        }
         let outcome = self.pipeline.observe(observation);
         self.publish(sensor, at, outcome);
     }
@@ -169,7 +174,8 @@ impl Core {
         }
         let time = self.hub.stamp(at);
         self.hub.sensor_gave(&descriptor, &values, at, time);
-        self.hub.outbox.borrow_mut().append(at, time, Body::Reading { descriptor, values });
+        let place = self.positions.of(sensor, at);
+        self.hub.outbox.borrow_mut().append_at(at, time, place, Body::Reading { descriptor, values });
     }
 
     /// Keeps what a sensor's filters gave, with the same commit as what came of the observation.
@@ -183,17 +189,17 @@ impl Core {
         let (name, room) = (&*descriptor.sensor, descriptor.room.as_deref());
         self.summary.borrow_mut().turned(name, health);
         self.hub.sensor_turned(name, matches!(health, Health::Online));
-        let payload = match health {
+        let state = match health {
             Health::Online => {
                 info!(sensor = name, room, "online");
-                sensor_availability(Ok(()))
+                Ok(())
             }
             Health::Fault(fault) => {
                 warn!(sensor = name, room, fault = fault.code.as_str(), "{fault}");
-                sensor_availability(Err(fault))
+                Err(fault)
             }
         };
-        self.hub.set_state(&sensor_availability_topic(&self.topic, descriptor), payload);
+        self.hub.set_sensor_availability(&self.topic, descriptor, state);
     }
 
     fn complain(&mut self, sensor: SensorIndex, at: BootTime, count: usize, reason: &str) {

@@ -10,6 +10,8 @@ mod broker;
 mod clock;
 mod hardware;
 mod payload;
+mod place;
+mod privacy;
 mod sparkplug;
 mod targets;
 
@@ -17,6 +19,8 @@ use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
 use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
+use place::LOCATION;
+use privacy::{INTEGRITY, PRIVACY, RATE};
 use sparkplug::{SPARKPLUG, SPARKPLUG_KEY};
 
 /// A table of the configuration.
@@ -60,18 +64,6 @@ static GATEWAY: Section = Section {
             "Where readings are published; a level that comes out empty is left out.",
         ),
         key("location", "table, see [location](#location)", Some("none"), "Where the gateway is."),
-    ],
-};
-
-/// `location = { … }`
-static LOCATION: Section = Section {
-    title: "location",
-    intro: "A place on Earth (WGS 84), in `[gateway]`, `[room.NAME]` or `[[sensor]]`: \
-            `location = { latitude = 47.5921, longitude = 0.9117, altitude = 85 }`.",
-    keys: &[
-        key("latitude", "number, -90 to 90", None, "Degrees north."),
-        key("longitude", "number, -180 to 180", None, "Degrees east."),
-        key("altitude", "number, -12000 to 100000", Some("none"), "Metres above the ellipsoid."),
     ],
 };
 
@@ -299,6 +291,13 @@ static UPLINK: Section = Section {
         targets::DISCOVERY,
         targets::DISCOVERY_PREFIX,
         SPARKPLUG_KEY,
+        key("integrity", "table, see [integrity](#integrity)", Some("none"), "A checksum of each payload."),
+        key(
+            "privacy",
+            "table, see [privacy](#uplinknameprivacy)",
+            Some("nothing is hidden"),
+            "What is not to be told.",
+        ),
         key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "For `mqtts://` and `wss://`."),
         key("proxy", "table, see [proxy](#proxy)", Some("none"), "An HTTP proxy to go through."),
         key(
@@ -506,6 +505,9 @@ pub static SECTIONS: &[&Section] = &[
     &PAYLOAD,
     &BATCH,
     &SPARKPLUG,
+    &PRIVACY,
+    &RATE,
+    &INTEGRITY,
     &PASSWORD,
     &TLS,
     &PROXY,

@@ -79,6 +79,14 @@ pub(super) fn sparkplug(
             );
         }
     }
+    if options.raw("privacy").is_some() {
+        options.problem_with_help(
+            "privacy",
+            format!("{} has `privacy` with format = \"sparkplug-b\", whose births tell what it hides", options.what()),
+            None,
+            Some("take one of them out".to_owned()),
+        );
+    }
     let sparkplug = match keys {
         Some(keys) => {
             let read = names(&keys, gateway, around);
@@ -122,7 +130,7 @@ fn checked(
     gateway: &Gateway,
     around: &Surroundings<'_>,
 ) -> Option<String> {
-    let filled = uplink::fill(text, gateway, around).and_then(|name| topic::check_name(&name).map(|()| name));
+    let filled = uplink::fill(text, gateway, around, None).and_then(|name| topic::check_name(&name).map(|()| name));
     match filled {
         Ok(name) => Some(name),
         Err(why) => {

@@ -212,7 +212,7 @@ impl Keeper {
         let manners = Manners {
             keep_alive: config.keep_alive,
             clock_wait: config.clock_wait,
-            availability_topic: hub.topic("availability"),
+            availability_topic: hub.topic_of(&config.name, "availability"),
             awake: self.awake,
         };
         let url = &config.urls[at];

@@ -26,7 +26,11 @@ impl Feed {
     pub fn last_word(&mut self, hub: &Hub) -> Option<LastWord> {
         let Some(node) = &mut self.node else {
             let payload = super::super::status::LOST.as_bytes().to_vec();
-            return self.sends_state.then(|| LastWord { topic: hub.topic("availability"), payload, retain: true });
+            return self.sends_state.then(|| LastWord {
+                topic: hub.topic_of(&self.uplink, "availability"),
+                payload,
+                retain: true,
+            });
         };
         node.book().borrow_mut().set_time(hub.now());
         let stored = node.next_death();
