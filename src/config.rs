@@ -48,6 +48,7 @@ mod report;
 mod secret;
 mod sensor;
 mod source;
+mod sparkplug;
 mod token;
 mod uplink;
 mod wiring;
@@ -70,6 +71,7 @@ pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
 pub use source::MAX_FILE_BYTES;
+pub use sparkplug::Sparkplug;
 pub use token::Token;
 pub use uplink::BROKER_UPLINK;
 
@@ -404,6 +406,8 @@ pub struct UplinkConfig {
     pub clock_wait: Duration,
     /// What messages look like.
     pub payload: Payload,
+    /// Who it is among those that speak Sparkplug B; `None` in other forms.
+    pub sparkplug: Option<Sparkplug>,
     /// What they are not to tell.
     pub privacy: Privacy,
     /// Largest packet that is sent or accepted, in bytes.

@@ -10,14 +10,21 @@ mod aws_iot;
 mod azure_iot_hub;
 mod docs;
 pub mod home_assistant;
+mod sparkplug;
 mod thingsboard;
 mod thingspeak;
 
 pub use docs::docs;
 
 /// Every target, sorted by name.
-pub static TARGETS: &[&Target] =
-    &[&aws_iot::TARGET, &azure_iot_hub::TARGET, &home_assistant::TARGET, &thingsboard::TARGET, &thingspeak::TARGET];
+pub static TARGETS: &[&Target] = &[
+    &aws_iot::TARGET,
+    &azure_iot_hub::TARGET,
+    &home_assistant::TARGET,
+    &sparkplug::TARGET,
+    &thingsboard::TARGET,
+    &thingspeak::TARGET,
+];
 
 /// A system that one may publish to.
 #[derive(Debug)]
@@ -129,6 +136,12 @@ pub enum Rule {
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Target> {
     TARGETS.iter().copied().find(|target| target.name == name)
+}
+
+/// The target whose form of payload that is, where the form says as much.
+#[must_use]
+pub fn of_format(format: &str) -> Option<&'static Target> {
+    (format == sparkplug::FORMAT).then_some(&sparkplug::TARGET)
 }
 
 /// The target that a host belongs to.

@@ -56,7 +56,9 @@ pub mod saved;
 pub mod schedule;
 #[cfg(test)]
 mod scripted;
+pub mod sensors;
 pub mod session;
+pub mod sparkplug;
 pub mod status;
 pub mod subscriptions;
 pub mod terms;

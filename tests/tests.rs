@@ -35,6 +35,7 @@ mod it {
     mod serial;
     mod shutdown;
     mod sleep;
+    mod sparkplug;
     mod supervision;
     mod targets;
     mod tidy;

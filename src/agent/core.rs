@@ -173,6 +173,7 @@ impl Core {
             show(&self.topic, &descriptor, &values);
         }
         let time = self.hub.stamp(at);
+        self.hub.sensor_gave(&descriptor, &values, at, time);
         let place = self.positions.of(sensor, at);
         self.hub.outbox.borrow_mut().append_at(at, time, place, Body::Reading { descriptor, values });
     }
@@ -187,6 +188,7 @@ impl Core {
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return };
         let (name, room) = (&*descriptor.sensor, descriptor.room.as_deref());
         self.summary.borrow_mut().turned(name, health);
+        self.hub.sensor_turned(name, matches!(health, Health::Online));
         let state = match health {
             Health::Online => {
                 info!(sensor = name, room, "online");

@@ -12,6 +12,7 @@ mod hardware;
 mod payload;
 mod place;
 mod privacy;
+mod sparkplug;
 mod targets;
 
 use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
@@ -20,6 +21,7 @@ use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use payload::{BATCH, PAYLOAD};
 use place::LOCATION;
 use privacy::{INTEGRITY, PRIVACY, RATE};
+use sparkplug::{SPARKPLUG, SPARKPLUG_KEY};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -288,6 +290,7 @@ static UPLINK: Section = Section {
         key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
         targets::DISCOVERY,
         targets::DISCOVERY_PREFIX,
+        SPARKPLUG_KEY,
         key("integrity", "table, see [integrity](#integrity)", Some("none"), "A checksum of each payload."),
         key(
             "privacy",
@@ -501,6 +504,7 @@ pub static SECTIONS: &[&Section] = &[
     &UPLINK,
     &PAYLOAD,
     &BATCH,
+    &SPARKPLUG,
     &PRIVACY,
     &RATE,
     &INTEGRITY,

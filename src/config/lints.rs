@@ -29,7 +29,8 @@ pub(super) fn targets(uplinks: &[Placed], sensors: &[PlacedSensor], gateway: &Ga
 
 fn target_of(uplink: &UplinkConfig) -> Option<&'static Target> {
     let by_host = || uplink.urls.iter().find_map(|url| targets::of_host(&url.host));
-    uplink.preset.as_ref().map(|preset| preset.target).or_else(by_host)
+    let by_format = || targets::of_format(uplink.payload.format.info().name);
+    uplink.preset.as_ref().map(|preset| preset.target).or_else(by_format).or_else(by_host)
 }
 
 /// What an uplink will send, as far as that is known before the first reading.
@@ -119,6 +120,9 @@ impl Broken {
         let message = format!("[uplink.{}]: {}, but {}", placed.uplink.name, self.what, limit.because);
         let because = match &placed.uplink.preset {
             Some(_) => String::new(),
+            None if targets::of_format(placed.uplink.payload.format.info().name).is_some() => {
+                format!(" (preset = \"{}\" sets what it wants)", target.name)
+            }
             None => format!(" (the host is one of {})", target.title),
         };
         let problem = Problem::new(placed.value(self.key), format!("{message}{because}")).help(self.help);

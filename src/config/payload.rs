@@ -59,6 +59,8 @@ pub enum Format {
     ThingsboardGateway,
     /// `ThingSpeak`, an update of a channel.
     Thingspeak,
+    /// Sparkplug B, with births and deaths.
+    SparkplugB,
 }
 
 /// What is to be known of a form before there are readings.
@@ -96,6 +98,7 @@ pub static FORMATS: &[FormatInfo] = &[
     form("thingsboard", Format::Thingsboard, PayloadShape::Sensor),
     form("thingsboard-gateway", Format::ThingsboardGateway, PayloadShape::Sensor),
     form("thingspeak", Format::Thingspeak, PayloadShape::Sensor),
+    form("sparkplug-b", Format::SparkplugB, PayloadShape::Sensor),
 ];
 
 impl Format {
@@ -258,10 +261,10 @@ pub(super) fn payload(options: &Options<'_>) -> Payload {
             Some("take `payload` out, or choose another format".to_owned()),
         );
     }
-    if shape == Some(PayloadShape::Quantity) && info.format == Format::Thingspeak {
+    if shape == Some(PayloadShape::Quantity) && matches!(info.format, Format::Thingspeak | Format::SparkplugB) {
         options.problem_with_help(
             "payload",
-            format!("an update of ThingSpeak in {} holds all quantities of a sensor", options.what()),
+            format!("a message of format = \"{}\" in {} holds all quantities of a sensor", info.name, options.what()),
             None,
             Some("take `payload` out".to_owned()),
         );

@@ -11,7 +11,7 @@ use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
     Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Named, Payload, Preset, Privacy, Pseudonyms, Qos,
     Selection, TlsConfig, UplinkConfig, backlog, connection, discovery, integrity, payload, preset, privacy, secret,
-    sensor, token,
+    sensor, sparkplug, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -139,6 +139,7 @@ pub(super) fn uplink(
     let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
     let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
     let mut payload = payload::payload(options);
+    let sparkplug = sparkplug::sparkplug(options, &mut payload, gateway, around);
     payload.integrity = integrity::integrity(options, payload.format, mqtt, around);
     if privacy.rate.is_some() {
         // A picture that goes out as it is has a size of its own.
@@ -181,6 +182,7 @@ pub(super) fn uplink(
         keep_alive,
         clock_wait: clock_wait.unwrap_or(default_wait),
         payload,
+        sparkplug,
         privacy,
         max_packet: u32::try_from(max_packet.0).unwrap_or(u32::MAX),
         selection,
@@ -236,6 +238,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         keep_alive: DEFAULT_KEEP_ALIVE,
         clock_wait: Duration::ZERO,
         payload: Payload::default(),
+        sparkplug: None,
         privacy: Privacy::default(),
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
         selection: Selection::default(),

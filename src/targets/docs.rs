@@ -48,6 +48,34 @@ quantity's, as in `soil_moisture`.
 
 ";
 
+const SPARKPLUG: &str = "
+The gateway's topics are `spBv1.0/GROUP/NBIRTH/NODE` and so on, those of a sensor `spBv1.0/GROUP/DDATA/NODE/SENSOR`, so that
+Ignition shows a tag as `Edge Nodes/GROUP/NODE/SENSOR/QUANTITY`. Numbers are `Double`, switches `Boolean`, texts `String`,
+bytes `Bytes`; an event has the type of its values. Units are the property `engUnit`; the sensor's label, room and place are
+metrics below `Properties`.
+
+- **Births.** Each connection begins with NBIRTH and a DBIRTH for each sensor that works, with all its metrics and their
+  present values. Events, pictures, and what has not been measured yet, have none (`is_null`). A sensor that comes later is
+  born then, and born anew when it gives a quantity that is not in its birth. `Node Control/Rebirth` makes all of it anew, once
+  a second at the most.
+- **Deaths.** A sensor that fails dies (DDEATH) as soon as what it gave before that is sent. The node's death (NDEATH) is the
+  will, and is published before an orderly end; with `mqtt = \"5\"` the will comes then, too. `bdSeq` goes on after a restart; a
+  power cut may set it back by what the last few connections had counted.
+- **Backlog.** It has `is_historical`, and so has what is older than the value in the birth. If its sensor does not work now, or
+  is there no longer, the device is born without values for that, and dies when all of it is sent.
+- **What is certain.** Sparkplug sends everything at QoS 0, in sessions that nobody keeps: a reading counts as delivered when it
+  was written to a connected socket. What was under way when the connection broke is lost, and nobody is told. What was taken
+  while there was no connection is not: it waits in the outbox, as always. With `primary_host` it also waits while that host is
+  not online; without it, what is published while the host is away reaches the broker only. Give the same broker a second
+  uplink at QoS 1 for what must not be lost.
+- **Time.** While the clock is not set, births wait for `clock_wait`; what is sent after that has no timestamps, which
+  the specification wants, because vigie makes none up.
+- **Commands.** NCMD is taken for rebirths alone, DCMD not at all: `commands = true` takes
+  [commands](commands.md) on the topics that they always have.
+
+Several uplinks to hosts need names of nodes that differ, if they share a broker.
+";
+
 /// The page.
 #[must_use]
 pub fn docs() -> String {
@@ -61,6 +89,8 @@ pub fn docs() -> String {
         if target.name == super::home_assistant::TARGET.name {
             text.push_str(HOME_ASSISTANT);
             classes(&mut text);
+        } else if target.name == super::sparkplug::TARGET.name {
+            text.push_str(SPARKPLUG);
         }
     }
     text

@@ -8,9 +8,11 @@
 //! become one message. Raw messages go out byte for byte, with nothing around them, and so do values of bytes, unless the
 //! form has a place for bytes or the uplink says `bytes = "base64"`. A record with bytes is cut by quantity then.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use crate::reading::{Descriptor, Kind, Value};
 use crate::topic::{MAX_BYTES, Template};
 
 use super::dating::Date;
+use super::sparkplug::Book;
 use super::veil::Veil;
 
 use form::{Element, Form, Ready};
@@ -32,6 +35,7 @@ mod form;
 mod influx;
 mod json;
 mod senml;
+mod sparkplug;
 mod template;
 mod text;
 mod thingsboard;
@@ -71,6 +75,12 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// Is it of a reading, and not a message that goes on as it came?
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        matches!(self.entry.body, Body::Reading { .. })
+    }
+
     fn descriptor(&self) -> Option<&'a Arc<Descriptor>> {
         match &self.entry.body {
             Body::Reading { descriptor, .. } => Some(descriptor),
@@ -186,6 +196,12 @@ impl Encoder {
         let form = form::of(&settings.payload, &settings.veil);
         let maker = Maker { settings, form, cache: HashMap::new() };
         Self { maker, raw_topic: String::new(), payload: BytesMut::new() }
+    }
+
+    /// What births, data and deaths of a node share, where the form is one of nodes.
+    #[must_use]
+    pub fn book(&self) -> Option<Rc<RefCell<Book>>> {
+        self.maker.form.book().cloned()
     }
 
     /// How a record is cut: as the uplink says, but what has no place in the form has a message of its own.

@@ -103,6 +103,9 @@ pub enum Failure {
     /// Nothing came for too long.
     #[error("the broker was silent for {}.{} s, though asked", .0.as_secs(), .0.subsec_millis() / 100)]
     Silent(Duration),
+    /// The host application that this uplink is for.
+    #[error("the primary host `{0}` is offline")]
+    HostOffline(String),
     /// It answers, but takes nothing.
     #[error("the broker has acknowledged nothing for {} s", ACK_DEADLINE.as_secs())]
     Hung,

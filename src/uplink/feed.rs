@@ -21,6 +21,7 @@ use super::packet::{self, Accepted, Head, Incoming, Reason, TooLarge};
 use super::refused::{Quarantine, RefusedMessage};
 use super::saved::{self, Origin, Saved};
 use super::session::{InFlight, Outcome, Session};
+use super::sparkplug::Node;
 use super::status::Version;
 use super::subscriptions::{News, Subscriptions};
 use super::terms::Terms;
@@ -34,6 +35,7 @@ use slots::Slots;
 use unsure::Unsure;
 
 mod batches;
+mod births;
 mod commands;
 mod latest;
 #[cfg(test)]
@@ -145,6 +147,8 @@ pub struct Feed {
     refused_logged: Option<BootTime>,
     counters: Rc<Counters>,
     subscriptions: Subscriptions,
+    /// Who it is among those that speak Sparkplug B.
+    node: Option<Node>,
     /// Then what is announced to a home automation is sent again.
     announce_at: Option<BootTime>,
     /// Commands that came since they were last taken.
@@ -185,10 +189,17 @@ impl Feed {
             backlog_topic: config.backlog.topic.clone(),
             veil: veil.clone(),
         };
+        let encoder = Encoder::new(settings);
+        let node = config.sparkplug.as_ref().zip(encoder.book()).map(|(names, book)| {
+            hub.watch_sensors();
+            let last = outbox.state(&Node::state_key(&config.name));
+            Node::new(&config.name, names, config.urls.len() > 1, book, last)
+        });
         let mut feed = Self {
             uplink: config.name.clone(),
             session,
-            encoder: Encoder::new(settings),
+            encoder,
+            node,
             veil,
             slots: config.privacy.rate.map(Slots::new),
             cursor,
@@ -225,6 +236,7 @@ impl Feed {
             subscriptions: Subscriptions::new(
                 config.commands.as_ref(),
                 config.discovery.as_ref().map(Discovery::birth_topic),
+                config.sparkplug.as_ref().map(Node::topics).unwrap_or_default(),
             ),
             announce_at: None,
             requests: Vec::new(),
@@ -268,7 +280,9 @@ impl Feed {
         for remark in self.terms.agree(accepted.limits.clone()) {
             tracing::warn!(uplink = self.uplink, "{remark}");
         }
-        if self.terms.limits().max_qos == Qos::AtMostOnce && self.session.in_flight() > 0 {
+        // Nor is anything sent again to a host of Sparkplug as it was before: it would not be understood.
+        let anew = self.terms.limits().max_qos == Qos::AtMostOnce || self.node.is_some();
+        if anew && self.session.in_flight() > 0 {
             // What is in flight has no packet id any more: it is sent like anything else that waits.
             self.counters.possible_duplicates.add(self.session.in_flight() as u64);
             self.session = self.session.emptied();
@@ -279,6 +293,9 @@ impl Feed {
         self.counters.connects.add(1);
         self.status_seen = 0;
         self.subscriptions.connected(now);
+        if let Some(node) = &mut self.node {
+            node.connected();
+        }
         self.start_streams(live_from, now);
     }
 
@@ -340,7 +357,12 @@ impl Feed {
         if let Some(until) = self.pause.until(fill.now) {
             return Some(until);
         }
-        self.send_streams(hub, outbox, output, fill)
+        if let Err(until) = self.send_births(hub, output, fill) {
+            return until;
+        }
+        let again = self.send_streams(hub, outbox, output, fill);
+        self.send_news(hub, output, Some(outbox));
+        again
     }
 
     /// Encodes one message of these parts.
@@ -375,7 +397,11 @@ impl Feed {
         let head = Head { topic, qos, retain, dup, id, reading, expiry, content_type, integrity };
         self.terms
             .put_publish(&mut output.buffer, head, |out| out.extend_from_slice(message.payload))
-            .map_err(|error| CannotSend { why: format!("{topic}: {error}"), too_large: Some(error) })
+            .map_err(|error| CannotSend { why: format!("{topic}: {error}"), too_large: Some(error) })?;
+        if parts.iter().any(Part::is_reading) {
+            self.data_sent();
+        }
+        Ok(())
     }
 
     /// Sends state that the broker has not yet; says whether that is all of it.
@@ -401,14 +427,26 @@ impl Feed {
 
     /// The last word before an orderly end, which takes the place of the will.
     pub fn farewell(&mut self, topic: &str, payload: &str, output: &mut Output, now: BootTime) {
-        if !self.sends_state || self.session.free_status() == 0 {
+        let (topic, payload, retain) = match &self.node {
+            Some(node) => (node.names().topic("NDEATH"), node.death().to_vec(), false),
+            None if self.sends_state => (topic.to_owned(), payload.as_bytes().to_vec(), true),
+            None => return,
+        };
+        if self.session.free_status() == 0 {
             return;
         }
-        let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
-        let put = |out: &mut BytesMut| out.extend_from_slice(payload.as_bytes());
+        let head = Head { retain, ..state_head(&topic, self.terms.state_qos(), self.session.next_id()) };
+        let put = |out: &mut BytesMut| out.extend_from_slice(&payload);
         if self.terms.put_publish(&mut output.buffer, head, put).is_ok() && head.qos != Qos::AtMostOnce {
             self.session.sent_status(now);
         }
+    }
+
+    /// Is the broker to publish the will even at an orderly end, where it can be told so? A host of Sparkplug learns of
+    /// the end by it (specification 3.0, 5.9, "intentional disconnect").
+    #[must_use]
+    pub fn leaves_with_will(&self) -> bool {
+        self.node.is_some()
     }
 
     /// A packet came.
@@ -449,7 +487,7 @@ impl Feed {
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }
             }
-            Incoming::Publish(message) => self.message(output, &message, now),
+            Incoming::Publish(message) => self.message(output, &message, now)?,
             Incoming::SubAck(id, codes) => {
                 self.news = self.subscriptions.answered(id, &codes)?.or(self.news.take());
             }
@@ -510,6 +548,17 @@ impl Feed {
         self.dirty = true;
         self.commit(outbox, now);
     }
+}
+
+/// What the broker publishes for us when the connection is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastWord {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Vec<u8>,
+    /// Shall the broker keep it?
+    pub retain: bool,
 }
 
 /// Under which packet id a message goes out, and when.

@@ -1,6 +1,6 @@
 //! What the tasks of the core thread share.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::{BootId, BootTime, Clock, Offset};
+use crate::clock::{BootId, BootTime, Clock, Offset, WallTime};
 use crate::command::Request;
 use crate::config::{Gateway, UplinkConfig};
-use crate::outbox::{Outbox, Seq};
-use crate::reading::{Descriptor, Fault};
+use crate::outbox::{Moment, Outbox, Seq};
+use crate::reading::{Descriptor, Fault, Values};
 use crate::topic::Template;
 
 use super::counters::Counters;
 use super::dating::Dating;
 use super::refused::{self, RefusedMessage};
+use super::sensors::Sensors;
 use super::status::{self, Board, Info, sensor_availability, sensor_availability_in_short, sensor_availability_topic};
 use super::veil::Veil;
 
@@ -63,6 +64,7 @@ pub struct Hub {
     /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
     marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
+    sensors: RefCell<Sensors>,
     /// Of the uplinks that hide something.
     veils: RefCell<BTreeMap<String, Veil>>,
     /// Refused messages on their way to their folder.
@@ -102,6 +104,7 @@ impl Hub {
             flush_told: Cell::default(),
             marks: RefCell::new(marks),
             counters: RefCell::default(),
+            sensors: RefCell::default(),
             veils: RefCell::default(),
             writing: RefCell::default(),
             commands: OnceCell::new(),
@@ -231,6 +234,27 @@ impl Hub {
         if self.flush_told.replace(due) != due && due.is_some() {
             self.flush.notify_one();
         }
+    }
+
+    /// From now on it is noted what each sensor gives, for uplinks that must say all of it at once.
+    pub fn watch_sensors(&self) {
+        self.sensors.borrow_mut().watch();
+    }
+
+    /// A sensor gave these values, which are appended next with this time.
+    pub fn sensor_gave(&self, descriptor: &Arc<Descriptor>, values: &Values, at: BootTime, time: Option<WallTime>) {
+        let moment = Moment { boot: self.boot, at, time };
+        self.sensors.borrow_mut().gave(descriptor, values, self.outbox.borrow().end(), moment);
+    }
+
+    /// A sensor works from now on, or does not.
+    pub fn sensor_turned(&self, sensor: &str, online: bool) {
+        self.sensors.borrow_mut().turned(sensor, online);
+    }
+
+    /// What is known of the sensors at present, where it is [watched](Self::watch_sensors).
+    pub(super) fn sensors(&self) -> Ref<'_, Sensors> {
+        self.sensors.borrow()
     }
 
     /// From now on commands go there.

@@ -19,7 +19,7 @@ use super::feed::Feed;
 use super::link::{self, Leave, Link, Manners};
 use super::packet::{Accepted, ConnectSettings, Will};
 use super::terms::WillForm;
-use super::{Failure, Hub, schedule, status};
+use super::{Failure, Hub, schedule};
 
 /// So many different causes of failure are remembered, so that each is logged once until a connection
 /// has been stable.
@@ -146,7 +146,7 @@ impl Keeper {
     async fn open(&mut self, at: usize, feed: &mut Feed) -> Result<Link<Box<dyn Stream>>, Failure> {
         let config = self.config.clone();
         let url = &config.urls[at];
-        let (mut link, mut accepted) = self.connect(at, false).await?;
+        let (mut link, mut accepted) = self.connect(at, false, feed).await?;
         feed.dialled(url);
         if feed.is_stranger(accepted.session_present) {
             tracing::info!(
@@ -154,10 +154,10 @@ impl Keeper {
                 "the broker has a session that this outbox does not know: it is discarded"
             );
             link.disconnect().await;
-            let (clean, _) = self.connect(at, true).await?;
+            let (clean, _) = self.connect(at, true, feed).await?;
             clean.disconnect().await;
             feed.broker_forgot();
-            (link, accepted) = self.connect(at, false).await?;
+            (link, accepted) = self.connect(at, false, feed).await?;
         }
         let session_present = accepted.session_present;
         tracing::info!(uplink = config.name, broker = %url, session_present, "connected");
@@ -167,27 +167,33 @@ impl Keeper {
         Ok(link)
     }
 
-    async fn connect(&mut self, at: usize, clean_session: bool) -> Result<(Link<Box<dyn Stream>>, Accepted), Failure> {
+    async fn connect(
+        &mut self,
+        at: usize,
+        clean_session: bool,
+        feed: &mut Feed,
+    ) -> Result<(Link<Box<dyn Stream>>, Accepted), Failure> {
         let config = self.config.clone();
         let (config, url) = (&*config, &config.urls[at]);
         let access = self.access(url).await?;
         let (stream, expiries) = dial::dial(url, config, &access).await?;
         self.certificates.set(expiries);
         let mut link = Link::new(stream, dial::name(url, config), config.mqtt, config.max_packet);
-        let will = self.hub.topic_of(&config.name, "availability");
+        let will = feed.last_word(&self.hub);
         let settings = ConnectSettings {
             version: config.mqtt,
             client_id: &config.client_id,
             username: config.username.as_deref(),
             password: access.password.as_ref(),
             keep_alive: config.keep_alive,
-            clean_session,
+            // A host of Sparkplug takes each connection for a new session (specification 3.0, 5.4).
+            clean_session: clean_session || config.sparkplug.is_some(),
             max_packet: config.max_packet,
-            will: config.state.then_some(Will {
-                topic: &will,
-                payload: status::LOST,
+            will: will.as_ref().map(|will| Will {
+                topic: &will.topic,
+                payload: &will.payload,
                 qos: self.wills[at].qos,
-                retain: self.wills[at].retain,
+                retain: will.retain && self.wills[at].retain,
             }),
         };
         let accepted = link.connect(&settings).await.inspect_err(|failure| self.wills[at].learn(failure))?;

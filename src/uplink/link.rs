@@ -17,7 +17,7 @@ use crate::outbox::Outbox;
 
 use super::feed::{Feed, Fill, Output};
 use super::keepalive::{Due, KeepAlive};
-use super::packet::{self, Accepted, ConnectSettings, Incoming, Malformed};
+use super::packet::{self, Accepted, ConnectSettings, Incoming, Malformed, Reason};
 use super::{Failure, Hub, status, tls};
 
 /// Bytes for which there is room at each read.
@@ -93,6 +93,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub async fn disconnect(mut self) {
         packet::put_disconnect(&mut self.output.buffer);
         self.close().await;
+    }
+
+    /// Ends the connection in order: the broker publishes the will, if MQTT can say that.
+    async fn leave_with_will(mut self) {
+        if self.version == MqttVersion::V5 {
+            packet::put_disconnect_because(&mut self.output.buffer, &Reason::DISCONNECT_WITH_WILL);
+            return self.close().await;
+        }
+        self.disconnect().await;
     }
 
     /// Writes what is left and closes.
@@ -305,6 +314,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Leave, Failure> {
     let ended = converse(&mut link, feed, hub, manners, stop, leave).await;
     match &ended {
+        Ok(_) if feed.leaves_with_will() => link.leave_with_will().await,
         Ok(_) => link.disconnect().await,
         Err(failure) => {
             if let Some(reason) = failure.blame().filter(|_| link.version == MqttVersion::V5) {

@@ -13,7 +13,7 @@ use crate::config::{MqttVersion, Qos};
 
 pub use publish::{Alias, Form, Head, TooLarge, put_publish};
 pub use reason::Reason;
-pub use subscribe::{Message, put_subscribe};
+pub use subscribe::{Message, Wanted, put_subscribe};
 
 mod property;
 mod publish;
@@ -250,7 +250,7 @@ pub struct Will<'a> {
     /// Where.
     pub topic: &'a str,
     /// What.
-    pub payload: &'a str,
+    pub payload: &'a [u8],
     /// Quality of service.
     pub qos: Qos,
     /// Shall the broker keep it?

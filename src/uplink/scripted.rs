@@ -74,6 +74,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         keep_alive: Duration::ZERO,
         clock_wait: Duration::ZERO,
         payload: Payload::default(),
+        sparkplug: None,
         privacy: config::Privacy::default(),
         max_packet: 10_000,
         selection: Selection::default(),
@@ -241,7 +242,7 @@ impl Setup {
                 max_packet: self.config.max_packet,
                 will: Some(Will {
                     topic: "maison/atelier/availability",
-                    payload: LOST,
+                    payload: LOST.as_bytes(),
                     qos: Qos::AtLeastOnce,
                     retain: true,
                 }),

@@ -22,7 +22,7 @@ use crate::command::{MAX_BYTES, MAX_REFERENCE, Request};
 use crate::config::{Commands, Qos};
 
 use super::Failure;
-use super::packet::{Message, Reason};
+use super::packet::{Message, Reason, Wanted};
 
 /// Topics in a SUBSCRIBE. AWS IoT takes no more than this.
 const MAX_TOPICS: usize = 8;
@@ -54,12 +54,33 @@ enum Standing {
     Refused(Option<u8>),
 }
 
+/// What a topic is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Use {
+    /// Commands for this sensor.
+    Commands(String),
+    /// The birth message of a home automation.
+    Birth,
+    /// What a host of Sparkplug says; `retained`: also what it said before.
+    Sparkplug { retained: bool },
+}
+
 #[derive(Debug)]
 struct Topic {
     topic: String,
-    /// Whom commands on it are for; `None`: it is that of the birth message.
-    sensor: Option<String>,
+    of: Use,
     standing: Standing,
+}
+
+impl Topic {
+    fn wanted(&self) -> Wanted<'_> {
+        let (qos, retained) = match self.of {
+            Use::Commands(_) | Use::Birth => (Qos::AtMostOnce, false),
+            // Specification 3.0, 5.4 ("ncmd-subscribe").
+            Use::Sparkplug { retained } => (Qos::AtLeastOnce, retained),
+        };
+        Wanted { topic: &self.topic, qos, retained }
+    }
 }
 
 /// A SUBSCRIBE without an answer.
@@ -101,16 +122,17 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Those of `commands`, and that to a birth message.
+    /// Those of `commands`, that to a birth message, and those of a [node](super::sparkplug::Node::topics).
     #[must_use]
-    pub fn new(commands: Option<&Commands>, birth: Option<String>) -> Self {
+    pub fn new(commands: Option<&Commands>, birth: Option<String>, node: Vec<(String, bool)>) -> Self {
         let commands = commands.filter(|commands| !commands.topics.is_empty());
         let mut topics: Vec<Topic> = commands
             .iter()
             .flat_map(|commands| &commands.topics)
-            .map(|(topic, sensor)| (topic.clone(), Some(sensor.clone())))
-            .chain(birth.map(|topic| (topic, None)))
-            .map(|(topic, sensor)| Topic { topic, sensor, standing: Standing::Open })
+            .map(|(topic, sensor)| (topic.clone(), Use::Commands(sensor.clone())))
+            .chain(birth.map(|topic| (topic, Use::Birth)))
+            .chain(node.into_iter().map(|(topic, retained)| (topic, Use::Sparkplug { retained })))
+            .map(|(topic, of)| Topic { topic, of, standing: Standing::Open })
             .collect();
         topics.sort_by(|a, b| a.topic.cmp(&b.topic));
         Self {
@@ -156,7 +178,9 @@ impl Subscriptions {
         self.strikes = 0;
         self.rests_until = now.after(REST);
         let (strikes, minutes) = (MAX_STRIKES, REST.as_secs() / 60);
-        self.max_age?;
+        if !self.matters() {
+            return None;
+        }
         Some(News::Refused(format!(
             "the broker has closed {strikes} connections in place of an answer to SUBSCRIBE: it is asked again in \
              {minutes} minutes"
@@ -176,11 +200,11 @@ impl Subscriptions {
     }
 
     /// The topics of the next SUBSCRIBE, which is sent now under this packet id.
-    pub fn ask(&mut self, id: u16, now: BootTime) -> Vec<&str> {
+    pub fn ask(&mut self, id: u16, now: BootTime) -> Vec<Wanted<'_>> {
         let topics = self.next..self.topics.len().min(self.next + MAX_TOPICS);
         self.next = topics.end;
         self.asked.push_back(Asked { id, topics: topics.clone(), at: now });
-        self.topics[topics].iter().map(|topic| topic.topic.as_str()).collect()
+        self.topics[topics].iter().map(Topic::wanted).collect()
     }
 
     /// SUBACK came.
@@ -201,11 +225,11 @@ impl Subscriptions {
         if !self.asked.is_empty() || self.next < self.topics.len() {
             return Ok(None);
         }
-        if self.max_age.is_none() {
+        if !self.matters() {
             return Ok(None);
         }
-        let of_commands = self.topics.iter().filter(|topic| topic.sensor.is_some());
-        let mut refused = of_commands.filter_map(|topic| match topic.standing {
+        let others = self.topics.iter().filter(|topic| topic.of != Use::Birth);
+        let mut refused = others.filter_map(|topic| match topic.standing {
             Standing::Refused(code) => Some((&topic.topic, code)),
             Standing::Open | Standing::Accepted => None,
         });
@@ -256,8 +280,15 @@ impl Subscriptions {
         Some(News::Refused(format!("the broker has not answered SUBSCRIBE for {seconds} s")))
     }
 
+    /// Is something lost where the broker refuses them?
+    fn matters(&self) -> bool {
+        self.topics.iter().any(|topic| topic.of != Use::Birth)
+    }
+
     fn answer_due(&self) -> Option<BootTime> {
-        self.max_age?;
+        if !self.matters() {
+            return None;
+        }
         Some(self.asked.front()?.at.after(ANSWER_WITHIN))
     }
 
@@ -273,7 +304,7 @@ impl Subscriptions {
     pub fn request(&self, uplink: &str, message: &Message, now: BootTime) -> Option<Request> {
         let index = self.topics.binary_search_by(|topic| topic.topic.as_str().cmp(&message.topic)).ok()?;
         let topic = &self.topics[index];
-        let (sensor, max_age) = (topic.sensor.clone()?, self.max_age?);
+        let (Use::Commands(sensor), Some(max_age)) = (topic.of.clone(), self.max_age) else { return None };
         let fits = message.payload.len() <= MAX_BYTES;
         Some(Request {
             uplink: uplink.to_owned(),
@@ -290,7 +321,7 @@ impl Subscriptions {
     /// Does the message say that a home automation has started?
     #[must_use]
     pub fn is_birth(&self, message: &Message) -> bool {
-        let is_its_topic = |topic: &Topic| topic.sensor.is_none() && topic.topic == message.topic;
+        let is_its_topic = |topic: &Topic| topic.of == Use::Birth && topic.topic == message.topic;
         // One that the broker has kept tells of a start long ago, and all is sent at each connect anyway.
         !message.retain && message.payload.as_ref() == BORN && self.topics.iter().any(is_its_topic)
     }

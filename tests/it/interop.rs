@@ -8,3 +8,4 @@ mod integrity;
 mod modbus;
 mod paho;
 mod payloads;
+mod sparkplug;

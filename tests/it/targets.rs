@@ -93,7 +93,8 @@ fn messages(config: &Config) -> String {
     for (from, to) in cuts {
         let parts = [Part { entry: &entry, seqs: from..to, date: Date::Wall(TIME) }];
         let message = encoder.message(&parts, cut).expect("a message");
-        let payload = String::from_utf8_lossy(message.payload);
+        let payload = std::str::from_utf8(message.payload)
+            .map_or_else(|_| data_encoding::HEXLOWER.encode(message.payload), str::to_owned);
         text.push_str(&format!("{}\n{payload}\n", message.topic));
         if payload.starts_with('{') {
             serde_json::from_str::<serde_json::Value>(&payload).expect("JSON that can be read");

@@ -11,14 +11,16 @@ pub(super) static PAYLOAD: Section = Section {
         key(
             "format",
             "`\"json\"`, `\"json-array\"`, `\"value\"`, `\"senml\"`, `\"senml-cbor\"`, `\"influx\"`, `\"template\"`, \
-             `\"thingsboard\"`, `\"thingsboard-gateway\"`, `\"thingspeak\"`",
+             `\"thingsboard\"`, `\"thingsboard-gateway\"`, `\"thingspeak\"`, `\"sparkplug-b\"`",
             Some("`\"json\"`"),
             "The form of payloads.",
         ),
         key(
             "payload",
             "`\"quantity\"` or `\"sensor\"`",
-            Some("`\"quantity\"`; `\"sensor\"` with senml, senml-cbor, influx, thingsboard and thingspeak"),
+            Some(
+                "`\"quantity\"`; `\"sensor\"` with senml, senml-cbor, influx, thingsboard, thingspeak and sparkplug-b",
+            ),
             "One message for each quantity, or one for all quantities of a sensor.",
         ),
         key(
@@ -62,7 +64,7 @@ pub(super) static PAYLOAD: Section = Section {
             "table, see [batch](#batch)",
             Some("each reading goes by itself"),
             "Several readings become one message, where they go to one topic; with json-array, senml, senml-cbor, influx, \
-             thingsboard, thingsboard-gateway and thingspeak.",
+             thingsboard, thingsboard-gateway, thingspeak and sparkplug-b.",
         ),
     ],
 };

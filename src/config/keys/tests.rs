@@ -119,6 +119,12 @@ fn the_documented_keys_are_those_that_are_read() {
             }),
         ),
         (
+            &SPARKPLUG,
+            asked(|keys| {
+                let _ = crate::config::sparkplug::names(keys, &gateway, &around);
+            }),
+        ),
+        (
             &PRIVACY,
             asked(|keys| {
                 let _ = privacy::privacy_keys(keys, &around);

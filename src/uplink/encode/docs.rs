@@ -140,6 +140,15 @@ fn shown() -> Vec<Shown> {
             says: "`fields` says which quantity goes to which field; others are not sent. With `batch`, readings of several \
                    sensors become one update, until a field would come twice.",
         },
+        Shown {
+            title: "sparkplug-b",
+            for_whom: "Ignition and other host applications of Sparkplug 3.0.",
+            toml: "preset = \"sparkplug\"\nsparkplug = { group = \"maison\", node = \"atelier\" }",
+            payload: at("spBv1.0/maison/DDATA/atelier/{sensor}", plain(Format::SparkplugB)),
+            says: "Protocol Buffers, shown here in hexadecimal: a DDATA of the device that the sensor is, with the aliases that \
+                   its DBIRTH gave to the quantities; [targets](targets.md#sparkplug-b-preset--sparkplug) says when there are \
+                   births and deaths.",
+        },
     ]
 }
 
@@ -183,9 +192,24 @@ fn parts(payload: &Payload, records: &[(Entry, Date)]) -> Vec<(usize, Range<Seq>
     parts
 }
 
+/// Where the form has births: the sensor is born, some time before it gives these values.
+fn born(encoder: &Encoder, records: &[(Entry, Date)]) {
+    let (Some(book), [(first, Date::Wall(time)), ..]) = (encoder.book(), records) else { return };
+    let Body::Reading { descriptor, values } = &first.body else { panic!("a reading") };
+    let book = &mut *book.borrow_mut();
+    book.begin();
+    book.set_time(Some(*time));
+    assert_eq!(book.learn(descriptor, values), Ok(true));
+    book.sent();
+    book.born(&descriptor.sensor, None, false, |_| None);
+    book.sent();
+}
+
 /// Bytes of all PUBLISH packets for these records, headers included, and how many packets there are.
 fn bytes(payload: &Payload, records: &[(Entry, Date)], batched: bool, form: impl Fn(bool) -> Form) -> (usize, usize) {
     let mut encoder = Encoder::new(settings(payload.clone()));
+    born(&encoder, records);
+    let qos = if payload.format == Format::SparkplugB { Qos::AtMostOnce } else { Qos::AtLeastOnce };
     let pieces = parts(payload, records);
     let mut parts: Vec<Part<'_>> = pieces
         .into_iter()
@@ -197,7 +221,7 @@ fn bytes(payload: &Payload, records: &[(Entry, Date)], batched: bool, form: impl
         let message = encoder.message(&parts[..count], cut).expect("a message");
         let head = Head {
             topic: message.topic,
-            qos: Qos::AtLeastOnce,
+            qos,
             retain: true,
             dup: false,
             id: 7,
@@ -240,6 +264,8 @@ const TAIL: &str = "
 - **What was measured before the clock was set**, and is sent live, goes without a time with influx, thingsboard and
   thingspeak: the server gives it the time of its arrival. Of the backlog that would be wrong, and it is refused, as it is
   with SenML if it is of an earlier boot.
+- With Sparkplug B, such a reading goes live without a timestamp, although the specification wants one, and of the backlog it
+  is refused, too.
 - **Messages that LAN clients sent** to the embedded broker go on as they came, in every form.
 
 What is refused is counted, and put aside with its reason: see [delivery](delivery.md).
@@ -262,6 +288,7 @@ fn page() -> String {
     let mut table = String::new();
     for Shown { title, for_whom, toml, payload, says } in shown() {
         let mut encoder = Encoder::new(settings(payload.clone()));
+        born(&encoder, &one);
         let (entry, date) = &one[0];
         let first = parts(&payload, &one).remove(0);
         let parts = [Part { entry, seqs: first.1, date: *date }];
@@ -287,7 +314,7 @@ fn page() -> String {
     }
     page += "\n## How many bytes that is\n\
              For one look at the sensor, which gives three values: what is written for it, header, topic and packet id included, \
-             at QoS 1. TCP adds 40 bytes to each packet and TLS about 22, and acknowledgements come back; that is where a batch \
+             at QoS 1 (Sparkplug B: 0). TCP adds 40 bytes to each packet and TLS about 22, and acknowledgements come back; that is where a batch \
              saves most. MQTT 5 with aliases leaves the topic out from the second time on, but carries the reading's `id` beside \
              each message.\n\n\
              | form | messages | bytes | with aliases | of a hundred in a batch |\n|---|---|---|---|---|\n";

@@ -4,7 +4,9 @@
 //! share. What it has no place for it refuses, with a reason; nobody else needs to know what that is.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt::Debug;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -13,9 +15,10 @@ use crate::config::{Format, Payload, PayloadShape};
 use crate::outbox::Seq;
 use crate::reading::{Descriptor, Fix, Location, Quantity, Value};
 use crate::uplink::dating::Date;
+use crate::uplink::sparkplug::Book;
 use crate::uplink::veil::Veil;
 
-use super::{Prepared, influx, json, senml, template, thingsboard, thingspeak, value};
+use super::{Prepared, influx, json, senml, sparkplug, template, thingsboard, thingspeak, value};
 
 /// Why a form has no place for something, for people.
 pub(super) type Unfit = Cow<'static, str>;
@@ -37,6 +40,7 @@ pub(super) fn of(payload: &Payload, veil: &Veil) -> Box<dyn Form> {
         Format::Thingsboard => Box::new(thingsboard::Device),
         Format::ThingsboardGateway => Box::new(thingsboard::Gateway),
         Format::Thingspeak => Box::new(thingspeak::Channel::new(payload, veil)),
+        Format::SparkplugB => Box::new(sparkplug::Sparkplug::default()),
     }
 }
 
@@ -80,6 +84,11 @@ pub(super) trait Form: Debug {
     /// Is a message of nothing but bytes one that consumers of this form understand?
     fn leaves_bytes_alone(&self) -> bool {
         false
+    }
+
+    /// What it has to know of the node that it speaks for, if it speaks for one.
+    fn book(&self) -> Option<&Rc<RefCell<Book>>> {
+        None
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every form gives a payload that its consumers can read, whatever a sensor is called and gives.
 
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::forms::payload;
 use super::tests::{TIME, cut, settings};
@@ -111,6 +112,13 @@ fn check(format: Format, payload: &[u8], elements: usize) -> Result<(), TestCase
             let text = std::str::from_utf8(payload).expect("UTF-8");
             let plain = |it: char| it.is_ascii_alphanumeric() || "-._~%&=:".contains(it);
             prop_assert!(text.starts_with("field") && text.chars().all(plain), "{}", text);
+        }
+        Format::SparkplugB => {
+            let payload = crate::uplink::sparkplug::schema::Payload::decode(payload).expect("protobuf");
+            prop_assert!(payload.metrics.len() >= elements && payload.seq == Some(0));
+            for metric in &payload.metrics {
+                prop_assert!(metric.name.is_some() && metric.value.is_some() && metric.timestamp.is_some());
+            }
         }
         Format::Value | Format::Template => {}
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::clock::BootTime;
 use crate::config::Qos;
 
-use super::super::Hub;
 use super::super::packet::{self, Message};
 use super::super::subscriptions::News;
+use super::super::{Failure, Hub};
 use super::{Feed, Fill, Output};
 
 /// Commands that may wait until the agent takes them, which is at each turn. Only a flood gets there; what is more is
@@ -50,7 +50,10 @@ impl Feed {
     }
 
     /// A message to us came.
-    pub(super) fn message(&mut self, output: &mut Output, message: &Message, now: BootTime) {
+    ///
+    /// # Errors
+    /// It says that the connection must end.
+    pub(super) fn message(&mut self, output: &mut Output, message: &Message, now: BootTime) -> Result<(), Failure> {
         // A broker that gets no acknowledgement would in the end send nothing at all.
         match message.qos {
             Qos::AtMostOnce => {}
@@ -60,7 +63,12 @@ impl Feed {
         if self.subscriptions.is_birth(message) {
             tracing::info!(uplink = self.uplink, "Home Assistant has started: the sensors are announced again");
             self.announce_at = Some(now.after(self.announce_delay()));
-            return;
+            return Ok(());
+        }
+        if let Some(node) = &mut self.node
+            && node.takes(message, now)?
+        {
+            return Ok(());
         }
         if let Some(request) = self.subscriptions.request(&self.uplink, message, now) {
             if self.requests.len() < MAX_REQUESTS {
@@ -68,7 +76,7 @@ impl Feed {
             } else {
                 self.counters.commands_refused.add(1);
             }
-            return;
+            return Ok(());
         }
         // A session under this client identifier may have subscribed to it, long ago.
         self.counters.ignored.add(1);
@@ -77,6 +85,7 @@ impl Feed {
             let (uplink, topic) = (&self.uplink, message.topic.escape_debug());
             tracing::warn!(uplink, %topic, "a message that this uplink takes no commands by is ignored");
         }
+        Ok(())
     }
 
     /// Different for each gateway, and always the same for one: they do not all answer at once.

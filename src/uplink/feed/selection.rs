@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::{BootId, BootTime, WallTime};
 use crate::config::Selection;
 use crate::outbox::{Body, Entry};
+use crate::reading::Descriptor;
 
 use super::super::Hub;
 use super::super::dating::Date;
@@ -65,10 +66,15 @@ impl Selector {
         Some(self.selection.max_age?.saturating_sub(age))
     }
 
+    /// Does the uplink send readings of this sensor?
+    pub(super) fn holds(&self, sensor: &Descriptor) -> bool {
+        self.selection.holds(&sensor.sensor, sensor.room.as_deref())
+    }
+
     /// Is it from a room or a sensor that the uplink sends? Without any named, all are.
     pub(super) fn admits(&self, entry: &Entry) -> bool {
         match &entry.body {
-            Body::Reading { descriptor, .. } => self.selection.holds(&descriptor.sensor, descriptor.room.as_deref()),
+            Body::Reading { descriptor, .. } => self.holds(descriptor),
             Body::Raw(_) => self.selection.rooms.is_empty() && self.selection.sensors.is_empty(),
         }
     }

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::Qos;
 use crate::uplink::known_time::CertificateTime;
 use crate::uplink::scripted::{Peer, Setup, any_port, config, numbers, run, texts};
+use crate::uplink::status;
 
 /// Waits of these tests end by what happens; this only ends a broken one.
 const PATIENCE: Duration = Duration::from_secs(60);

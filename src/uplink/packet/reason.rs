@@ -19,6 +19,8 @@ pub struct Reason {
 impl Reason {
     /// It has done what it was asked to.
     pub const SUCCESS: Self = Self::new(0);
+    /// Of DISCONNECT: the will is to be published all the same.
+    pub const DISCONNECT_WITH_WILL: Self = Self::new(0x04);
     /// The broker cannot read the packet.
     pub const MALFORMED_PACKET: Self = Self::new(0x81);
     /// A packet that may not come now, or not like this.

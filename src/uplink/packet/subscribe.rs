@@ -5,11 +5,25 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::config::{MqttVersion, Qos};
 
 use super::property::Reader;
-use super::{Incoming, remaining_length};
+use super::{Incoming, qos_bits, remaining_length};
 
-/// The options of a subscription at QoS 0 in MQTT 5 (3.8.3.1): nothing of our own (No Local, 0x04), the retain flag as
-/// the sender set it (Retain As Published, 0x08), and nothing that is retained (Retain Handling 2, 0x20).
-const OPTIONS: u8 = 0x04 | 0x08 | 0x20;
+/// The options of a subscription in MQTT 5 (3.8.3.1): nothing of our own (No Local), and the retain flag as the sender set
+/// it (Retain As Published).
+const OPTIONS: u8 = 0x04 | 0x08;
+
+/// ... and nothing that is retained (Retain Handling 2).
+const NOTHING_RETAINED: u8 = 0x20;
+
+/// What is subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The topic, at most 65535 bytes.
+    pub topic: &'a str,
+    /// At most at this quality of service.
+    pub qos: Qos,
+    /// Is what the broker has kept wanted, too? Only MQTT 5 can say that it is not.
+    pub retained: bool,
+}
 
 /// A message to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,17 +44,21 @@ pub struct Message {
     pub correlation: Option<Bytes>,
 }
 
-/// Appends SUBSCRIBE at QoS 0 for topics that are each at most 65535 bytes long.
-pub fn put_subscribe(out: &mut BytesMut, version: MqttVersion, id: u16, topics: &[&str]) {
+/// Appends SUBSCRIBE.
+pub fn put_subscribe(out: &mut BytesMut, version: MqttVersion, id: u16, topics: &[Wanted<'_>]) {
     let mut body = BytesMut::new();
     body.put_u16(id);
     if version == MqttVersion::V5 {
         body.put_u8(0);
     }
-    for topic in topics {
+    for Wanted { topic, qos, retained } in topics {
         body.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
         body.put_slice(topic.as_bytes());
-        body.put_u8(if version == MqttVersion::V5 { OPTIONS } else { 0 });
+        let options = match version {
+            MqttVersion::V311 => 0,
+            MqttVersion::V5 => OPTIONS | if *retained { 0 } else { NOTHING_RETAINED },
+        };
+        body.put_u8(options | qos_bits(*qos));
     }
     let (length, digits) = remaining_length(body.len());
     out.put_u8(0x82);
@@ -71,23 +89,33 @@ mod tests {
         /// The codec's own writer is the reference.
         #[test]
         fn a_subscription_is_written_as_the_codec_writes_it(
-            id in 1..=u16::MAX, topics in prop::collection::vec("[a-z]{1,30}/set", 1..9),
+            id in 1..=u16::MAX, topics in prop::collection::vec(("[a-z]{1,30}/set", any::<bool>(), any::<bool>()), 1..9),
         ) {
-            let texts: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let qos = |at_least_once: bool| if at_least_once { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+            let wanted = |(topic, once, retained): &'_ (String, bool, bool)| (topic.clone(), qos(*once), *retained);
+            let wanted: Vec<(String, Qos, bool)> = topics.iter().map(wanted).collect();
+            let texts: Vec<Wanted<'_>> =
+                wanted.iter().map(|(topic, qos, retained)| Wanted { topic, qos: *qos, retained: *retained }).collect();
             let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
             put_subscribe(&mut out, MqttVersion::V311, id, &texts);
-            let filters = topics.iter().map(|topic| v4::SubscribeFilter::new(topic.clone(), QoS::AtMostOnce));
+            let filters = topics.iter().map(|(topic, once, _)| {
+                v4::SubscribeFilter::new(topic.clone(), if *once { QoS::AtLeastOnce } else { QoS::AtMostOnce })
+            });
             let reference = v4::Subscribe { pkid: id, filters: filters.collect() };
             reference.write(&mut expected).expect("a packet");
             prop_assert_eq!(&out, &expected);
 
             let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
             put_subscribe(&mut out, MqttVersion::V5, id, &texts);
-            let filter = |topic: &String| v5::Filter {
+            let filter = |(topic, once, retained): &(String, bool, bool)| v5::Filter {
                 nolocal: true,
                 preserve_retain: true,
-                retain_forward_rule: v5::RetainForwardRule::Never,
-                ..v5::Filter::new(topic.clone(), QoS5::AtMostOnce)
+                retain_forward_rule: if *retained {
+                    v5::RetainForwardRule::OnEverySubscribe
+                } else {
+                    v5::RetainForwardRule::Never
+                },
+                ..v5::Filter::new(topic.clone(), if *once { QoS5::AtLeastOnce } else { QoS5::AtMostOnce })
             };
             let reference = v5::Subscribe { pkid: id, filters: topics.iter().map(filter).collect(), properties: None };
             reference.write(&mut expected).expect("a packet");

@@ -88,7 +88,7 @@ proptest! {
             keep_alive: Duration::from_secs(keep_alive.into()),
             clean_session,
             max_packet,
-            will: with_will.then_some(Will { topic: "a/availability", payload: "{}", qos, retain }),
+            will: with_will.then_some(Will { topic: "a/availability", payload: b"{}", qos, retain }),
         };
         let mut out = BytesMut::from(vec![9; before].as_slice());
         put_connect(&mut out, &settings).expect("short texts");
@@ -193,7 +193,7 @@ fn connect_refuses_what_the_format_cannot_carry() {
         keep_alive: Duration::from_secs(30),
         clean_session: false,
         max_packet: 1_000,
-        will: Some(Will { topic: "a/availability", payload: "{}", qos: Qos::AtLeastOnce, retain: true }),
+        will: Some(Will { topic: "a/availability", payload: b"{}", qos: Qos::AtLeastOnce, retain: true }),
     };
     assert!(put_connect(&mut BytesMut::new(), &settings).is_err_and(|why| why.contains("username")));
     for version in VERSIONS {

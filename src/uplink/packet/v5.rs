@@ -218,7 +218,7 @@ pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) {
         // No properties: it is published at once.
         body.put_u8(0);
         put_text(&mut body, will.topic);
-        put_text(&mut body, will.payload);
+        put_binary(&mut body, will.payload);
     }
     if let Some(username) = settings.username {
         put_text(&mut body, username);
@@ -234,6 +234,11 @@ pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) {
 
 /// A text that was checked to be no longer than 65535 bytes.
 fn put_text(out: &mut BytesMut, text: &str) {
-    out.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
-    out.put_slice(text.as_bytes());
+    put_binary(out, text.as_bytes());
+}
+
+/// Bytes that were checked to be no more than 65535.
+fn put_binary(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
+    out.put_slice(bytes);
 }
