@@ -9,12 +9,14 @@ use crate::drivers::OptionInfo;
 mod broker;
 mod clock;
 mod hardware;
+mod lan;
 mod payload;
 mod targets;
 
 use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
 use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
+use lan::{BROKER_DELIVER, BROKER_INGEST};
 use payload::{BATCH, PAYLOAD};
 
 /// A table of the configuration.
@@ -510,6 +512,8 @@ pub static SECTIONS: &[&Section] = &[
     &LISTENER_TLS,
     &BROKER_USER,
     &BROKER_LIMITS,
+    &BROKER_INGEST,
+    &BROKER_DELIVER,
     &ROOM,
     &SENSOR,
     &POWER,

@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
 use crate::command::Request;
-use crate::config::{Backlog, Batch, BrokerUrl, Discovery, Qos, UplinkConfig};
+use crate::config::{BROKER_UPLINK, Backlog, Batch, BrokerUrl, Deliver, Discovery, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
 use super::counters::Counters;
@@ -32,6 +32,7 @@ use selection::Selector;
 
 mod batches;
 mod commands;
+mod delivery;
 mod latest;
 #[cfg(test)]
 mod model;
@@ -134,6 +135,10 @@ pub struct Feed {
     refused_logged: Option<BootTime>,
     counters: Rc<Counters>,
     subscriptions: Subscriptions,
+    /// What of the broker's messages is for LAN clients.
+    deliver: Vec<Deliver>,
+    /// Records for LAN clients were appended since the last commit.
+    delivered: bool,
     /// Then what is announced to a home automation is sent again.
     announce_at: Option<BootTime>,
     /// Commands that came since they were last taken.
@@ -186,7 +191,7 @@ impl Feed {
             origin,
             known,
             closed: false,
-            selector: Selector::new(config.selection.clone()),
+            selector: Selector::new(config.selection.clone(), config.name == BROKER_UPLINK),
             pace: Pace::new(config.backlog.rate),
             backlog: config.backlog.clone(),
             live_from: 0,
@@ -207,7 +212,10 @@ impl Feed {
             subscriptions: Subscriptions::new(
                 config.commands.as_ref(),
                 config.discovery.as_ref().map(Discovery::birth_topic),
+                &config.deliver,
             ),
+            deliver: config.deliver.clone(),
+            delivered: false,
             announce_at: None,
             requests: Vec::new(),
             news: None,
@@ -416,7 +424,7 @@ impl Feed {
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }
             }
-            Incoming::Publish(message) => self.message(output, &message, now),
+            Incoming::Publish(message) => self.message(outbox, output, &message, now),
             Incoming::SubAck(id, codes) => {
                 self.news = self.subscriptions.answered(id, &codes)?.or(self.news.take());
             }

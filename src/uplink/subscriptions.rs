@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::clock::BootTime;
 use crate::command::{MAX_BYTES, MAX_REFERENCE, Request};
-use crate::config::{Commands, Qos};
+use crate::config::{Commands, Deliver, Qos};
 
 use super::Failure;
 use super::packet::{Message, Reason};
@@ -54,11 +54,21 @@ enum Standing {
     Refused(Option<u8>),
 }
 
+/// What a topic is subscribed to for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Commands for this sensor.
+    Commands(String),
+    /// The birth message of a home automation.
+    Birth,
+    /// Messages for the clients of the embedded broker; these are not lost while we are away.
+    Delivery,
+}
+
 #[derive(Debug)]
 struct Topic {
     topic: String,
-    /// Whom commands on it are for; `None`: it is that of the birth message.
-    sensor: Option<String>,
+    purpose: Purpose,
     standing: Standing,
 }
 
@@ -101,16 +111,17 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Those of `commands`, and that to a birth message.
+    /// Those of `commands`, that to a birth message, and what is delivered to LAN clients.
     #[must_use]
-    pub fn new(commands: Option<&Commands>, birth: Option<String>) -> Self {
+    pub fn new(commands: Option<&Commands>, birth: Option<String>, deliver: &[Deliver]) -> Self {
         let commands = commands.filter(|commands| !commands.topics.is_empty());
         let mut topics: Vec<Topic> = commands
             .iter()
             .flat_map(|commands| &commands.topics)
-            .map(|(topic, sensor)| (topic.clone(), Some(sensor.clone())))
-            .chain(birth.map(|topic| (topic, None)))
-            .map(|(topic, sensor)| Topic { topic, sensor, standing: Standing::Open })
+            .map(|(topic, sensor)| (topic.clone(), Purpose::Commands(sensor.clone())))
+            .chain(birth.map(|topic| (topic, Purpose::Birth)))
+            .chain(deliver.iter().flat_map(|deliver| &deliver.topics).map(|topic| (topic.clone(), Purpose::Delivery)))
+            .map(|(topic, purpose)| Topic { topic, purpose, standing: Standing::Open })
             .collect();
         topics.sort_by(|a, b| a.topic.cmp(&b.topic));
         Self {
@@ -130,6 +141,12 @@ impl Subscriptions {
     #[must_use]
     pub fn is_on(&self) -> bool {
         !self.topics.is_empty()
+    }
+
+    /// Are commands among it?
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        self.max_age.is_some()
     }
 
     /// A connection is up.
@@ -176,11 +193,15 @@ impl Subscriptions {
     }
 
     /// The topics of the next SUBSCRIBE, which is sent now under this packet id.
-    pub fn ask(&mut self, id: u16, now: BootTime) -> Vec<&str> {
+    pub fn ask(&mut self, id: u16, now: BootTime) -> Vec<(&str, Qos)> {
         let topics = self.next..self.topics.len().min(self.next + MAX_TOPICS);
         self.next = topics.end;
         self.asked.push_back(Asked { id, topics: topics.clone(), at: now });
-        self.topics[topics].iter().map(|topic| topic.topic.as_str()).collect()
+        let wanted = |topic: &Topic| match topic.purpose {
+            Purpose::Commands(_) | Purpose::Birth => Qos::AtMostOnce,
+            Purpose::Delivery => Qos::AtLeastOnce,
+        };
+        self.topics[topics].iter().map(|topic| (topic.topic.as_str(), wanted(topic))).collect()
     }
 
     /// SUBACK came.
@@ -201,11 +222,11 @@ impl Subscriptions {
         if !self.asked.is_empty() || self.next < self.topics.len() {
             return Ok(None);
         }
-        if self.max_age.is_none() {
+        let mut told = self.topics.iter().filter(|topic| topic.purpose != Purpose::Birth).peekable();
+        if told.peek().is_none() {
             return Ok(None);
         }
-        let of_commands = self.topics.iter().filter(|topic| topic.sensor.is_some());
-        let mut refused = of_commands.filter_map(|topic| match topic.standing {
+        let mut refused = told.filter_map(|topic| match topic.standing {
             Standing::Refused(code) => Some((&topic.topic, code)),
             Standing::Open | Standing::Accepted => None,
         });
@@ -273,7 +294,8 @@ impl Subscriptions {
     pub fn request(&self, uplink: &str, message: &Message, now: BootTime) -> Option<Request> {
         let index = self.topics.binary_search_by(|topic| topic.topic.as_str().cmp(&message.topic)).ok()?;
         let topic = &self.topics[index];
-        let (sensor, max_age) = (topic.sensor.clone()?, self.max_age?);
+        let Purpose::Commands(sensor) = topic.purpose.clone() else { return None };
+        let max_age = self.max_age?;
         let fits = message.payload.len() <= MAX_BYTES;
         Some(Request {
             uplink: uplink.to_owned(),
@@ -290,7 +312,7 @@ impl Subscriptions {
     /// Does the message say that a home automation has started?
     #[must_use]
     pub fn is_birth(&self, message: &Message) -> bool {
-        let is_its_topic = |topic: &Topic| topic.sensor.is_none() && topic.topic == message.topic;
+        let is_its_topic = |topic: &Topic| topic.purpose == Purpose::Birth && topic.topic == message.topic;
         // One that the broker has kept tells of a start long ago, and all is sent at each connect anyway.
         !message.retain && message.payload.as_ref() == BORN && self.topics.iter().any(is_its_topic)
     }

@@ -11,6 +11,9 @@ use super::{Incoming, remaining_length};
 /// the sender set it (Retain As Published, 0x08), and nothing that is retained (Retain Handling 2, 0x20).
 const OPTIONS: u8 = 0x04 | 0x08 | 0x20;
 
+/// ...and of one at QoS 1: the same, but what is retained comes with a subscription that is new (Retain Handling 1).
+const DELIVERY: u8 = 0x01 | 0x04 | 0x08 | 0x10;
+
 /// A message to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -30,17 +33,22 @@ pub struct Message {
     pub correlation: Option<Bytes>,
 }
 
-/// Appends SUBSCRIBE at QoS 0 for topics that are each at most 65535 bytes long.
-pub fn put_subscribe(out: &mut BytesMut, version: MqttVersion, id: u16, topics: &[&str]) {
+/// Appends SUBSCRIBE for filters that are each at most 65535 bytes long, at QoS 0 or 1.
+pub fn put_subscribe(out: &mut BytesMut, version: MqttVersion, id: u16, topics: &[(&str, Qos)]) {
     let mut body = BytesMut::new();
     body.put_u16(id);
     if version == MqttVersion::V5 {
         body.put_u8(0);
     }
-    for topic in topics {
+    for (topic, qos) in topics {
         body.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
         body.put_slice(topic.as_bytes());
-        body.put_u8(if version == MqttVersion::V5 { OPTIONS } else { 0 });
+        body.put_u8(match (qos, version) {
+            (Qos::AtMostOnce, MqttVersion::V311) => 0,
+            (Qos::AtMostOnce, MqttVersion::V5) => OPTIONS,
+            (_, MqttVersion::V311) => 1,
+            (_, MqttVersion::V5) => DELIVERY,
+        });
     }
     let (length, digits) = remaining_length(body.len());
     out.put_u8(0x82);
@@ -73,7 +81,7 @@ mod tests {
         fn a_subscription_is_written_as_the_codec_writes_it(
             id in 1..=u16::MAX, topics in prop::collection::vec("[a-z]{1,30}/set", 1..9),
         ) {
-            let texts: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let texts: Vec<(&str, Qos)> = topics.iter().map(|topic| (topic.as_str(), Qos::AtMostOnce)).collect();
             let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
             put_subscribe(&mut out, MqttVersion::V311, id, &texts);
             let filters = topics.iter().map(|topic| v4::SubscribeFilter::new(topic.clone(), QoS::AtMostOnce));
