@@ -43,8 +43,8 @@ pub(super) async fn flush_now(hub: &Hub) {
             Ok(done) => {
                 let mut outbox = hub.outbox.borrow_mut();
                 outbox.finish_flush(done, hub.clock.boot());
-                let acknowledged = outbox.stats().acknowledged;
-                debug!(run = outbox.run(), below = outbox.on_disk(), acknowledged, "on disk");
+                hub.flushed();
+                debug!(run = outbox.run(), below = outbox.on_disk(), "on disk");
             }
             Err(end) => error!("a flush of the outbox ended early: {end}"),
         }

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use super::flush::{MANY_ACKS, MANY_ACKS_TO_DISK};
 use super::frame::PAGE;
-use super::tests::{Rig, SECOND, all, numbers};
+use super::simulated::Fault;
+use super::tests::{DISK, Rig, SECOND, all, numbers};
 use super::*;
 
 /// An outbox with so many records on disk, and a cursor that has acknowledged none.
@@ -41,46 +41,58 @@ fn again(rig: &Rig, outbox: Outbox) -> Vec<u32> {
 }
 
 #[test]
-fn a_power_cut_while_a_backlog_is_sent_doubles_few() {
-    // Messages a second, of which so many are acknowledged at a time.
-    for (rate, window) in [(100, 1), (1000, 7), (1000, 100), (10_000, 100), (10_000, 1000)] {
-        let mut rig = Rig::new();
-        let (mut outbox, home) = backlog(&mut rig, 20_000);
-        for acked in (window..=15_000).step_by(usize::try_from(window).expect("few")) {
-            outbox.ack(home, acked - window..acked);
-            outbox.commit(rig.now);
-            flush_if_due(&rig, &mut outbox);
-            rig.wait(SECOND * u32::try_from(window).expect("few") / rate);
-        }
-        let acked = u32::try_from(outbox.low(home)).expect("few");
-        let left = again(&rig, outbox);
-        assert_eq!(left.last(), Some(&19_999));
-        let doubled = acked - left[0];
-        let meanwhile = u64::from(rate) * u64::try_from(MANY_ACKS_TO_DISK.as_millis()).expect("few") / 1000;
-        let most = MANY_ACKS + meanwhile + window;
-        assert!(u64::from(doubled) <= most, "{doubled} at {rate} a second and a window of {window}");
+fn acknowledgements_that_somebody_waits_for_are_on_disk_at_once() {
+    let mut rig = Rig::new();
+    let (mut outbox, home) = backlog(&mut rig, 2_000);
+    let mut before = rig.disk.written();
+    for first in (0..1_000).step_by(50) {
+        outbox.ack(home, first..first + 50);
+        // And the one of before.
+        assert_eq!(outbox.acks_noted() - outbox.acks_on_disk(rig.now), 50 + u64::from(first > 0));
+        outbox.hurry_acks();
+        outbox.commit(rig.now);
+        // What comes meanwhile waits for the next one.
+        let job = outbox.begin_flush(rig.now).expect("it is due");
+        outbox.ack(home, first + 1_000..first + 1_001);
+        outbox.commit(rig.now);
+        outbox.finish_flush(job.run(), rig.now);
+        assert_eq!(outbox.acks_noted() - outbox.acks_on_disk(rig.now), 1);
+        assert_eq!(outbox.flush_due(), Some(rig.now.after(10 * SECOND)));
+        let after = rig.disk.written();
+        assert!(after.0 - before.0 <= PAGE as u64 && after.1 - before.1 == 1, "{before:?} {after:?}");
+        before = after;
     }
+    assert_eq!(again(&rig, outbox).len(), 1_000 - 19);
 }
 
 #[test]
-fn a_page_is_written_for_a_hundred_acknowledgements_or_ten_a_second() {
-    for (rate, window, most) in [(1000, 10, 1000), (1000, 100, 1000), (20_000, 100, 50), (20_000, 1000, 50)] {
-        let mut rig = Rig::new();
-        let (mut outbox, home) = backlog(&mut rig, 100_000);
-        let (before, created) = (rig.disk.written(), outbox.stats().segments_created);
-        for first in (0..100_000).step_by(window) {
-            outbox.ack(home, first..first + window as u64);
-            outbox.commit(rig.now);
-            rig.wait(SECOND * u32::try_from(window).expect("few") / rate);
-            flush_if_due(&rig, &mut outbox);
-        }
-        let after = rig.disk.written();
-        let created = outbox.stats().segments_created - created;
-        assert!(created <= 1, "what is sent makes room: {created}");
-        let bytes = after.0 - before.0 - created * segment::SEGMENT_SIZE;
-        assert!(bytes <= most * PAGE as u64, "{bytes} bytes at a window of {window}");
-        assert!(after.1 - before.1 <= most + 10, "{} syncs", after.1 - before.1);
-    }
+fn nobody_waits_for_a_disk_that_takes_nothing_or_too_long() {
+    let mut rig = Rig::new();
+    let (mut outbox, home) = backlog(&mut rig, 100);
+    outbox.ack(home, 0..50);
+    outbox.hurry_acks();
+    outbox.commit(rig.now);
+    let job = outbox.begin_flush(rig.now).expect("it is due");
+    rig.wait(10 * SECOND);
+    assert_eq!(outbox.acks_noted() - outbox.acks_on_disk(rig.now), 50);
+    rig.wait(SECOND);
+    assert_eq!(outbox.acks_noted() - outbox.acks_on_disk(rig.now), 0, "it takes too long");
+    let kind = std::io::ErrorKind::StorageFull;
+    rig.disk.fail(Some(Fault { below: DISK.into(), after: 0, times: u64::MAX, kind }));
+    outbox.finish_flush(job.run(), rig.now);
+    assert!(!outbox.acks_wait(), "it fails");
+    outbox.ack(home, 50..60);
+    outbox.commit(rig.now);
+    assert_eq!(outbox.acks_noted() - outbox.acks_on_disk(rig.now), 0);
+    rig.disk.fail(None);
+    rig.wait(60 * SECOND);
+    assert!(flush_if_due(&rig, &mut outbox));
+    outbox.ack(home, 60..70);
+    assert!(outbox.acks_wait(), "it works again");
+    outbox.commit(rig.now);
+    rig.wait(10 * SECOND);
+    assert!(flush_if_due(&rig, &mut outbox));
+    assert_eq!(again(&rig, outbox), numbers(70..100));
 }
 
 #[test]
@@ -139,7 +151,8 @@ fn at_its_limit_the_log_drops_nothing_for_the_sake_of_acknowledgements() {
     for last in (4..=400).rev() {
         outbox.ack(home, last * 100 - 100..last * 100);
         outbox.commit(rig.now);
-        rig.wait(MANY_ACKS_TO_DISK);
+        rig.wait(SECOND / 10);
+        outbox.hurry_acks();
         if outbox.flush_due().is_some_and(|due| due <= rig.now)
             && let Some(job) = outbox.begin_flush(rig.now)
         {

@@ -19,12 +19,8 @@ use crate::clock::BootTime;
 /// messages are sent again.
 const ACKS_TO_DISK: Duration = Duration::from_secs(10);
 
-/// So many of them wait no longer than [`MANY_ACKS_TO_DISK`]: while a backlog is sent, a page is written for each hundred
-/// messages, or ten a second.
-pub(super) const MANY_ACKS: u64 = 100;
-
-/// A fast link brings thousands in this time; to sync the disk for each hundred of them would wear it for little.
-pub(super) const MANY_ACKS_TO_DISK: Duration = Duration::from_millis(100);
+/// A disk that takes longer for a flush is not waited for: a message more that may come twice is better than none.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The first pause after a failed flush; it doubles up to `MAX_RETRY`.
 const MIN_RETRY: Duration = Duration::from_secs(1);
@@ -54,6 +50,10 @@ pub(super) struct Flushing {
     acks_written: u64,
     /// `acks` as it was when that was last tried.
     acks_tried: u64,
+    /// Up to which value of `acks` the disk should know of them without waiting.
+    acks_hurried: u64,
+    /// The log is at its limit, and there is no room for acknowledgements.
+    acks_stuck: bool,
     /// Since when acknowledgements or finished segments wait for a flush.
     acks_since: Option<BootTime>,
     /// Since when changes of the state wait for a flush.
@@ -65,6 +65,7 @@ pub(super) struct Flushing {
 /// A flush that runs.
 #[derive(Debug)]
 struct Running {
+    begun: BootTime,
     /// Records below it are on disk when the flush succeeds.
     upto: Seq,
     /// The segment it writes to, its first position and its length afterwards.
@@ -88,16 +89,41 @@ impl Outbox {
             return None;
         }
         let records = self.records_due();
-        let acks = self.many_acks_due().or(self.flushing.acks_since.map(|since| since.after(ACKS_TO_DISK)));
+        let acks = self.hurried_acks_due().or(self.flushing.acks_since.map(|since| since.after(ACKS_TO_DISK)));
         let due = records.into_iter().chain(acks).chain(self.state_due()).min()?;
         Some(self.flushing.retry.map_or(due, |(at, _)| due.max(at)))
     }
 
-    /// When a flush is due for the sake of acknowledgements that are many; `None`: they are not, and may wait.
+    /// When a flush is due for the sake of acknowledgements that somebody waits for; `None`: nobody does.
     #[must_use]
-    pub fn many_acks_due(&self) -> Option<BootTime> {
-        let many = self.flushing.acks - self.flushing.acks_tried >= MANY_ACKS;
-        self.flushing.acks_since.filter(|_| many).map(|since| since.after(MANY_ACKS_TO_DISK))
+    pub fn hurried_acks_due(&self) -> Option<BootTime> {
+        self.flushing.acks_since.filter(|_| self.flushing.acks_tried < self.flushing.acks_hurried)
+    }
+
+    /// Asks that the disk be told of all acknowledgements up to now as soon as they are committed.
+    pub fn hurry_acks(&mut self) {
+        self.flushing.acks_hurried = self.flushing.acks;
+    }
+
+    /// Counts the acknowledgements of records that are on disk, and whatever else has changed in what is needed there.
+    #[must_use]
+    pub fn acks_noted(&self) -> u64 {
+        self.flushing.acks
+    }
+
+    /// Up to which of [`acks_noted`](Self::acks_noted) nothing need be waited for: the disk knows of it, or takes nothing
+    /// at present.
+    #[must_use]
+    pub fn acks_on_disk(&self, now: BootTime) -> u64 {
+        let slow = self.flushing.running.as_ref().is_some_and(|running| now.since(running.begun) > PATIENCE);
+        if slow || !self.acks_wait() { self.flushing.acks } else { self.flushing.acks_written }
+    }
+
+    /// Are there acknowledgements that the disk does not know of, but can be told?
+    #[must_use]
+    pub fn acks_wait(&self) -> bool {
+        let Flushing { acks, acks_written, failing, acks_stuck, .. } = self.flushing;
+        acks != acks_written && !self.log.segments.is_empty() && !failing && !acks_stuck
     }
 
     /// Counts positions that a cursor has just acknowledged, if the disk has records from `start` on, or will have when
@@ -160,11 +186,8 @@ impl Outbox {
         let records = records && self.oldest_unflushed().is_some();
         let disposals = self.log.take_done(self.done(), self.on_disk);
         let cursors = acks != self.flushing.acks_written && !self.log.segments.is_empty();
-        let (mut running, log) = if records || cursors {
-            self.compose_log_write(now, records)
-        } else {
-            (Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false }, None)
-        };
+        let (mut running, log) =
+            if records || cursors { self.compose_log_write(now, records) } else { (self.running(now), None) };
         let state = state.then(|| {
             running.state = Some(self.state.generation());
             let bytes = self.compose_state();
@@ -190,12 +213,17 @@ impl Outbox {
         bytes
     }
 
+    /// A flush that begins, before anything is put into it.
+    fn running(&self, begun: BootTime) -> Running {
+        let (upto, acks) = (self.on_disk, self.flushing.acks);
+        Running { begun, upto, segment: None, acks, state: None, bytes: 0, created: false }
+    }
+
     /// Every flush has the cursors with it: what they have acknowledged is left out of the records. Without `records`
     /// it has nothing else, unless a segment begins with it.
     fn compose_log_write(&mut self, now: BootTime, records: bool) -> (Running, Option<LogWrite>) {
-        let acks = self.flushing.acks;
-        self.flushing.acks_tried = acks;
-        let mut running = Running { upto: self.on_disk, segment: None, acks, state: None, bytes: 0, created: false };
+        let mut running = self.running(now);
+        self.flushing.acks_tried = running.acks;
         if let (Some(file), Some(last)) = (&self.log.active, self.log.segments.back()) {
             let (number, first, used) = (last.number, last.first, last.used);
             let path = last.path(&self.settings.dir);
@@ -221,6 +249,7 @@ impl Outbox {
             if !records {
                 // To send something twice is better than to drop what was not sent yet.
                 self.flushing.acks_since = Some(now);
+                self.flushing.acks_stuck = true;
                 return (running, None);
             }
             if !std::mem::replace(&mut self.flushing.full, true) {
@@ -432,6 +461,7 @@ impl Outbox {
             self.lock_anew();
         }
         self.flushing.acks_written = running.acks;
+        self.flushing.acks_stuck = false;
         self.stats.flushes += 1;
         self.stats.flushed_bytes += running.bytes;
         self.stats.segments_created += u64::from(running.created);

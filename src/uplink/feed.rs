@@ -29,6 +29,7 @@ use super::{Failure, Hub};
 use latest::Latest;
 use refusal::Pause;
 use selection::Selector;
+use unsure::Unsure;
 
 mod batches;
 mod commands;
@@ -42,6 +43,7 @@ mod selection;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod unsure;
 
 /// No more messages are encoded while so many bytes wait to be written to the socket.
 pub const OUTPUT_LIMIT: usize = 64 * 1_024;
@@ -121,6 +123,9 @@ pub struct Feed {
     entries: Vec<Entry>,
     /// Acknowledged by the broker, not yet told to the outbox.
     acked: Range<Seq>,
+    /// As how many messages that was sent.
+    acked_messages: usize,
+    unsure: Unsure,
     /// Are availability, information and gaps published?
     sends_state: bool,
     status_seen: Version,
@@ -170,6 +175,7 @@ impl Feed {
         let origin = here(saved.as_ref().map_or(first, |saved| saved.origin.peer));
         let (session, known) =
             saved.map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
+        let unsure = Unsure::of_last_run(outbox, window.into());
         let settings = Settings {
             template: hub.gateway.topic.clone(),
             payload: config.payload.clone(),
@@ -200,6 +206,8 @@ impl Feed {
             latest: None,
             entries: Vec::new(),
             acked: 0..0,
+            acked_messages: 0,
+            unsure,
             sends_state: config.state,
             status_seen: 0,
             dirty: true,
@@ -413,7 +421,7 @@ impl Feed {
                     Outcome::Acked(seqs) => {
                         self.pause.over();
                         self.counters.acknowledged.add(1);
-                        self.acked(outbox, seqs);
+                        self.acked(outbox, seqs, 1);
                     }
                     Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
                     Outcome::Refused(message, reason) => self.answers.push((message, reason)),
@@ -440,23 +448,30 @@ impl Feed {
     pub fn wrote(&mut self, outbox: &mut Outbox, output: &mut Output, bytes: usize) {
         output.wrote(bytes);
         while let Some(seqs) = self.session.written(output.written) {
-            self.counters.acknowledged.add(seqs.end - seqs.start);
-            self.acked(outbox, seqs);
+            let messages = seqs.end - seqs.start;
+            self.counters.acknowledged.add(messages);
+            self.acked(outbox, seqs, usize::try_from(messages).unwrap_or(usize::MAX));
         }
     }
 
-    fn acked(&mut self, outbox: &mut Outbox, seqs: Range<Seq>) {
+    /// Nobody need send these positions any more, for which so many messages were sent.
+    fn acked(&mut self, outbox: &mut Outbox, seqs: Range<Seq>, messages: usize) {
         if self.acked.end == seqs.start {
             self.acked.end = seqs.end;
         } else {
             self.tell_acked(outbox);
             self.acked = seqs;
         }
+        self.acked_messages += messages;
     }
 
     fn tell_acked(&mut self, outbox: &mut Outbox) {
         if !self.acked.is_empty() {
+            let (before, messages) = (outbox.acks_noted(), std::mem::take(&mut self.acked_messages));
             outbox.ack(self.cursor, std::mem::replace(&mut self.acked, 0..0));
+            if outbox.acks_noted() != before {
+                self.unsure.acknowledged(outbox, messages, self.session.limit());
+            }
             self.dirty = true;
         }
     }

@@ -129,6 +129,11 @@ impl Hub {
         self.work.send_replace(());
     }
 
+    /// A flush is finished: an uplink may have waited for it.
+    pub fn flushed(&self) {
+        self.work.send_replace(());
+    }
+
     /// What lies below this position is backlog for a connection that is made now.
     pub(super) fn live_from(&self) -> Seq {
         let (now, marks) = (self.clock.boot(), self.marks.borrow());
@@ -165,9 +170,9 @@ impl Hub {
         while writing.join_next().await.is_some() {}
     }
 
-    /// Acknowledgements were committed. Few of them make a flush due sooner, and only for those anybody is woken up.
+    /// Acknowledgements were committed. Only where somebody waits for them on disk the flush stage is woken up.
     pub(super) fn acknowledged(&self) {
-        let due = self.outbox.borrow().many_acks_due();
+        let due = self.outbox.borrow().hurried_acks_due();
         if self.flush_told.replace(due) != due && due.is_some() {
             self.flush.notify_one();
         }

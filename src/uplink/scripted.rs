@@ -97,6 +97,19 @@ pub(super) fn gateway() -> Gateway {
     }
 }
 
+/// Writes to disk what is due, as the agent does.
+pub(super) fn flush(hub: &Hub) {
+    let now = hub.clock.boot();
+    {
+        let outbox = &mut *hub.outbox.borrow_mut();
+        while let Some(job) = outbox.begin_flush(now) {
+            let done = job.run();
+            outbox.finish_flush(done, now);
+        }
+    }
+    hub.flushed();
+}
+
 impl Setup {
     /// The clock is set.
     pub(super) fn new(config: UplinkConfig) -> Self {
@@ -191,11 +204,7 @@ impl Setup {
     /// Writes everything to disk, as the agent does when it is due.
     pub(super) fn flush(&self, later: Duration) {
         self.clock.advance(later);
-        let outbox = &mut *self.hub.outbox.borrow_mut();
-        while let Some(job) = outbox.begin_flush(self.clock.boot()) {
-            let done = job.run();
-            outbox.finish_flush(done, self.clock.boot());
-        }
+        flush(&self.hub);
     }
 
     /// One connection, from CONNECT to its end, with a broker that follows the script. When the script ends, it

@@ -336,6 +336,7 @@ fn after_a_power_cut_the_brokers_session_is_a_strangers() {
     assert_eq!(setup.backlog(), 2);
     setup = setup.killed();
     assert!(setup.feed.is_stranger(true), "a kill in between does not make it known");
+    setup.flush(Duration::ZERO);
     setup.feed.broker_forgot();
     run(setup.connection(async |broker| {
         broker.connack(false).await;

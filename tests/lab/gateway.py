@@ -41,7 +41,7 @@ driver = "serial-json"
 port = "/dev/ttyS1"
 """
 BULK = b'{"bulk":"%s"}\n' % (b"x" * 4000)
-ON_DISK = re.compile(r"on disk run=(\d+) below=(\d+) acknowledged=(\d+)\n")
+ON_DISK = re.compile(r"on disk run=(\d+) below=(\d+)\n")
 
 
 class Broker:
@@ -159,7 +159,7 @@ def launch(guest, environment=""):
     )
     guest.logged("opened", guest.logged("outbox opened", begin))
     log = guest.log()[begin:]
-    run, waiting = re.search(r"vigie starts run=(\d+)", log), re.search(r"outbox opened .*waiting=(\d+)", log)
+    run, waiting = re.search(r"vigie starts .*run=(\d+)", log), re.search(r"outbox opened .*waiting=(\d+)", log)
     if not run or not waiting:
         raise guest.failed("the agent says neither its run nor what waits")
     return int(run[1]), int(waiting[1])
@@ -169,11 +169,6 @@ def on_disk(guest):
     """What the agent last said: its run, and the position below which everything is on disk; `None`: nothing yet."""
     said = ON_DISK.findall(guest.log())
     return (int(said[-1][0]), int(said[-1][1])) if said else None
-
-
-def acknowledged(guest, run):
-    """How many readings were acknowledged in that run when each write to the disk was finished, one after the other."""
-    return [int(count) for of, _, count in ON_DISK.findall(guest.log()) if int(of) == run]
 
 
 def format_drive(drive, *options):

@@ -468,7 +468,9 @@ impl World {
         for _ in 0..2_000 {
             self.connect();
             self.clock.advance(Duration::from_millis(1));
-            for step in [Step::Turn(1_000), Step::Broker(u8::MAX), Step::Answers(u8::MAX), Step::Turn(1_000)] {
+            for step in
+                [Step::Turn(1_000), Step::Broker(u8::MAX), Step::Answers(u8::MAX), Step::Turn(1_000), Step::Flush]
+            {
                 self.step(step);
             }
             let idle = self.connection.as_ref().is_some_and(|connection| connection.to_agent.is_empty());

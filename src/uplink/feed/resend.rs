@@ -73,7 +73,7 @@ impl Feed {
     pub(super) fn give_up(&mut self, outbox: &mut Outbox, id: u16, now: BootTime) {
         // Where it is to be released, the slot stays, now waiting for PUBCOMP: `resend` comes to it again.
         if let Outcome::Acked(seqs) = self.session.gone(id, now) {
-            self.acked(outbox, seqs);
+            self.acked(outbox, seqs, 1);
         }
     }
 

@@ -78,6 +78,8 @@ impl Feed {
         output: &mut Output,
         fill: Fill,
     ) -> Option<BootTime> {
+        self.tell_acked(outbox);
+        self.unsure.known(outbox.acks_on_disk(fill.now));
         if let Some(mut latest) = self.latest.take() {
             if !latest.search(outbox, self.cursor, self.live_from, &mut self.encoder, &self.selector) {
                 // There is more to look through; meanwhile others may have their turn.
@@ -104,7 +106,7 @@ impl Feed {
         if !output.has_room() {
             return 0;
         }
-        let free = self.session.free();
+        let free = self.session.free().min(self.unsure.room(self.session.in_flight(), self.session.limit()));
         if stream == Stream::Live {
             return free;
         }
@@ -237,7 +239,7 @@ impl Feed {
                 outbox.drop_for(self.cursor, seq..seq + 1, DropReason::Expired, sensor, when);
                 self.dirty = true;
             } else {
-                self.acked(outbox, seq..seq + 1);
+                self.acked(outbox, seq..seq + 1, 0);
             }
         }
     }

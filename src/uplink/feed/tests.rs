@@ -5,11 +5,12 @@ use std::time::Duration;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, Publish};
 
+use super::unsure::AT_LEAST;
 use crate::config::{BacklogPolicy, BacklogTopic, Qos};
 use crate::outbox::Body;
 use crate::reading::{Descriptor, Finite, Kind, Quantity, Value};
 use crate::uplink::refused::{FOLDER, QUARANTINE};
-use crate::uplink::scripted::{Peer, Setup, config, run};
+use crate::uplink::scripted::{Peer, Setup, config, flush, run};
 use crate::uplink::{Hub, LIVE_WITHIN};
 
 /// Takes a temperature.
@@ -104,6 +105,83 @@ fn a_quarter_of_the_window_is_kept_for_live_readings() {
     }))
     .expect_err("closed by the script");
     assert_eq!((setup.backlog(), setup.hub.counters("home").sent.get()), (60, 46));
+}
+
+/// An uplink with this window, and a backlog on disk.
+fn with_backlog_on_disk(window: u16) -> Setup {
+    let setup = Setup::new(config(Qos::AtLeastOnce, window));
+    take_backlog(&setup, 0..2_000);
+    setup.flush(Duration::from_secs(2));
+    setup
+}
+
+#[test]
+fn sending_waits_for_the_disk_before_a_power_cut_could_double_more_than_the_window() {
+    for window in [4, 100, 400] {
+        let mut setup = with_backlog_on_disk(window);
+        let (hub, window) = (setup.hub.clone(), usize::from(window));
+        // As ever, a quarter of the window is kept for live readings.
+        let most = AT_LEAST.max(window) - window / 4;
+        run(setup.connection(async |broker| {
+            broker.connack(false).await;
+            broker.behave(most).await;
+            broker.sync().await;
+            assert_eq!(hub.counters("home").sent.get(), most as u64, "nothing has been flushed");
+            flush(&hub);
+            broker.behave(most).await;
+            broker.sync().await;
+            assert_eq!(hub.counters("home").sent.get(), 2 * most as u64);
+        }))
+        .expect_err("closed by the script");
+        drop(hub);
+        let mut setup = setup.power_cut();
+        assert_eq!(setup.backlog(), 2_000 - most as u64, "of the later ones nothing is known");
+        setup.flush(Duration::ZERO);
+        setup.feed.broker_forgot();
+        run(setup.connection(async |broker| {
+            broker.connack(false).await;
+            assert_eq!(read(&broker.reading().await), (most as u64, true));
+        }))
+        .expect_err("closed by the script");
+    }
+}
+
+#[test]
+fn after_a_kill_nothing_is_sent_before_the_disk_knows_what_the_tail_does() {
+    let mut setup = with_backlog_on_disk(100);
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        // Until nothing is in flight, and nothing more may follow.
+        broker.behave(75).await;
+        broker.sync().await;
+    }))
+    .expect_err("closed by the script");
+    let mut setup = setup.killed();
+    let hub = setup.hub.clone();
+    run(setup.connection(async |broker| {
+        broker.connack(true).await;
+        broker.sync().await;
+        assert_eq!(hub.counters("home").sent.get(), 0);
+        assert!(hub.outbox.borrow().flush_due().is_some_and(|due| due <= hub.clock.boot()), "at once");
+        flush(&hub);
+        broker.reading().await;
+    }))
+    .expect_err("closed by the script");
+}
+
+#[test]
+fn a_disk_that_fails_holds_up_no_message() {
+    let mut setup = with_backlog_on_disk(100);
+    let folder = setup.hub.outbox.borrow().folder().to_owned();
+    std::fs::remove_dir_all(folder).expect("removed");
+    let hub = setup.hub.clone();
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        broker.behave(75).await;
+        flush(&hub);
+        broker.behave(500).await;
+    }))
+    .expect_err("closed by the script");
 }
 
 #[test]
