@@ -127,3 +127,79 @@ impl Intake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Becomes;
+    use crate::topic::mapping::Mapping;
+
+    fn rule() -> Ingest {
+        Ingest {
+            topics: vec!["esp/#".to_owned()],
+            becomes: Becomes::Raw(Mapping::parse("lan/{topic}").unwrap()),
+            rate: 2,
+            max_bytes: 4,
+            max_topics: 2,
+        }
+    }
+
+    fn message<'a>(topic: &'a str, payload: &'a str, is_acknowledged: bool) -> Incoming<'a> {
+        Incoming { topic, payload: payload.as_bytes(), retain: false, is_acknowledged }
+    }
+
+    /// Answers every offer; counts them.
+    fn answering(mut offered: mpsc::Receiver<Offer>, answer: Answer) -> tokio::task::JoinHandle<usize> {
+        tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(offer) = offered.recv().await {
+                count += 1;
+                let _ = offer.answer.send(answer.clone());
+            }
+            count
+        })
+    }
+
+    #[tokio::test]
+    async fn what_never_goes_up_is_counted_with_its_reason_and_stays_on_the_lan() {
+        let (offers, offered) = mpsc::channel(1);
+        let taken = answering(offered, Answer::Taken);
+        let intake = Intake::new(&[rule()], Some(offers), Instant::now());
+        let refusals = Refusals::default();
+        for (topic, payload) in [("other", "x"), ("esp/a", "large"), ("esp/a", "x"), ("esp/b", "x"), ("esp/c", "x")] {
+            assert!(intake.take(message(topic, payload, true), "who", &refusals).await.is_ok(), "{topic}");
+        }
+        // The bucket held four, of which two are left.
+        for _ in 0..10 {
+            assert!(intake.take(message("esp/a", "x", false), "who", &refusals).await.is_ok());
+        }
+        drop(intake);
+        let counts = [Refusal::IngestSize, Refusal::IngestTopics, Refusal::IngestRate].map(|why| refusals.count(why));
+        let taken = taken.await.unwrap();
+        assert_eq!((counts[0], counts[1]), (1, 1));
+        assert_eq!(taken as u64 + counts[2], 12, "each is taken or counted");
+        assert!((4..12).contains(&taken), "{taken}");
+    }
+
+    #[tokio::test]
+    async fn what_the_outbox_does_not_take_is_not_acknowledged() {
+        let refusals = Refusals::default();
+        let (offers, offered) = mpsc::channel(1);
+        let _full = answering(offered, Answer::Full);
+        let intake = Intake::new(&[rule()], Some(offers), Instant::now());
+        assert!(intake.take(message("esp/a", "x", true), "who", &refusals).await.is_err());
+        // Nobody is there.
+        let (offers, offered) = mpsc::channel(1);
+        let intake = Intake::new(&[rule()], Some(offers), Instant::now());
+        drop(offered);
+        assert!(intake.take(message("esp/a", "x", true), "who", &refusals).await.is_err());
+    }
+
+    #[test]
+    fn what_goes_up_has_one_direction_here_and_above() {
+        let intake = Intake::new(&[rule()], None, Instant::now());
+        for (topic, expected) in [("esp/a", true), ("lan/esp/a", true), ("lan/a", false), ("a", false)] {
+            assert_eq!(intake.goes_up(topic), expected, "{topic}");
+        }
+    }
+}

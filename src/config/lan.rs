@@ -396,7 +396,10 @@ fn ups(placed: &Placed<Ingest>, gateway: &Gateway) -> Vec<Up> {
     let up = |filter: String, is_reading| Up { filter, at: placed.at.clone(), is_reading };
     match &placed.table.becomes {
         Becomes::Raw(_) => placed.table.raw_filters().map(|filter| up(filter, false)).collect(),
-        Becomes::Reading(sensor) => vec![up(sensor.filter(gateway), true)],
+        Becomes::Reading(sensor) => {
+            let outright = sensor.pipeline.quantities.values().filter_map(|quantity| quantity.topic.clone());
+            outright.chain([sensor.filter(gateway)]).map(|filter| up(filter, true)).collect()
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use super::broker::Subscriber as OnLan;
 use super::harness::{Agent, Exit, Gateway, Mosquitto, Subscriber, free_port, wait_until};
 
 /// A gateway with an embedded broker for anybody and an uplink to a Mosquitto.
@@ -178,4 +179,105 @@ fn clients_go_on_through_sigkill_and_nothing_that_they_were_to_send_is_missing()
         assert!(extra <= 4 * 20, "QoS {qos}: {extra} duplicates");
     }
     assert_eq!(agent.terminate(), Exit::Code(0));
+}
+
+/// Publishes to the Mosquitto above; returns when that has it.
+#[track_caller]
+fn publish_above(lan: &Lan, topic: &str, payload: &str) {
+    let port = lan.above.port().to_string();
+    let args = ["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-m", payload];
+    let status = Command::new("mosquitto_pub").args(args).status().expect("mosquitto_pub");
+    assert!(status.success(), "{topic}");
+}
+
+#[test]
+fn what_is_published_above_comes_down_also_when_the_gateway_was_away_and_never_goes_up_again() {
+    const EACH: usize = 15;
+    let lan = Lan::new(
+        "[[broker.deliver]]\ntopics = [\"commands/#\"]\nto = \"lan/{topic}\"\nretain = true\n\n\
+         [[broker.deliver]]\ntopics = [\"events/+\"]\n\n\
+         [[broker.ingest]]\ntopics = [\"esp/#\", \"lan/esp/#\"]\nto = \"up/{topic}\"\n",
+    );
+    let up = Subscriber::start(&lan.above, "up", 1);
+    let mut agent = lan.run();
+    agent.wait_log("has accepted the subscriptions");
+    let on_lan = OnLan::start(lan.client("mosquitto_sub", &["-t", "#", "-q", "1", "-F", "%r %t %p"]));
+    wait_until("an event on the LAN, which is not kept", || {
+        publish_above(&lan, "events/bell", "ding");
+        on_lan.1.all().contains(&"0 events/bell ding".to_owned())
+    });
+    for round in 0..2 {
+        for number in 0..EACH {
+            publish_above(&lan, &format!("commands/{round}/{number}"), "x");
+        }
+        // First with some of them on their way through the gateway, then with all of them waiting for it.
+        agent.kill();
+        if round == 0 {
+            for number in 0..EACH {
+                publish_above(&lan, &format!("commands/away/{number}"), "x");
+            }
+        }
+        agent = lan.run();
+    }
+    let expected = 3 * EACH;
+    let count = expected.to_string();
+    let args = ["-t", "lan/commands/#", "-C", &count, "-W", "90", "-F", "%t"];
+    let found = lan.client("mosquitto_sub", &args).output().expect("mosquitto_sub");
+    let topics: std::collections::BTreeSet<String> =
+        String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(topics.len(), expected, "{topics:?}");
+    // A message of the LAN goes up behind all that: by then, what came down would have gone up, too.
+    lan.publish(&["-q", "1", "-t", "esp/end", "-m", "end"]);
+    up.wait("up/esp/end", |message| message.payload == "end");
+    let above: Vec<_> = up.messages().into_iter().filter(|message| !message.topic.starts_with("events/")).collect();
+    assert_eq!(above.len(), expected + 1, "{}", up.excerpt());
+    assert_eq!(agent.terminate(), Exit::Code(0));
+}
+
+#[test]
+fn nothing_goes_round_when_the_broker_above_is_bridged_to_the_lan() {
+    for (direction, version, copies) in [("both", "mqttv311", 2), ("out", "mqttv50", 1), ("both", "mqttv50", 2)] {
+        let mut lan = Lan::new(
+            "[[broker.ingest]]\ntopics = [\"esp/#\"]\n\n\
+             [[broker.ingest]]\ntopics = [\"node/+\"]\nsensor = \"node\"\nroom = \"cave\"\nform = \"plain\"\nas = \"level\"\n",
+        );
+        lan.above.stop();
+        lan.above.set_extra(&format!(
+            "allow_anonymous true\nconnection lan\naddress 127.0.0.1:{}\ntopic # {direction} 1\n\
+             bridge_protocol_version {version}\nnotifications false\nrestart_timeout 1\n",
+            lan.port
+        ));
+        let mut agent = lan.run();
+        lan.above.start_again();
+        let up = Subscriber::start(&lan.above, "up", 1);
+        let on_lan = OnLan::start(lan.client("mosquitto_sub", &["-t", "#", "-q", "1", "-F", "%t %p"]));
+        let seen = |line: &str| on_lan.1.all().iter().filter(|other| *other == line).count();
+        wait_until("the bridge", || {
+            publish_above(&lan, "news/probe", "x");
+            seen("news/probe x") > 0
+        });
+        publish_above(&lan, "news/a", "once");
+        publish_above(&lan, "esp/above", "once");
+        lan.publish(&["-q", "1", "-t", "esp/lan", "-m", "once"]);
+        lan.publish(&["-q", "1", "-t", "node/7", "-m", "7.5"]);
+        // Each of these goes all the ways that the others went before it.
+        for round in 0..4 {
+            let mark = format!("mark {round}");
+            lan.publish(&["-q", "1", "-t", "esp/lan", "-m", &mark]);
+            wait_until("the mark above", || {
+                up.on("esp/lan").iter().filter(|message| message.payload == mark).count() == copies
+            });
+            publish_above(&lan, "news/mark", &mark);
+            wait_until("the mark on the LAN", || seen(&format!("news/mark {mark}")) == 1);
+        }
+        let above = |topic: &str| up.on(topic).iter().filter(|message| message.payload == "once").count();
+        let about = format!("{direction} {version}\n{}\n{}", up.excerpt(), on_lan.1.text());
+        assert_eq!((above("news/a"), above("esp/above"), above("esp/lan")), (1, 1, copies), "{about}");
+        assert_eq!((seen("news/a once"), seen("esp/lan once"), seen("esp/above once")), (1, 1, 0), "{about}");
+        assert_eq!(up.on("maison/cave/level").len(), copies, "{about}");
+        let readings = on_lan.1.all().iter().filter(|line| line.starts_with("maison/cave/level ")).count();
+        assert_eq!(readings, 1, "{about}");
+        agent.wait_log("message of a bridge dropped");
+        assert_eq!(agent.terminate(), Exit::Code(0));
+    }
 }
