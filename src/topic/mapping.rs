@@ -39,7 +39,22 @@ impl Mapping {
             });
             rest = after;
         }
-        if parts.is_empty() { Err("is empty".to_owned()) } else { Ok(Self(parts)) }
+        let whole = |index: usize| {
+            let text = |index: usize| match parts.get(index) {
+                None => "/",
+                Some(Part::Text(text)) => text,
+                Some(Part::Topic | Part::Level(_)) => "",
+            };
+            (index == 0 || text(index - 1).ends_with('/')) && text(index + 1).starts_with('/')
+        };
+        if parts.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        // Else no filter would say what becomes of the topics of another one.
+        if (0..parts.len()).any(|index| parts[index] == Part::Topic && !whole(index)) {
+            return Err("has {topic} without a slash between it and what stands beside it".to_owned());
+        }
+        Ok(Self(parts))
     }
 
     /// What a topic becomes; `None`: it has not so many levels.
@@ -133,7 +148,7 @@ mod tests {
             let filled = Mapping::parse(mapping).expect("a mapping").fill(topic);
             assert_eq!(filled.as_deref(), expected, "{mapping} {topic}");
         }
-        for bad in ["", "{", "{x}", "{0}", "{-1}", "a/#", "a}"] {
+        for bad in ["", "{", "{x}", "{0}", "{-1}", "a/#", "a}", "{topic}y", "x{topic}", "{1}{topic}"] {
             assert!(Mapping::parse(bad).is_err(), "{bad}");
         }
     }
@@ -145,7 +160,7 @@ mod tests {
             from in "(\\+|a|b)(/(\\+|a|b))?(/(\\+|a|#))?",
             topic in "(a|b)(/(a|b))?(/(a|b))?(/a)?",
         ) {
-            let mapping = Mapping::parse(&mapping).expect("a mapping");
+            let Ok(mapping) = Mapping::parse(&mapping) else { return Ok(()) };
             if filter::matches(&from, &topic) && let Some(became) = mapping.fill(&topic) {
                 let to = mapping.filter(&from);
                 prop_assert!(filter::matches(&to, &became), "{} of {}: {} does not match {}", mapping, from, to, became);
