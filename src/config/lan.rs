@@ -227,7 +227,7 @@ pub(super) fn ingest(table: &Options<'_>) -> Option<Ingest> {
         return None;
     }
     let becomes = if is_raw {
-        Becomes::Raw(to.unwrap_or_else(as_it_is))
+        Becomes::Raw(to.unwrap_or_else(|| Mapping::parse("lan/{topic}").expect("it is one")))
     } else {
         Becomes::Reading(Arc::new(LanSensor {
             sensor: sensor?,
@@ -436,6 +436,15 @@ fn check_ingest(
                     .push(problem("[[broker.ingest]] has nowhere to go: there is no uplink".to_owned()).help(help));
             }
             let filters: Vec<String> = table.topics.iter().map(|from| to.filter(from)).collect();
+            let again = table
+                .topics
+                .iter()
+                .find(|from| ups.iter().any(|up| !up.is_reading && filter::overlap(from, &up.filter)));
+            if let Some(from) = again {
+                let message =
+                    format!("[[broker.ingest]] takes {from}, where messages go up: a bridge would make them go round");
+                context.problems.push(problem(message).help("put something before it: to = \"lan/{topic}\""));
+            }
             let own = broker.own_topics.iter().find(|own| filters.iter().any(|to| filter::matches(to, own)));
             if let Some(own) = own {
                 let message = format!("[[broker.ingest]] would publish where the gateway itself does ({own})");

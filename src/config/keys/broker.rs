@@ -55,7 +55,7 @@ pub(super) static BROKER: Section = Section {
         key(
             "bridges",
             "list of client identifiers",
-            Some("those that say that they are, as Mosquitto's do"),
+            Some("those that say that they are, as Mosquitto's of 3.1.1 do"),
             "Clients that are bridges of other brokers: what they bring never goes up.",
         ),
         key(

@@ -11,7 +11,12 @@ pub(super) static BROKER_INGEST: Section = Section {
             docs/broker.md says more.",
     keys: &[
         key("topics", "list of topic filters", None, "Which messages: `[\"esp/+/state\"]`."),
-        key("to", "topic with `{topic}`, `{1}` …", Some("`\"{topic}\"`"), "Without `sensor`: the topic above."),
+        key(
+            "to",
+            "topic with `{topic}`, `{1}` …",
+            Some("`\"lan/{topic}\"`"),
+            "Without `sensor`: the topic above. It must not be one that is taken itself.",
+        ),
         key(
             "sensor",
             "name with `{1}` …",
