@@ -1,9 +1,11 @@
-//! Bytes of serial links to samples, for each framing: a further one is a line in [`LINKS`].
+//! Bytes of serial links to samples, for each framing: a further one is a line in [`LINKS`], but for `modbus-rtu`, which
+//! is asked.
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use toml::de::DeTable;
 use vigie::clock::BootTime;
+use vigie::drivers::modbus_rtu::Plan;
 use vigie::drivers::{self, ByteDecoder, Source};
 use vigie::options::{Options, Problems};
 
@@ -99,5 +101,36 @@ fn decode(bencher: Bencher<'_, '_>, name: &str) {
         out.clear();
         decoder.feed(&chunk, BootTime(1), &mut out);
         assert!(out.len() == LINES && out.iter().all(|(_, outcome)| outcome.is_ok()));
+    });
+}
+
+/// What an energy meter is asked, and its answer: three floats, 230.2 V, 5 A and 1150.5 W.
+const METER: &str = r#"
+address = 1
+value = [
+    { quantity = "voltage", input = 0, type = "f32", range = [80, 300] },
+    { quantity = "current", input = 2, type = "f32" },
+    { quantity = "power", input = 4, type = "f32" },
+]
+"#;
+const ANSWER: &[u8] = b"\x01\x04\x0c\x43\x66\x33\x33\x40\xa0\x00\x00\x44\x8f\xd0\x00\x1c\xe5";
+
+/// The request made, its answer found in what came and read, as often as lines are decoded above.
+#[divan::bench]
+fn modbus_rtu(bencher: Bencher<'_, '_>) {
+    let table = DeTable::parse(METER).expect("TOML");
+    let problems = Problems::new();
+    let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
+    let plan = Plan::parse(&options).expect("no problems");
+    assert_eq!(plan.requests().len(), 1, "what lies together is read in one request");
+    bencher.counter(ItemsCount::new(LINES)).counter(BytesCount::new(LINES * ANSWER.len())).bench_local(|| {
+        for _ in 0..LINES {
+            let asked = plan.requests().iter().map(|request| {
+                divan::black_box(request.frame());
+                request.answer(divan::black_box(ANSWER)).and_then(Result::ok).map(<[u8]>::to_vec)
+            });
+            let data: Vec<Vec<u8>> = asked.flatten().collect();
+            assert!(divan::black_box(plan.samples(&data)).is_ok_and(|samples| samples.len() == 3));
+        }
     });
 }

@@ -15,6 +15,7 @@ use vigie::uplink::encode::{Cut, Encoder, Part, Settings};
 use vigie::uplink::packet::{self, Form, Head, Incoming, Reason};
 use vigie::uplink::saved::{self, Origin};
 use vigie::uplink::session::Session;
+use vigie::uplink::veil::Veil;
 
 fn main() {
     divan::main();
@@ -50,13 +51,13 @@ fn entry() -> Entry {
     let values =
         vec![(0, Value::Number(finite(21.53))), (1, Value::Number(finite(40.1))), (2, Value::Number(finite(1_013.25)))];
     let body = Body::Reading { descriptor: Arc::new(descriptor), values };
-    Entry { seq: 1_042, run: 17, boot: BootId([1; 16]), at: BootTime(83_004_567_891), time: None, body }
+    Entry { seq: 1_042, run: 17, boot: BootId([1; 16]), at: BootTime(83_004_567_891), time: None, place: None, body }
 }
 
 fn encoder(shape: PayloadShape) -> Encoder {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
     let payload = Payload { shape, ..Payload::default() };
-    Encoder::new(Settings { template, payload, retain: true, backlog_topic: None })
+    Encoder::new(Settings { template, payload, retain: true, backlog_topic: None, veil: Veil::default() })
 }
 
 fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
@@ -77,6 +78,7 @@ fn publish(bencher: Bencher, shape: PayloadShape, form: Form) {
             reading: Some(message.id),
             expiry: None,
             content_type: None,
+            integrity: None,
         };
         packet::put_publish(&mut out, &head, form, 10_000, |out| out.extend_from_slice(message.payload))
             .expect("small enough");

@@ -43,14 +43,17 @@ mod identity;
 mod ingest;
 mod kept;
 pub mod places;
+mod positions;
 mod summary;
 mod watchdog;
+mod when;
 
 use self::commands::Commands;
 use self::core::Core;
 use self::discovery::Discovery;
 use self::embedded::Embedded;
 use self::ingest::Ingest;
+use self::positions::Positions;
 use self::summary::Summary;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -127,6 +130,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     uplink::ask_hardware_clocks(&clock).await;
     let hub = Hub::new(outbox, clock.clone(), boot, config.gateway.clone(), info, recovery.tail_found);
 
+    hub.veil(&config.uplinks);
     let (stop_uplinks, uplinks_stop) = watch::channel(None);
     let mut uplinks = JoinSet::new();
     for uplink in &config.uplinks {
@@ -172,6 +176,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         rounds,
         complaints: HashMap::new(),
         gps: config.gps,
+        positions: Positions::new(&config.sensors),
         summary: summary.clone(),
         ingest: Ingest::new(&config),
         answers: Vec::new(),
@@ -416,7 +421,8 @@ impl Sampler {
     #[must_use]
     pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>, reins: Reins) -> Self {
         let SensorConfig { name, source, every, align, deadline, power, .. } = sensor;
-        Self { index, name, source, every, align, deadline, power, kept: RefCell::new(kept), reins }
+        let (kept, lost) = (RefCell::new(kept), RefCell::default());
+        Self { index, name, source, every, align, deadline, power, kept, lost, reins }
     }
 }
 

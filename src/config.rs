@@ -30,15 +30,19 @@ mod discovery;
 mod filters;
 mod gateway;
 mod hardware;
+mod integrity;
 mod keys;
 mod lan;
 mod lints;
 mod machine;
 mod outbox_key;
 mod payload;
+mod place;
 mod preset;
+mod privacy;
 #[cfg(test)]
 mod property;
+mod pseudonyms;
 mod read;
 mod redact;
 mod report;
@@ -54,12 +58,16 @@ pub use broker_url::BrokerUrl;
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
 pub use filters::KnownQuantity;
+pub use integrity::Integrity;
 pub use keys::{SECTIONS, Section, docs};
 pub use lan::{Becomes, Deliver, Ingest, LanRoom, LanSensor};
 pub use machine::{Machine, board_serial};
 pub use outbox_key::OutboxKey;
 pub use payload::{Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, TimeFormat};
+pub use place::{Follows, Place};
 pub use preset::Preset;
+pub use privacy::{FixedRate, Omit, Privacy};
+pub use pseudonyms::{Named, Pseudonyms};
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
@@ -172,7 +180,7 @@ fn read_root(
     let expanders = self::hardware::expanders(root);
     let rooms = sensor::rooms(root);
     let known_rooms = sensor::known_rooms(&rooms);
-    let sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location }, drivers);
+    let mut sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location.clone() }, drivers);
     if let Some(broker) = &mut broker {
         broker.client_id = uplink::default_client_id(&gateway, around);
         broker.own_topics = broker::own_topics(&gateway, sensors.iter().map(|placed| &placed.sensor));
@@ -207,6 +215,9 @@ fn read_root(
     }
     hardware_settings.expanders = expanders.into_iter().map(|placed| placed.settings).collect();
     // A sensor that could not be parsed may be the one that is meant.
+    if !root.problems().is_partial() {
+        place::fill_in(&mut sensors, root.problems());
+    }
     let gps =
         (!root.problems().is_partial()).then(|| self::clock::gps(clock_config, &sensors, root.problems())).flatten();
     let mut uplinks: Vec<UplinkConfig> = uplinks.into_iter().map(|placed| placed.uplink).collect();
@@ -281,7 +292,7 @@ pub struct Gateway {
     /// Topic of readings.
     pub topic: Template,
     /// Where the gateway is.
-    pub location: Option<Location>,
+    pub location: Option<Place>,
 }
 
 /// `[outbox]`
@@ -399,6 +410,8 @@ pub struct UplinkConfig {
     pub clock_wait: Duration,
     /// What messages look like.
     pub payload: Payload,
+    /// What they are not to tell.
+    pub privacy: Privacy,
     /// Largest packet that is sent or accepted, in bytes.
     pub max_packet: u32,
     /// Which readings it sends.
@@ -502,6 +515,8 @@ pub struct SensorConfig {
     pub room_label: Option<String>,
     /// Its own place, else its room's, else the gateway's.
     pub location: Option<Location>,
+    /// The receiver that says where it is, in place of that.
+    pub follows: Option<Follows>,
     /// Free tags, sorted by name.
     pub tags: Vec<(String, String)>,
     /// The driver.

@@ -41,7 +41,7 @@ mod lm75;
 mod mcp3008;
 mod mcp9808;
 pub mod message;
-mod modbus_rtu;
+pub mod modbus_rtu;
 pub mod nmea;
 mod pulse_counter;
 mod pulse_width;
@@ -340,6 +340,12 @@ pub trait Open: Send + Sync {
         Duration::from_secs(1)
     }
 
+    /// The serial port that it is behind, if it is behind one: when that comes back after it was gone, the device is asked
+    /// at once.
+    fn port(&self) -> Option<&PortName> {
+        None
+    }
+
     /// Units of quantities that follow from the sensor's options, by the driver's name of the quantity.
     fn units(&self) -> Vec<(String, String)> {
         Vec::new()
@@ -449,5 +455,7 @@ pub trait LineDecoder: Send {
 
 #[cfg(test)]
 mod chip_tests;
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 mod tests;

@@ -212,7 +212,7 @@ mod tests {
 
     fn raw(payload: &[u8]) -> Entry {
         let body = Body::Raw(Raw { topic: "t/x".into(), payload: payload.into(), retain: false });
-        Entry { seq: 7, run: 3, boot: BootId([1; 16]), at: BootTime(1_234_567_890), time: None, body }
+        Entry { seq: 7, run: 3, boot: BootId([1; 16]), at: BootTime(1_234_567_890), time: None, place: None, body }
     }
 
     #[test]

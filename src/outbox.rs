@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{BootId, BootTime, WallTime};
-use crate::reading::{Descriptor, Value};
+use crate::reading::{Descriptor, Fix, Value};
 use crate::state::State;
 
 #[cfg(test)]
@@ -93,6 +93,8 @@ pub struct Entry {
     pub at: BootTime,
     /// When it was measured, if the wall clock was set at that moment.
     pub time: Option<WallTime>,
+    /// Where it was measured, if a GPS receiver says that of its sensor; it goes before the descriptor's place.
+    pub place: Option<Fix>,
     /// What it says.
     pub body: Body,
 }

@@ -140,6 +140,17 @@ pub struct Location {
     pub altitude: Option<Finite>,
 }
 
+/// Where something was measured, as a GPS receiver said at about that time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fix {
+    /// The place.
+    pub location: Location,
+    /// How far from there it may have been, in metres: about two of three fixes are within it.
+    pub accuracy: Option<Finite>,
+    /// Milliseconds between the fix and the measurement, whichever was first.
+    pub age: u32,
+}
+
 /// Everything about a sensor that a reading needs to be understood, as it was when it was measured.
 ///
 /// Records refer to a descriptor, so that renaming a room does not move the backlog measured in it.
@@ -202,6 +213,12 @@ impl Sample {
     }
 }
 
+/// The quantity of the bytes that a sensor's serial port has lost, in total since the start.
+pub const OVERRUNS: &str = "overruns";
+
+/// The quantity of the lines, frames and answers on a sensor's link that could not be read, in total since the start.
+pub const GARBLED: &str = "garbled";
+
 /// Why a sensor gave no value. The code is what `…/availability` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FaultCode {
@@ -246,6 +263,12 @@ pub enum FaultCode {
 }
 
 impl FaultCode {
+    /// Is it the fault of one line, frame or answer, so that the next one may well be good?
+    #[must_use]
+    pub fn is_garbled(self) -> bool {
+        matches!(self, Self::BadData | Self::Crc)
+    }
+
     /// The code as published.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -72,6 +72,8 @@ pub struct Sampler {
     pub power: Option<PowerSettings>,
     /// What the driver last gave to keep; at first, what it gave in an earlier run.
     pub kept: RefCell<Option<Box<[u8]>>>,
+    /// What was lost on its serial port, if it has one.
+    pub(crate) lost: RefCell<port::Lost>,
     /// What others ask of it while it runs.
     pub reins: Reins,
 }

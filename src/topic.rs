@@ -55,6 +55,29 @@ impl Template {
         self.0.iter().flatten().any(|part| *part == Part::Quantity)
     }
 
+    /// Is it the same for all readings of a gateway?
+    #[must_use]
+    pub fn is_gateways(&self) -> bool {
+        self.0.iter().flatten().all(|part| matches!(part, Part::Text(_) | Part::Gateway | Part::Site))
+    }
+
+    /// The topic of what is about no sensor, where it is [the same for all](Self::is_gateways).
+    #[must_use]
+    pub fn of_gateway(&self, gateway: &str, site: Option<&str>) -> String {
+        let nobody = Descriptor {
+            gateway: gateway.into(),
+            site: site.map(Into::into),
+            room: None,
+            room_label: None,
+            sensor: "".into(),
+            label: None,
+            location: None,
+            tags: Vec::new(),
+            quantities: Vec::new(),
+        };
+        self.filled(&nobody, "")
+    }
+
     /// The topic of a quantity of a sensor, whatever topic that may have been given.
     #[must_use]
     pub fn filled(&self, descriptor: &Descriptor, quantity: &str) -> String {
@@ -150,6 +173,12 @@ pub fn command_topic(template: &Template, descriptor: &Descriptor) -> String {
 #[must_use]
 pub fn result_topic(template: &Template, descriptor: &Descriptor) -> String {
     format!("{}/result", command_topic(template, descriptor))
+}
+
+/// Is that the topic of results?
+#[must_use]
+pub fn is_result(topic: &str) -> bool {
+    topic.ends_with("/set/result")
 }
 
 fn parse_level(level: &str) -> Result<Vec<Part>, String> {

@@ -63,6 +63,7 @@ pub mod terms;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod veil;
 pub mod websocket;
 
 /// How often it is looked whether the clock has been set or stepped while no readings come.

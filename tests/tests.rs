@@ -28,6 +28,7 @@ mod it {
     mod nmea;
     mod outage;
     mod outbox_cli;
+    mod privacy;
     mod privileged;
     mod replay;
     mod restart;

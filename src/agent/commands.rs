@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use super::when::When;
 use crate::clock::BootTime;
 use crate::command::Request;
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::reading::{Descriptor, Kind, Quantity, Value};
 use crate::sampler::remote::{MAX_WAITING, Order, Remotes};
 use crate::topic;
 use crate::uplink::Hub;
+use crate::uplink::dating::Date;
 
 use envelope::Envelope;
 use rate::Rate;
@@ -65,13 +67,8 @@ struct Asked {
 #[derive(Serialize)]
 struct Told<'a> {
     id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    boot: Option<String>,
-    /// Seconds since that boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uptime: Option<f64>,
+    #[serde(flatten)]
+    when: When,
     sensor: &'a str,
     uplink: &'a str,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -217,13 +214,9 @@ impl Commands {
         let time = self.hub.now();
         {
             let outbox = &mut *self.hub.outbox.borrow_mut();
-            let unset = time.is_none();
             let told = Told {
                 id: format!("{}-{}", outbox.run(), outbox.end()),
-                time: time.map(|time| humantime::format_rfc3339_millis(time.to_system()).to_string()),
-                boot: unset.then(|| self.hub.boot.to_string()),
-                #[expect(clippy::cast_precision_loss, reason = "milliseconds of an uptime stay below 2^53")]
-                uptime: unset.then(|| (now.0 / 1_000_000) as f64 / 1_000.0),
+                when: time.map_or(Date::Uptime(self.hub.boot, now), Date::Wall).into(),
                 sensor,
                 uplink,
                 reference: reference.as_ref(),

@@ -11,17 +11,17 @@ use tracing::{debug, error, info, warn};
 
 use super::discovery::Discovery;
 use super::ingest::{Ingest, Made};
+use super::positions::Positions;
 use super::summary::Summary;
 use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
 use crate::offer::{self, Answer, Offer};
 use crate::outbox::Body;
 use crate::pipeline::{Health, Late, Outcome, Pipeline};
-use crate::reading::{Descriptor, Observation, Sample, SensorIndex, Value, Values};
+use crate::reading::{Descriptor, Fix, Observation, Sample, SensorIndex, Value, Values};
 use crate::sampler::{Batch, QUEUE};
 use crate::topic::Template;
 use crate::uplink::Hub;
-use crate::uplink::status::{sensor_availability, sensor_availability_topic};
 
 /// A sensor's rejected samples are logged this often at most; a loose cable garbles hundreds of lines a minute.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -47,6 +47,8 @@ pub(super) struct Core {
     pub(super) complaints: HashMap<SensorIndex, Complaints>,
     /// The sensor whose fixes say what time it is.
     pub(super) gps: Option<SensorIndex>,
+    /// Where sensors are that move.
+    pub(super) positions: Positions,
     /// Learns which sensors have a fault.
     pub(super) summary: Rc<RefCell<Summary>>,
     /// Makes records of what LAN clients publish.
@@ -154,7 +156,7 @@ impl Core {
                 match made {
                     Made::Nothing => {}
                     Made::Observation(observation) => self.observe(observation),
-                    Made::Raw(raw) => self.append_body(at, Body::Raw(raw)),
+                    Made::Raw(raw) => self.append_body(at, None, Body::Raw(raw)),
                 }
                 if self.full { Answer::Full } else { Answer::Taken }
             }
@@ -175,6 +177,9 @@ impl Core {
             && let Some(time) = time_of_fix(samples)
         {
             self.hub.take_fix(at, time);
+        }
+        if let Ok(samples) = &observation.outcome {
+            self.positions.take(sensor, at, samples);
         }
         let outcome = self.pipeline.observe(observation);
         self.publish(sensor, at, outcome);
@@ -207,12 +212,13 @@ impl Core {
         if let Some(show) = &self.extras.on_reading {
             show(&self.topic, &descriptor, &values);
         }
-        self.append_body(at, Body::Reading { descriptor, values });
+        let place = self.positions.of(sensor, at);
+        self.append_body(at, place, Body::Reading { descriptor, values });
     }
 
-    fn append_body(&mut self, at: BootTime, body: Body) {
+    fn append_body(&mut self, at: BootTime, place: Option<Fix>, body: Body) {
         let time = self.hub.stamp(at);
-        self.full |= self.hub.outbox.borrow_mut().append(at, time, body).is_empty();
+        self.full |= self.hub.outbox.borrow_mut().append_at(at, time, place, body).is_empty();
     }
 
     /// Keeps what a sensor's filters gave, with the same commit as what came of the observation.
@@ -228,17 +234,17 @@ impl Core {
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return };
         let (name, room) = (&*descriptor.sensor, descriptor.room.as_deref());
         self.summary.borrow_mut().turned(name, health);
-        let payload = match health {
+        let state = match health {
             Health::Online => {
                 info!(sensor = name, room, "online");
-                sensor_availability(Ok(()))
+                Ok(())
             }
             Health::Fault(fault) => {
                 warn!(sensor = name, room, fault = fault.code.as_str(), "{fault}");
-                sensor_availability(Err(fault))
+                Err(fault)
             }
         };
-        self.hub.set_state(&sensor_availability_topic(&self.topic, descriptor), payload);
+        self.hub.set_sensor_availability(&self.topic, descriptor, state);
     }
 
     fn complain(&mut self, sensor: SensorIndex, at: BootTime, count: usize, reason: &str) {

@@ -10,10 +10,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::when::When;
 use crate::clock::BootTime;
+use crate::config::Named;
 use crate::outbox::{DropReason, Dropped, Moment};
 use crate::uplink::Hub;
-use crate::uplink::dating::{Date, Dating};
+use crate::uplink::dating::Dating;
+use crate::uplink::veil::Veil;
 
 /// The topic below the gateway's.
 const LEAF: &str = "gaps";
@@ -73,50 +76,18 @@ impl Gap {
     }
 }
 
-/// A moment as published.
-#[derive(Serialize)]
-struct Told {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    boot: Option<String>,
-    /// Seconds since that boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uptime: Option<f64>,
-}
-
-impl Told {
-    fn of(moment: &Moment, dating: &Dating) -> Self {
-        match dating.date_of(moment) {
-            Date::Wall(time) => {
-                let time = humantime::format_rfc3339_millis(time.to_system()).to_string();
-                Self { time: Some(time), boot: None, uptime: None }
-            }
-            Date::Uptime(boot, BootTime(nanos)) => {
-                let uptime = Duration::from_millis(nanos / 1_000_000).as_secs_f64();
-                Self { time: None, boot: Some(boot.to_string()), uptime: Some(uptime) }
-            }
-        }
-    }
-
-    fn text(self) -> String {
-        let since_boot = || format!("{} s after the start", self.uptime.unwrap_or_default());
-        self.time.unwrap_or_else(since_boot)
-    }
-}
-
 #[derive(Serialize)]
 struct ToldGap<'a> {
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     uplink: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sensor: Option<&'a str>,
+    sensor: Option<Box<str>>,
     count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    first: Option<Told>,
+    first: Option<When>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last: Option<Told>,
+    last: Option<When>,
 }
 
 #[derive(Serialize)]
@@ -125,16 +96,16 @@ struct Payload<'a> {
     gaps: Vec<ToldGap<'a>>,
 }
 
-fn payload(totals: &[Gap], dating: &Dating) -> String {
-    let told = totals.iter().map(|gap| ToldGap {
+fn payload<'a>(totals: impl Iterator<Item = &'a Gap> + Clone, dating: &Dating, veil: &Veil) -> String {
+    let told = totals.clone().map(|gap| ToldGap {
         reason: &gap.reason,
-        uplink: gap.uplink.as_deref(),
-        sensor: gap.sensor.as_deref(),
+        uplink: gap.uplink.as_deref().filter(|_| !veil.hides_names()),
+        sensor: gap.sensor.as_deref().map(|sensor| veil.name(Named::Sensor, sensor)),
         count: gap.count,
-        first: gap.when.map(|(first, _)| Told::of(&first, dating)),
-        last: gap.when.map(|(_, last)| Told::of(&last, dating)),
+        first: gap.when.map(|(first, _)| veil.date(dating.date_of(&first)).into()),
+        last: gap.when.map(|(_, last)| veil.date(dating.date_of(&last)).into()),
     });
-    let payload = Payload { dropped: totals.iter().map(|gap| gap.count).sum(), gaps: told.collect() };
+    let payload = Payload { dropped: totals.map(|gap| gap.count).sum(), gaps: told.collect() };
     serde_json::to_string(&payload).expect("strings and finite numbers are always JSON")
 }
 
@@ -200,15 +171,19 @@ impl Gaps {
     }
 
     fn publish(&self, hub: &Hub) {
-        let payload = payload(&self.totals, &hub.dating());
-        hub.set_state(&hub.topic(LEAF), payload);
+        let dating = hub.dating();
+        hub.set_gateway_state(LEAF, payload(self.totals.iter(), &dating, &Veil::default()), |uplink, veil| {
+            // What is another uplink's says how it is called.
+            let own = |gap: &&Gap| !veil.hides_names() || gap.uplink.as_deref().is_none_or(|other| other == uplink);
+            Some(payload(self.totals.iter().filter(own), &dating, veil))
+        });
     }
 
     fn log(&mut self, hub: &Hub) {
         let dating = hub.dating();
         for (reason, gap) in self.unlogged.drain(..) {
             let (uplink, sensor) = (gap.uplink.as_deref().unwrap_or("-"), gap.sensor.as_deref().unwrap_or("-"));
-            let text = |moment: &Moment| Told::of(moment, &dating).text();
+            let text = |moment: &Moment| When::from(dating.date_of(moment)).text();
             let (first, last) = match &gap.when {
                 Some((first, last)) => (text(first), text(last)),
                 None => ("unknown".to_owned(), "unknown".to_owned()),
@@ -222,7 +197,7 @@ impl Gaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{BootId, Offset, Source, WallTime};
+    use crate::clock::{BootId, Offset, Source};
     use crate::uplink::dating::Claim;
 
     const BOOT: BootId = BootId([0xab; 16]);
@@ -249,7 +224,7 @@ mod tests {
         unreadable.add_to(&mut totals);
         let mut dating = Dating::default();
         assert_eq!(
-            payload(&totals, &dating),
+            payload(totals.iter(), &dating, &Veil::default()),
             concat!(
                 r#"{"dropped":6,"gaps":[{"reason":"disk-full","sensor":"meteo","count":4,"#,
                 r#""first":{"boot":"abababababababababababababababab","uptime":5.0},"#,
@@ -264,7 +239,7 @@ mod tests {
             at: BootTime(8_000_000_000),
         };
         dating.take(BOOT, claim);
-        let text = payload(&totals[..1], &dating);
+        let text = payload(totals[..1].iter(), &dating, &Veil::default());
         assert!(text.contains(r#""last":{"time":"2027-01-15T08:00:07.000Z"}"#), "{text}");
         let stored = postcard::to_allocvec(&totals).expect("small");
         assert_eq!(postcard::from_bytes::<Vec<Gap>>(&stored).expect("as written"), totals);
@@ -281,9 +256,6 @@ mod tests {
         assert!(totals.len() <= MAX_GAPS + DropReason::ALL.len(), "{}", totals.len());
         let expected = 1_000 * 2 * DropReason::ALL.len() as u64;
         assert_eq!(totals.iter().map(|gap| gap.count).sum::<u64>(), expected);
-        assert!(payload(&totals, &Dating::default()).len() < 32 * 1024);
-        let time = Some(WallTime(0));
-        let moment = Moment { boot: BOOT, at: BootTime(1), time };
-        assert_eq!(Told::of(&moment, &Dating::default()).text(), "1970-01-01T00:00:00.000Z");
+        assert!(payload(totals.iter(), &Dating::default(), &Veil::default()).len() < 32 * 1024);
     }
 }

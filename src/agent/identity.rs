@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use crate::config::{Config, board_serial};
+use crate::config::{Config, Named, board_serial};
 use crate::logging::AUDIT;
+use crate::uplink::veil::Veil;
 
 /// In the outbox's folder: the serial number, and in a second line that of the board that it was copied from, if any.
 const FILE: &str = "board";
@@ -65,13 +66,15 @@ pub(super) fn look(config: &mut Config) {
 
 /// Gives each client identifier that nobody has chosen the board's number; gives the chosen ones that lack it.
 fn rename_clients(config: &mut Config, serial: &str) -> Vec<String> {
-    let default = format!("vigie-{}", config.gateway.name);
     let digits = serial.get(serial.len().saturating_sub(DIGITS)..).unwrap_or(serial);
     let mut chosen = Vec::new();
     for uplink in &mut config.uplinks {
+        let veil = Veil::new(&uplink.privacy);
+        let default = format!("vigie-{}", veil.name(Named::Gateway, &config.gateway.name));
         if uplink.client_id == default {
-            uplink.client_id = format!("{default}-{digits}");
-        } else if !uplink.client_id.contains(&config.gateway.id) {
+            let board = veil.name(Named::Id, digits);
+            uplink.client_id = format!("{default}-{board}");
+        } else if !uplink.client_id.contains(&*veil.name(Named::Id, &config.gateway.id)) {
             chosen.push(uplink.client_id.clone());
         }
     }

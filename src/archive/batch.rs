@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{BATCH_BYTES, MAX_BATCH_BYTES};
 use crate::clock::{BootId, BootTime, WallTime};
 use crate::outbox::{Body, Entry, Raw, Seq};
-use crate::reading::{Descriptor, Value};
+use crate::reading::{Descriptor, Fix, Value};
 
 /// How hard miniz tries, 1 to 10.
 const LEVEL: u8 = 6;
@@ -24,6 +24,8 @@ enum Item {
     Reading(Head, u32, Vec<(u16, Value)>),
     /// A message of a LAN client.
     Raw(Head, Raw),
+    /// Values of a sensor, and where it was.
+    Placed(Head, u32, Vec<(u16, Value)>, Fix),
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -58,7 +60,7 @@ impl Before {
         head
     }
 
-    fn entry(&mut self, head: Head, (run, boot): (u32, BootId), body: Body) -> Entry {
+    fn entry(&mut self, head: Head, (run, boot): (u32, BootId), place: Option<Fix>, body: Body) -> Entry {
         let seq = self.end.wrapping_add(head.gap);
         let at = self.at.wrapping_add(head.at);
         let offset = head.offset.map(|offset| self.offset.wrapping_add(offset));
@@ -66,7 +68,7 @@ impl Before {
         *self = Self { end: seq.wrapping_add(body.len().cast_signed()), at, offset: offset.unwrap_or(self.offset) };
         // A sum of a position and a length must not overflow, whatever was in a file.
         let seq: Seq = seq.cast_unsigned() & (Seq::MAX >> 1);
-        Entry { seq, run, boot, at: BootTime(at.cast_unsigned()), time, body }
+        Entry { seq, run, boot, at: BootTime(at.cast_unsigned()), time, place, body }
     }
 }
 
@@ -106,7 +108,10 @@ impl Builder {
             Body::Raw(raw) => self.put(&Item::Raw(head, raw.clone())),
             Body::Reading { descriptor, values } => {
                 let number = self.number(descriptor);
-                self.put(&Item::Reading(head, number, values.clone()));
+                self.put(&match entry.place {
+                    Some(place) => Item::Placed(head, number, values.clone(), place),
+                    None => Item::Reading(head, number, values.clone()),
+                });
             }
         }
         self.values += entry.body.len();
@@ -173,10 +178,14 @@ pub(super) fn read(payload: &[u8], raw_bytes: usize) -> Option<Vec<Entry>> {
         match item {
             Item::Descriptor(descriptor) => descriptors.push(Arc::new(*descriptor)),
             Item::Run(number, boot) => run = Some((number, boot)),
-            Item::Raw(head, raw) => entries.push(before.entry(head, run?, Body::Raw(raw))),
+            Item::Raw(head, raw) => entries.push(before.entry(head, run?, None, Body::Raw(raw))),
             Item::Reading(head, number, values) => {
                 let descriptor = Arc::clone(descriptors.get(number as usize)?);
-                entries.push(before.entry(head, run?, Body::Reading { descriptor, values }));
+                entries.push(before.entry(head, run?, None, Body::Reading { descriptor, values }));
+            }
+            Item::Placed(head, number, values, place) => {
+                let descriptor = Arc::clone(descriptors.get(number as usize)?);
+                entries.push(before.entry(head, run?, Some(place), Body::Reading { descriptor, values }));
             }
         }
     }

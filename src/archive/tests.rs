@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{BootId, BootTime};
 use crate::outbox::{Body, Entry, Raw};
-use crate::reading::{Descriptor, Kind, Quantity, Value};
+use crate::reading::{Descriptor, Finite, Fix, Kind, Location, Quantity, Value};
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -42,7 +42,15 @@ fn entry(descriptor: &Arc<Descriptor>, seq: u64, time: i64) -> Entry {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let value = Value::number(seq as f64 / 8.0).expect("finite");
     let body = Body::Reading { descriptor: Arc::clone(descriptor), values: vec![(0, value)] };
-    Entry { seq, run: 7, boot: BootId([1; 16]), at: BootTime(seq * 50_000_000), time: Some(WallTime(time)), body }
+    Entry {
+        seq,
+        run: 7,
+        boot: BootId([1; 16]),
+        at: BootTime(seq * 50_000_000),
+        time: Some(WallTime(time)),
+        place: None,
+        body,
+    }
 }
 
 fn builder(entries: &[Entry]) -> Builder {
@@ -199,7 +207,7 @@ fn an_hour_costs_no_more_than_the_documentation_says() {
             // A timer's jitter.
             let at = BootTime(index * 50_000_000 + (seed >> 44));
             let time = Some(WallTime(1_795_256_130_000_000_000 + at.0.cast_signed()));
-            builder.push(&Entry { seq: index, run: 1, boot: BootId([3; 16]), at, time, body }, time);
+            builder.push(&Entry { seq: index, run: 1, boot: BootId([3; 16]), at, time, place: None, body }, time);
         }
         assert!(builder.has_room(), "five minutes are one batch");
         bytes += file::batch(&builder.finish()).len();
@@ -221,13 +229,21 @@ fn some_entry() -> impl Strategy<Value = Entry> {
         ("[a-c]", values).prop_map(|(sensor, values)| Body::Reading { descriptor: descriptor(&sensor), values }),
         raw.prop_map(|(topic, bytes)| Body::Raw(Raw { topic: topic.into(), payload: bytes.into(), retain: true })),
     ];
-    (0_u64..1 << 62, any::<u32>(), any::<[u8; 16]>(), any::<u64>(), any::<Option<i64>>(), body).prop_map(
-        |(seq, run, boot, at, time, body)| Entry {
+    let place = prop::option::of((-90.0..90.0, -180.0..180.0, any::<u32>()).prop_map(|(latitude, longitude, age)| {
+        let finite = |number| Finite::new(number).expect("finite");
+        let location = Location { latitude: finite(latitude), longitude: finite(longitude), altitude: None };
+        Fix { location, accuracy: Some(finite(2.5)), age }
+    }));
+    let ids = (any::<u32>(), any::<[u8; 16]>());
+    (0_u64..1 << 62, ids, any::<u64>(), any::<Option<i64>>(), place, body).prop_map(
+        |(seq, (run, boot), at, time, place, body)| Entry {
             seq,
             run,
             boot: BootId(boot),
             at: BootTime(at),
             time: time.map(WallTime),
+            // A receiver says nothing of what LAN clients send.
+            place: place.filter(|_| matches!(body, Body::Reading { .. })),
             body,
         },
     )

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::outbox_key::outbox_key;
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{ArchiveConfig, Gateway, Machine, OutboxConfig};
+use super::{ArchiveConfig, Gateway, Machine, OutboxConfig, place};
 use crate::options::{Options, Problem};
 use crate::topic::{self, Template};
 
@@ -56,7 +56,7 @@ pub(super) fn gateway(options: Option<&Options<'_>>, root: &Options<'_>, machine
         label: options.and_then(|options| read::label(options, "label")),
         site: options.and_then(|options| read::name(options, "site")),
         topic: options.and_then(template).or_else(|| Template::parse(DEFAULT_TOPIC).ok())?,
-        location: options.and_then(read::location),
+        location: options.and_then(place::location),
     })
 }
 

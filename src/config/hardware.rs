@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::read::{SHORTEST, YEAR};
 use crate::drivers::support::{gpio, i2c};
-use crate::hardware::sim::fault::{Device, Kind, MAX_FAULTS, ScriptedFault};
+use crate::hardware::sim::fault::{Device, KernelDevice, Kind, MAX_FAULTS, ScriptedFault};
 use crate::hardware::{Backend, ExpanderChip, ExpanderSettings, LineId, PowerSettings, Settings, expander};
 use crate::options::{FromToml, Options, Problem};
 
@@ -77,25 +77,31 @@ fn faults(options: &Options<'_>) -> Vec<ScriptedFault> {
     faults
 }
 
+const KINDS: [(&str, Kind); 6] = [
+    ("nak", Kind::Nak),
+    ("timeout", Kind::Timeout),
+    ("hang", Kind::Hang),
+    ("garbage", Kind::Garbage),
+    ("wrong-chip", Kind::WrongChip),
+    ("unplug", Kind::Unplug),
+];
+
 /// The keys of a fault.
 pub(super) fn fault(options: &Options<'_>) -> Option<ScriptedFault> {
     let device = options.required::<Place>("device");
-    let kinds = [
-        ("nak", Kind::Nak),
-        ("timeout", Kind::Timeout),
-        ("hang", Kind::Hang),
-        ("garbage", Kind::Garbage),
-        ("wrong-chip", Kind::WrongChip),
-        ("unplug", Kind::Unplug),
-    ];
-    let kind = options.required::<String>("kind").and_then(|_| options.optional_word("kind", &kinds));
+    let kind = options.required::<String>("kind").and_then(|_| options.optional_word("kind", &KINDS));
     let at = options.optional_in("at", Duration::ZERO..=YEAR).unwrap_or_default();
     let lasts = options.optional_in("for", SHORTEST..=YEAR);
     let cured_by = options.optional::<String>("cured_by").map(LineId::Name);
     let (Place(device), kind) = (device?, kind?);
-    if !matches!(device, Device::I2c { .. }) && kind != Kind::Unplug {
-        let expected = "expected \"unplug\": the others are for devices on I2C".to_owned();
-        options.problem("kind", "a line or port cannot be broken in this way", Some(expected));
+    if !device.kinds().contains(&kind) {
+        let known = KINDS.iter().filter(|(_, kind)| device.kinds().contains(kind));
+        let list: Vec<String> = known.map(|(word, _)| format!("\"{word}\"")).collect();
+        let expected = match list.as_slice() {
+            [only] => format!("expected {only}"),
+            several => format!("expected one of {}", several.join(", ")),
+        };
+        options.problem("kind", "this device cannot be broken in this way", Some(expected));
         return None;
     }
     Some(ScriptedFault { device, kind, at, lasts, cured_by })
@@ -167,21 +173,26 @@ pub(super) fn power(options: &Options<'_>) -> Option<PowerSettings> {
 struct Place(Device);
 
 impl FromToml for Place {
-    const EXPECTED: &'static str =
-        "a device such as \"i2c 1 0x76\", \"i2c 1\" (its wires), \"line GPIO17\" or \"port sim:arduino\"";
+    const EXPECTED: &'static str = "a device such as \"i2c 1 0x76\", \"i2c 1\" (its wires), \"spi 0 0\", \"w1 28-000005e2fdc3\", \"iio dht11@4\", \
+         \"hwmon lm75\", \"line GPIO17\" or \"port sim:arduino\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, Option<String>> {
         let text = value.as_str().ok_or(None)?;
         let wrong = || Some(format!("\"{text}\" names no device"));
         let (what, which) = text.split_once(' ').ok_or_else(wrong)?;
         let device = match what {
-            "i2c" => {
-                let (bus, address) = match which.split_once(' ') {
-                    Some((bus, address)) => (bus, Some(number(address).ok_or_else(wrong)?)),
+            "i2c" | "spi" => {
+                let (bus, chip) = match which.split_once(' ') {
+                    Some((bus, chip)) => (bus, Some(number(chip).ok_or_else(wrong)?)),
                     None => (which, None),
                 };
-                Device::I2c { bus: number(bus).ok_or_else(wrong)?, address }
+                let bus = number(bus).ok_or_else(wrong)?;
+                if what == "i2c" { Device::I2c { bus, address: chip } } else { Device::Spi { bus, chip_select: chip } }
             }
+            "w1" | "iio" | "hwmon" => Device::Kernel(
+                KernelDevice::find(what, which)
+                    .ok_or_else(|| Some(format!("the simulated machine has no {what} device \"{which}\"")))?,
+            ),
             "line" if !which.is_empty() => Device::Line(LineId::Name(which.to_owned())),
             "port" if !which.is_empty() => Device::Port(PathBuf::from(which)),
             _ => return Err(wrong()),
@@ -211,9 +222,19 @@ mod tests {
     fn devices_are_named_as_documented() {
         assert_eq!(place("i2c 1 0x76"), Some(Device::I2c { bus: 1, address: Some(0x76) }));
         assert_eq!(place("i2c 3"), Some(Device::I2c { bus: 3, address: None }));
+        assert_eq!(place("spi 0 1"), Some(Device::Spi { bus: 0, chip_select: Some(1) }));
+        assert_eq!(place("spi 0"), Some(Device::Spi { bus: 0, chip_select: None }));
+        for (class, name) in
+            [("w1", "28-000005e2fdc3"), ("iio", "dht11@4"), ("hwmon", "lm75"), ("hwmon", "cpu_thermal")]
+        {
+            let device = KernelDevice::find(class, name).expect("a device");
+            assert_eq!(place(&format!("{class} {name}")), Some(Device::Kernel(device)));
+        }
         assert_eq!(place("line GPIO17"), Some(Device::Line(LineId::Name("GPIO17".to_owned()))));
         assert_eq!(place("port sim:arduino"), Some(Device::Port(PathBuf::from("sim:arduino"))));
-        for wrong in ["", "i2c", "i2c ", "i2c 1 0x1ff", "i2c one", "line ", "spi 0", "i2c 1 0x76 0x77"] {
+        for wrong in
+            ["", "i2c", "i2c ", "i2c 1 0x1ff", "i2c one", "line ", "spi 0.0", "i2c 1 0x76 0x77", "iio lm75", "usb 1"]
+        {
             assert_eq!(place(wrong), None, "{wrong}");
         }
     }

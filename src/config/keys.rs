@@ -11,6 +11,8 @@ mod clock;
 mod hardware;
 mod lan;
 mod payload;
+mod place;
+mod privacy;
 mod targets;
 
 use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
@@ -18,6 +20,8 @@ use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use lan::{BROKER_DELIVER, BROKER_INGEST};
 use payload::{BATCH, PAYLOAD};
+use place::LOCATION;
+use privacy::{INTEGRITY, PRIVACY, RATE};
 
 /// A table of the configuration.
 #[derive(Debug)]
@@ -60,18 +64,6 @@ static GATEWAY: Section = Section {
             "Where readings are published; a level that comes out empty is left out.",
         ),
         key("location", "table, see [location](#location)", Some("none"), "Where the gateway is."),
-    ],
-};
-
-/// `location = { … }`
-static LOCATION: Section = Section {
-    title: "location",
-    intro: "A place on Earth (WGS 84), in `[gateway]`, `[room.NAME]` or `[[sensor]]`: \
-            `location = { latitude = 47.5921, longitude = 0.9117, altitude = 85 }`.",
-    keys: &[
-        key("latitude", "number, -90 to 90", None, "Degrees north."),
-        key("longitude", "number, -180 to 180", None, "Degrees east."),
-        key("altitude", "number, -12000 to 100000", Some("none"), "Metres above the ellipsoid."),
     ],
 };
 
@@ -298,6 +290,13 @@ static UPLINK: Section = Section {
         key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
         targets::DISCOVERY,
         targets::DISCOVERY_PREFIX,
+        key("integrity", "table, see [integrity](#integrity)", Some("none"), "A checksum of each payload."),
+        key(
+            "privacy",
+            "table, see [privacy](#uplinknameprivacy)",
+            Some("nothing is hidden"),
+            "What is not to be told.",
+        ),
         key("tls", "table, see [tls](#tls)", Some("the system's authorities"), "For `mqtts://` and `wss://`."),
         key("proxy", "table, see [proxy](#proxy)", Some("none"), "An HTTP proxy to go through."),
         key(
@@ -504,6 +503,9 @@ pub static SECTIONS: &[&Section] = &[
     &UPLINK,
     &PAYLOAD,
     &BATCH,
+    &PRIVACY,
+    &RATE,
+    &INTEGRITY,
     &PASSWORD,
     &TLS,
     &PROXY,

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
+use super::place::Place;
 use super::read::{self, Bytes};
 use super::uplink::{self, BROKER_UPLINK};
 use super::{BrokerConfig, Gateway, sensor};
 use crate::drivers::message::{self, Form};
 use crate::options::{Options, Problem, Problems};
 use crate::pipeline::PipelineConfig;
-use crate::reading::{Descriptor, Location, MAX_BYTES};
+use crate::reading::{Descriptor, MAX_BYTES};
 use crate::topic::filter;
 use crate::topic::mapping::Mapping;
 
@@ -75,7 +76,7 @@ pub struct LanSensor {
     /// What is known of rooms, by name.
     pub rooms: BTreeMap<String, LanRoom>,
     /// The gateway's place.
-    pub location: Option<Location>,
+    pub location: Option<Place>,
 }
 
 /// What a sensor has from its room.
@@ -83,8 +84,8 @@ pub struct LanSensor {
 pub struct LanRoom {
     /// Name for people.
     pub label: Option<String>,
-    /// Where it is.
-    pub location: Option<Location>,
+    /// Where it is; a place that follows a receiver is left out.
+    pub location: Option<Place>,
     /// Free tags.
     pub tags: Vec<(String, String)>,
 }
@@ -105,7 +106,7 @@ impl LanSensor {
             room_label: known.and_then(|room| text(&room.label)),
             sensor: sensor.into(),
             label: text(&self.label),
-            location: known.and_then(|room| room.location).or(self.location),
+            location: known.and_then(|room| room.location.as_ref()).or(self.location.as_ref()).and_then(Place::fixed),
             tags: tags.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             quantities: Vec::new(),
         }
@@ -358,7 +359,7 @@ pub(super) fn fill_in(lists: Lists, broker: &mut BrokerConfig, uplinks: &mut [up
         if let Becomes::Reading(sensor) = &mut placed.table.becomes {
             let sensor = Arc::make_mut(sensor);
             sensor.rooms.clone_from(&context.rooms);
-            sensor.location = context.gateway.location;
+            sensor.location.clone_from(&context.gateway.location);
         }
     }
     let ups: Vec<_> = ingest.iter().flat_map(|placed| ups(placed, context.gateway)).collect();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::PayloadShape;
 use super::read::YEAR;
+use super::{Integrity, PayloadShape};
 use crate::options::{Options, Problem, did_you_mean};
 use crate::reading::{Descriptor, Quantity};
 use crate::template::Template;
@@ -195,6 +195,8 @@ pub struct Payload {
     pub batch: Option<Batch>,
     /// Topic of this uplink's readings, whatever the gateway's and the quantities' are.
     pub topic: Option<topic::Template>,
+    /// A checksum of each.
+    pub integrity: Option<Integrity>,
 }
 
 impl Default for Payload {
@@ -210,6 +212,7 @@ impl Default for Payload {
             channel: BTreeMap::new(),
             batch: None,
             topic: None,
+            integrity: None,
         }
     }
 }
@@ -222,6 +225,12 @@ impl Payload {
             Some(own) => own.filled(descriptor, &quantity.name),
             None => gateway.quantity_topic(descriptor, quantity),
         }
+    }
+
+    /// The name of the checksum of a payload, and the checksum, where there is one.
+    #[must_use]
+    pub fn beside(&self, payload: &[u8]) -> Option<(&'static str, String)> {
+        self.integrity.as_ref().map(|integrity| (integrity.name(), integrity.of(payload)))
     }
 
     /// The topic of a sensor's own messages, where the gateway's template is this.
@@ -286,6 +295,7 @@ pub(super) fn payload(options: &Options<'_>) -> Payload {
         channel,
         batch: batch(options, info),
         topic: topic(options),
+        integrity: None,
     }
 }
 

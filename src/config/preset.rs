@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::read::Surroundings;
-use super::{BrokerUrl, Gateway, uplink};
+use super::{BrokerUrl, Gateway, Pseudonyms, uplink};
 use crate::options::Options;
 use crate::targets::{self, Default, Given, TARGETS, Target};
 
@@ -20,15 +20,26 @@ pub struct Preset {
 }
 
 /// The text of the keys that the preset of an uplink's table adds; empty where it has none, or an unknown one.
-pub(super) fn added(table: &DeTable<'_>, gateway: &Gateway, around: &Surroundings<'_>) -> Vec<Default> {
+pub(super) fn added(
+    table: &DeTable<'_>,
+    gateway: &Gateway,
+    around: &Surroundings<'_>,
+    pseudonyms: Option<&Pseudonyms>,
+) -> Vec<Default> {
     let text = |key: &str| table.get(key).and_then(|value| value.get_ref().as_str());
     let Some(target) = text("preset").and_then(targets::by_name) else { return Vec::new() };
-    let mut set = (target.defaults)(&given(table, target, gateway, around));
+    let mut set = (target.defaults)(&given(table, target, gateway, around, pseudonyms));
     set.retain(|default| find(table, default.key).is_none());
     set
 }
 
-fn given(table: &DeTable<'_>, target: &Target, gateway: &Gateway, around: &Surroundings<'_>) -> Given {
+fn given(
+    table: &DeTable<'_>,
+    target: &Target,
+    gateway: &Gateway,
+    around: &Surroundings<'_>,
+    pseudonyms: Option<&Pseudonyms>,
+) -> Given {
     let first = table.get("url").and_then(|value| match value.get_ref() {
         DeValue::Array(list) => list.iter().next()?.get_ref().as_str(),
         value => value.as_str(),
@@ -41,7 +52,7 @@ fn given(table: &DeTable<'_>, target: &Target, gateway: &Gateway, around: &Surro
         // What is missing or wrong here is reported where it is read.
         host: url.as_ref().map(|url| url.host.clone()).unwrap_or_default(),
         port: url.map(|url| url.port).unwrap_or_default(),
-        client_id: uplink::fill(client_id, gateway, around).unwrap_or_default(),
+        client_id: uplink::fill(client_id, gateway, around, pseudonyms).unwrap_or_default(),
         format: text("format").unwrap_or_default().to_owned(),
     }
 }

@@ -129,15 +129,7 @@ pub(super) fn number(options: &Options<'_>, key: &'static str, range: RangeInclu
     options.optional_in(key, range).and_then(Finite::new)
 }
 
-/// `location = { latitude = …, longitude = …, altitude = … }`
-pub(super) fn location(options: &Options<'_>) -> Option<Location> {
-    let place = options.section("location")?;
-    let location = place_of(&place);
-    place.finish();
-    location
-}
-
-/// The keys of a `location`.
+/// The coordinates of a `location`.
 pub(super) fn place_of(place: &Options<'_>) -> Option<Location> {
     let latitude = required_number(place, "latitude", -90.0..=90.0);
     let longitude = required_number(place, "longitude", -180.0..=180.0);

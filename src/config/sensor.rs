@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::filters::{self, Filters};
 use super::gateway::check_outright_topic;
+use super::place::{self, Place, Receiver};
 use super::{LanRoom, SensorConfig};
 use super::{hardware, read};
 use crate::drivers::{Claim, Driver, Source};
@@ -17,7 +18,7 @@ use crate::hardware::PowerSettings;
 use crate::options::{FromToml, Options, Problem, Problems, did_you_mean, unit};
 use crate::pipeline::filter::MAX_DIGITS;
 use crate::pipeline::{Deadband, Origin, PipelineConfig, QuantityConfig};
-use crate::reading::{Finite, Kind, Location};
+use crate::reading::{Finite, Kind};
 
 /// `every` where it is not given.
 const DEFAULT_EVERY: Duration = Duration::from_secs(30);
@@ -31,13 +32,15 @@ pub(super) struct Placed {
     pub(super) claims: Vec<Claim>,
     /// Where its name stands.
     pub(super) at: Range<usize>,
+    /// The receiver that says where it is.
+    pub(super) follows: Option<Receiver>,
 }
 
 /// `[room.NAME]`: what its sensors have in common.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     label: Option<String>,
-    location: Option<Location>,
+    location: Option<Place>,
     every: Option<Duration>,
     align: Option<bool>,
     heartbeat: Option<Duration>,
@@ -49,7 +52,7 @@ pub(super) struct Room {
 pub(super) struct Inherited {
     pub(super) rooms: BTreeMap<String, Room>,
     /// The gateway's.
-    pub(super) location: Option<Location>,
+    pub(super) location: Option<Place>,
 }
 
 /// All `[room.NAME]`.
@@ -73,7 +76,7 @@ pub(super) fn rooms(root: &Options<'_>) -> BTreeMap<String, Room> {
 pub(super) fn room(options: &Options<'_>) -> Room {
     Room {
         label: read::label(options, "label"),
-        location: read::location(options),
+        location: place::location(options),
         every: read::period(options, "every"),
         align: options.optional("align"),
         heartbeat: read::period(options, "heartbeat"),
@@ -140,14 +143,22 @@ fn sensor(options: &Options<'_>, inherited: &Inherited, driver: &'static Driver)
         Source::Poller(device) => device.longest(),
         Source::Serial { .. } | Source::Line(_) | Source::Process(_) => Duration::ZERO,
     };
+    let place = common.location.or_else(|| room?.location.clone()).or_else(|| inherited.location.clone());
+    let location = place.as_ref().and_then(Place::fixed);
+    let follows = match place {
+        Some(Place::Follows(receiver)) => Some(receiver),
+        Some(Place::Fixed(_)) | None => None,
+    };
     Some(Placed {
         claims: parsed.claims,
         at,
+        follows,
         sensor: SensorConfig {
             name,
             label: common.label,
             room_label: room.and_then(|room| room.label.clone()),
-            location: common.location.or_else(|| room?.location).or(inherited.location),
+            location,
+            follows: None,
             room: common.room,
             tags: tags.into_iter().collect(),
             driver,
@@ -191,7 +202,7 @@ pub(super) struct Common {
     name: Option<String>,
     label: Option<String>,
     room: Option<String>,
-    location: Option<Location>,
+    location: Option<Place>,
     tags: Vec<(String, String)>,
     every: Option<Duration>,
     align: Option<bool>,
@@ -215,7 +226,7 @@ pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> 
         name: read::name(options, "name"),
         label: read::label(options, "label"),
         room: read::name(options, "room"),
-        location: read::location(options),
+        location: place::location(options),
         tags: read::tags(options),
         every: read::period(options, "every"),
         align: options.optional("align"),
@@ -247,7 +258,8 @@ pub(super) fn of_messages(options: &Options<'_>) -> (PipelineConfig, Option<Stri
 
 /// What is known of rooms.
 pub(super) fn known_rooms(rooms: &BTreeMap<String, Room>) -> BTreeMap<String, LanRoom> {
-    let known = |room: &Room| LanRoom { label: room.label.clone(), location: room.location, tags: room.tags.clone() };
+    let known =
+        |room: &Room| LanRoom { label: room.label.clone(), location: room.location.clone(), tags: room.tags.clone() };
     rooms.iter().map(|(name, room)| (name.clone(), known(room))).collect()
 }
 

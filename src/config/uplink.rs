@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeString, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
-    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Payload, Preset, Qos, Selection, TlsConfig,
-    UplinkConfig, backlog, connection, discovery, payload, preset, secret, sensor, token,
+    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Named, Payload, Preset, Privacy, Pseudonyms, Qos,
+    Selection, TlsConfig, UplinkConfig, backlog, connection, discovery, integrity, payload, preset, privacy, secret,
+    sensor, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -87,7 +88,11 @@ fn named<'a>(
     let what = format!("[uplink.{name}]");
     Options::table(value, what.as_str(), problems)?;
     let table = value.get_ref().as_table()?;
-    let added = preset::added(table, gateway, around);
+    // What is wrong with it is reported where the whole table is read.
+    let unsaid = Problems::new();
+    let hidden = Options::new(table, value.span(), what.as_str(), &unsaid);
+    let pseudonyms = privacy::privacy(&hidden, around).pseudonyms;
+    let added = preset::added(table, gateway, around, pseudonyms.as_ref());
     let text = preset::text(&added);
     let filled = preset::filled(table, &text);
     let options = Options::new(&filled, value.span(), what, problems);
@@ -99,8 +104,14 @@ fn named<'a>(
     }
     let at = key.span();
     discovery::check(&uplink, &at, problems);
+    privacy::check(&uplink, |key| value_at(&filled, key).unwrap_or_else(|| at.clone()), problems);
     let values = filled.iter().map(|(key, value)| (key.get_ref().as_ref().to_owned(), value.span())).collect();
     Some(Placed { uplink, at, values })
+}
+
+/// Where the value of a key stands.
+fn value_at(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    table.get(key).map(Spanned::span)
 }
 
 /// The keys of an uplink.
@@ -112,7 +123,8 @@ pub(super) fn uplink(
 ) -> Option<UplinkConfig> {
     let preset = preset::target(options).map(|target| Preset { target, set: Vec::new() });
     let urls = connection::urls(options);
-    let client_id = client_id(options, gateway, around);
+    let privacy = privacy::privacy(options, around);
+    let client_id = client_id(options, gateway, around, privacy.pseudonyms.as_ref());
     let username = username(options);
     let password = secret::password(options, "password", around);
     if options.raw("password").is_some() && options.raw("username").is_none() {
@@ -126,7 +138,12 @@ pub(super) fn uplink(
     let token = token::token(options, urls.as_deref(), client_id.as_deref(), around);
     let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5)];
     let mqtt = options.optional_word("mqtt", &versions).unwrap_or_default();
-    let payload = payload::payload(options);
+    let mut payload = payload::payload(options);
+    payload.integrity = integrity::integrity(options, payload.format, mqtt, around);
+    if privacy.rate.is_some() {
+        // A picture that goes out as it is has a size of its own.
+        (payload.base64, payload.batch) = (true, payload.batch.or(Some(privacy::BATCH)));
+    }
     let clock_wait = options.optional_in("clock_wait", Duration::ZERO..=YEAR);
     let max_packet = options.optional_in("max_packet", MAX_PACKET).unwrap_or(DEFAULT_MAX_PACKET);
     let qos = match options.optional_in::<u8>("qos", 0..=2) {
@@ -135,7 +152,7 @@ pub(super) fn uplink(
         _ => Qos::AtLeastOnce,
     };
     let retain = options.optional("retain").unwrap_or(payload.batch.is_none());
-    let state = options.optional("state").unwrap_or(true);
+    let state = options.optional("state").unwrap_or(privacy.rate.is_none());
     let discovery = discovery::discovery(options);
     let inflight = options.optional_in("inflight", 1..=u16::MAX).unwrap_or(DEFAULT_INFLIGHT);
     let keep_alive = options.optional_in("keep_alive", KEEP_ALIVE).unwrap_or(DEFAULT_KEEP_ALIVE);
@@ -164,6 +181,7 @@ pub(super) fn uplink(
         keep_alive,
         clock_wait: clock_wait.unwrap_or(default_wait),
         payload,
+        privacy,
         max_packet: u32::try_from(max_packet.0).unwrap_or(u32::MAX),
         selection,
         backlog,
@@ -219,6 +237,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         keep_alive: DEFAULT_KEEP_ALIVE,
         clock_wait: Duration::ZERO,
         payload: Payload::default(),
+        privacy: Privacy::default(),
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
         selection: Selection::default(),
         backlog: Backlog::default(),
@@ -234,15 +253,20 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
 
 /// The default client identifier, for the uplink to the embedded broker.
 pub(super) fn default_client_id(gateway: &Gateway, around: &Surroundings<'_>) -> String {
-    fill(DEFAULT_CLIENT_ID, gateway, around).unwrap_or_else(|_| "vigie".to_owned())
+    fill(DEFAULT_CLIENT_ID, gateway, around, None).unwrap_or_else(|_| "vigie".to_owned())
 }
 
-fn client_id(options: &Options<'_>, gateway: &Gateway, around: &Surroundings<'_>) -> Option<String> {
+fn client_id(
+    options: &Options<'_>,
+    gateway: &Gateway,
+    around: &Surroundings<'_>,
+    pseudonyms: Option<&Pseudonyms>,
+) -> Option<String> {
     let text = match options.raw("client_id") {
         Some(_) => options.optional::<String>("client_id")?,
         None => DEFAULT_CLIENT_ID.to_owned(),
     };
-    match fill(&text, gateway, around) {
+    match fill(&text, gateway, around, pseudonyms) {
         Ok(id) => Some(id),
         Err(why) => {
             options.problem(
@@ -255,19 +279,28 @@ fn client_id(options: &Options<'_>, gateway: &Gateway, around: &Surroundings<'_>
     }
 }
 
-/// Fills in the placeholders of a client identifier.
-pub(super) fn fill(text: &str, gateway: &Gateway, around: &Surroundings<'_>) -> Result<String, String> {
+/// Fills in the placeholders of a client identifier, with `pseudonyms` where there are such.
+pub(super) fn fill(
+    text: &str,
+    gateway: &Gateway,
+    around: &Surroundings<'_>,
+    pseudonyms: Option<&Pseudonyms>,
+) -> Result<String, String> {
     let mut id = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         id.push_str(before);
         let (name, after) = after.split_once('}').ok_or("has a `{` without a `}`")?;
-        id.push_str(match name {
-            "gateway" => &gateway.name,
-            "hostname" => &around.machine.hostname,
-            "id" => &gateway.id,
+        let (what, name) = match name {
+            "gateway" => (Named::Gateway, &gateway.name),
+            "hostname" => (Named::Host, &around.machine.hostname),
+            "id" => (Named::Id, &gateway.id),
             _ => return Err(format!("has the unknown placeholder `{{{name}}}`")),
-        });
+        };
+        match pseudonyms {
+            Some(pseudonyms) => id.push_str(&pseudonyms.of(what, name)),
+            None => id.push_str(name),
+        }
         rest = after;
     }
     id.push_str(rest);

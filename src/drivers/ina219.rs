@@ -76,7 +76,7 @@ const INFO: i2c::Info = i2c::Info {
     identify: None,
 };
 
-/// The largest voltages at the shunt, in volts, in the order of their codes in PG (table 4).
+/// The largest voltages at the shunt, in volts, in the order of their codes in PG (8.6.2.1).
 const RANGES: [f64; 4] = [0.04, 0.08, 0.16, 0.32];
 
 /// So that 3.2 A at 0.1 Ω are within a range whatever their product is in binary.
@@ -224,7 +224,7 @@ mod tests {
         samples.iter().map(testing::number).collect()
     }
 
-    /// 9.2.2.1 (table 8): 10 A through 2 mΩ at 12 V; shunt voltage 0x07d0, bus voltage 0x5d98 = 11.98 V, and
+    /// 9.2.2.1: 10 A through 2 mΩ at 12 V; shunt voltage 0x07d0, bus voltage 0x5d98 = 11.98 V, and
     /// the power 119.8 W.
     #[test]
     fn the_data_sheets_worked_example_comes_out() {

@@ -1,17 +1,18 @@
 //! Meters, inverters, sensors and controllers on RS-485 (or RS-232) that speak Modbus RTU.
 //!
-//! Frames are in [`frame`], what the tables hold in [`value`], how a unit is asked in [`unit`]. One bus may carry many
+//! Frames are in `frame`, what the tables hold in `value`, how a unit is asked in `unit`. One bus may carry many
 //! units, and several sensors may ask the same unit, each at its own pace: the bus is theirs in turn
 //! ([`SerialBus`](crate::hardware::SerialBus)).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::support::{scaled, serial};
+use super::support::serial;
+use super::support::tally::Tally;
 use super::{Claim, Connection, Driver, Open, OptionInfo, Parsed, Poller, Source};
-use crate::hardware::{Hardware, SerialSettings};
+use crate::hardware::{Hardware, PortName, SerialSettings};
 use crate::options::Options;
-use crate::reading::Fault;
+use crate::reading::{Fault, GARBLED};
 
 mod frame;
 #[cfg(test)]
@@ -20,8 +21,11 @@ mod unit;
 mod value;
 mod write;
 
+pub use frame::Request;
+pub use value::Plan;
+
 use unit::OpenUnit;
-use value::{Plan, TableValue};
+use value::TableValue;
 
 pub(crate) static DRIVER: Driver = Driver {
     name: "modbus-rtu",
@@ -118,22 +122,19 @@ const DEFAULT_RETRIES: u8 = 1;
 
 fn parse(options: &Options<'_>) -> Option<Parsed> {
     let settings = INFO.parse(options);
-    let address = options.required::<u8>("address").filter(|address| {
-        let unit = (1..=247).contains(address);
-        if !unit {
-            let message = format!("no unit can have the address {address}");
-            options.problem("address", message, Some("expected 1 to 247".to_owned()));
-        }
-        unit
-    });
     let timeout = options.optional_in("timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT);
     let retries = options.optional_in("retries", 0..=5).unwrap_or(DEFAULT_RETRIES);
-    let gap = options.optional_in("gap", 0..=124).unwrap_or(0);
-    let values = scaled::tables(options, TableValue::parse);
-    let (settings, plan) = (settings?, Plan::new(address?, values?, gap));
+    let plan = Plan::parse(options);
+    let (settings, plan) = (settings?, plan?);
     Some(Parsed {
         claims: vec![Claim::SharedPort(settings.clone())],
-        source: Source::Poller(Arc::new(Unit { settings, plan: Arc::new(plan), timeout, retries })),
+        source: Source::Poller(Arc::new(Unit {
+            settings,
+            plan: Arc::new(plan),
+            timeout,
+            retries,
+            garbled: Arc::new(Mutex::new(Tally::new(GARBLED))),
+        })),
     })
 }
 
@@ -143,22 +144,29 @@ struct Unit {
     plan: Arc<Plan>,
     timeout: Duration,
     retries: u8,
+    /// Over all of its openings.
+    garbled: Arc<Mutex<Tally>>,
 }
 
 impl Open for Unit {
     fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
         let Self { timeout, retries, .. } = *self;
         let bus = hardware.serial_bus(&self.settings)?;
-        Ok(Box::new(OpenUnit { bus, plan: Arc::clone(&self.plan), timeout, retries, echoes: None }))
+        let (plan, garbled) = (Arc::clone(&self.plan), Arc::clone(&self.garbled));
+        Ok(Box::new(OpenUnit { bus, plan, timeout, retries, garbled, echoes: None }))
     }
 
     fn longest(&self) -> Duration {
         // Each silent but for the last attempt, and its late answers waited for; others on the bus may be before us, and
         // the board behind the port may have to start.
-        let requests = u32::try_from(self.plan.requests.len()).unwrap_or(u32::MAX);
+        let requests = u32::try_from(self.plan.requests().len()).unwrap_or(u32::MAX);
         self.timeout.saturating_mul(requests).saturating_mul(u32::from(self.retries) + 2)
             + self.settings.skip
             + Duration::from_secs(2)
+    }
+
+    fn port(&self) -> Option<&PortName> {
+        Some(&self.settings.port)
     }
 
     fn takes_commands(&self) -> bool {

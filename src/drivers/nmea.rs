@@ -16,7 +16,7 @@ mod sentence;
 #[cfg(test)]
 mod tests;
 
-use sentence::{Date, Fix, Motion, Position, Sentence, TimeOfDay};
+use sentence::{Date, Fix, Height, Motion, Position, Sentence, TimeOfDay};
 
 /// Bytes of a sentence. The standard says 82, and receivers' own sentences are longer.
 pub const MAX_SENTENCE_BYTES: usize = 256;
@@ -47,6 +47,7 @@ change = { latitude = 0.0001, longitude = 0.0001, altitude = 10 }
         number("latitude", Some("°"), "Degrees north (WGS 84), -90 to 90, to 7 decimals (about 1 cm)."),
         number("longitude", Some("°"), "Degrees east (WGS 84), -180 to 180."),
         number("altitude", Some("m"), "Above mean sea level."),
+        number("geoid", Some("m"), "Mean sea level above the ellipsoid of WGS 84; below it in much of Asia and America."),
         number("speed", Some("km/h"), "Over ground."),
         number("course", Some("°"), "Over ground, from true north, 0 to 360; none while standing still."),
         number("satellites", None, "How many the fix stands on."),
@@ -169,7 +170,7 @@ struct Epoch {
     time: Option<TimeOfDay>,
     date: Option<Date>,
     position: Option<Position>,
-    altitude: Option<f64>,
+    height: Height,
     motion: Motion,
     fix: Fix,
     fixed: Option<bool>,
@@ -231,10 +232,10 @@ const MAX_PLACES: usize = 16;
 impl Epoch {
     fn add(&mut self, sentence: &Sentence) {
         match *sentence {
-            Sentence::Gga { time, position, altitude, fixed, fix } => {
+            Sentence::Gga { time, position, height, fixed, fix } => {
                 self.time = self.time.or(time);
                 self.position = position.or(self.position);
-                self.altitude = altitude;
+                self.height = height;
                 self.fix = Fix { satellites: fix.satellites, hdop: fix.hdop.or(self.fix.hdop) };
                 self.fixed(fixed);
             }
@@ -278,7 +279,8 @@ impl Epoch {
         if fixed {
             number("latitude", self.position.map(|position| position.latitude), 7);
             number("longitude", self.position.map(|position| position.longitude), 7);
-            number("altitude", self.altitude, 2);
+            number("altitude", self.height.altitude, 2);
+            number("geoid", self.height.geoid, 2);
             number("speed", self.motion.speed, 2);
             number("course", self.motion.course, 2);
             // Without a fix it is a filler such as 99.99.

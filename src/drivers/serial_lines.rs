@@ -15,11 +15,12 @@ use super::support::guess;
 use super::support::lines::{Lines, excerpt};
 use super::support::pattern::Pattern;
 use super::support::printed::{Decimal, Printed};
+use super::support::tally::Tally;
 use super::support::{names, serial};
 use super::{ByteDecoder, Connection, Decoded, Driver};
 use crate::clock::BootTime;
 use crate::command::{Answer, Command, Outgoing};
-use crate::reading::{Fault, FaultCode, Sample, Value};
+use crate::reading::{Fault, FaultCode, Sample};
 
 mod columns;
 mod commands;
@@ -160,9 +161,8 @@ struct LineReader {
     in_step: bool,
     stamp: Option<Stamp>,
     answers: Answers,
-    /// Lines skipped since the port was opened, and how many of them were told.
-    ignored: u32,
-    told: u32,
+    /// Lines skipped since the port was opened.
+    ignored: Tally,
     /// The unit with which each quantity came first, of the first [`MAX_QUANTITIES`] that had one.
     units: BTreeMap<String, Cow<'static, str>>,
     /// How many samples the last line gave: a good guess for the next one.
@@ -178,8 +178,7 @@ impl SerialLines {
             in_step: false,
             stamp,
             answers: Answers::default(),
-            ignored: 0,
-            told: 0,
+            ignored: Tally::new(IGNORED),
             units: BTreeMap::new(),
             expected: 0,
         };
@@ -289,10 +288,7 @@ impl LineReader {
         };
         Some(match result {
             Ok((at, mut samples)) => {
-                if self.told < self.ignored {
-                    self.told = self.ignored;
-                    samples.extend(Value::number(self.ignored.into()).map(|count| Sample::new(IGNORED, count)));
-                }
+                self.ignored.tell(&mut samples);
                 (at, Ok(samples))
             }
             Err(fault) => (at, Err(fault)),
@@ -329,7 +325,7 @@ impl LineReader {
             return Ok(None);
         }
         if (read.is_err() || !any) && self.settings.ignore_other {
-            self.ignored = self.ignored.saturating_add(1);
+            self.ignored.add(1);
             return Ok(None);
         }
         read.map_err(|why| bad(&format!("a line cannot be read, {why}")))?;

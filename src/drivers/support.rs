@@ -26,6 +26,7 @@
 //! - `acknowledge`: the key of that name, and answers to commands;
 //! - `device_clock`: the time of measurement from a device's own milliseconds;
 //! - `names`: names of quantities from what a device calls them;
+//! - `tally`: what is counted beside the values;
 //! - `printed`: values as devices print them for people, and `units`: theirs;
 //! - `pattern`: a regular expression whose named groups are quantities.
 
@@ -51,6 +52,7 @@ pub(crate) mod scaled;
 pub(crate) mod sensirion;
 pub(crate) mod serial;
 pub mod spi;
+pub(crate) mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod units;

@@ -139,7 +139,7 @@ impl Hardware for Sim {
             let detail = format!("/dev/spidev{bus}.{chip_select} is not there on the simulated machine");
             Fault::new(FaultCode::Missing, detail)
         })?;
-        Ok(Box::new(bus::SimSpi { place, chip }))
+        Ok(Box::new(bus::SimSpi { place, chip, seed: self.seed, script: Arc::clone(&self.script) }))
     }
 
     fn inventory(&self) -> Inventory {
@@ -162,7 +162,7 @@ impl Hardware for Sim {
     }
 
     fn files(&self) -> Arc<dyn KernelFiles> {
-        Arc::new(files::SimFiles::new(Arc::clone(&self.clock), self.seed))
+        Arc::new(files::SimFiles::new(Arc::clone(&self.clock), self.seed, Arc::clone(&self.script)))
     }
 
     fn input_line(&self, settings: &LineSettings) -> Result<Box<dyn InputLine>, Fault> {

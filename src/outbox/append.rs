@@ -7,12 +7,18 @@ use super::frame::{self, FileId, Ink, Kind};
 use super::record::{self, MAX_RECORD};
 use super::{Body, DropReason, Full, Moment, Outbox, Seq};
 use crate::clock::{BootTime, WallTime};
+use crate::reading::Fix;
 
 impl Outbox {
+    /// As [`append_at`](Self::append_at), where no receiver says where it was.
+    pub fn append(&mut self, at: BootTime, time: Option<WallTime>, body: Body) -> Range<Seq> {
+        self.append_at(at, time, None, body)
+    }
+
     /// Buffers a record and gives its positions; nothing counts as taken before `commit`. A record that is refused
     /// has no positions and is counted as dropped.
     #[expect(clippy::needless_pass_by_value, reason = "whoever hands a record over has no more use for it")]
-    pub fn append(&mut self, at: BootTime, time: Option<WallTime>, body: Body) -> Range<Seq> {
+    pub fn append_at(&mut self, at: BootTime, time: Option<WallTime>, place: Option<Fix>, body: Body) -> Range<Seq> {
         let when = Moment { boot: self.boot, at, time };
         let Ok(count) = u32::try_from(body.len()) else { return self.refuse(DropReason::TooLarge, &body, when) };
         if count == 0 {
@@ -22,7 +28,7 @@ impl Outbox {
         let head = record::Head { seq: seqs.start, count, run: self.run, at, time };
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        let encoded = self.encode(&mut scratch, &head, &seqs, &body);
+        let encoded = self.encode(&mut scratch, &head, &seqs, place.as_ref(), &body);
         let result = match encoded {
             Ok(descriptor) => match self.make_room(scratch.len()) {
                 Ok(()) => {
@@ -45,6 +51,7 @@ impl Outbox {
         buffer: &mut Vec<u8>,
         head: &record::Head,
         seqs: &Range<Seq>,
+        place: Option<&Fix>,
         body: &Body,
     ) -> Result<Option<u32>, DropReason> {
         let descriptor = match body {
@@ -56,7 +63,7 @@ impl Outbox {
                         Refused::TooMany => DropReason::TooManyDescriptors,
                     })?;
                 frame::put(buffer, Ink::MEMORY, Kind::Reading, |buffer| {
-                    record::write_reading(buffer, head, number, values);
+                    record::write_reading(buffer, head, number, values, place);
                 });
                 Some(number)
             }

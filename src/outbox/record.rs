@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Body, Entry, Raw, Seq};
 use crate::clock::{BootId, BootTime, WallTime};
-use crate::reading::{Descriptor, Finite, Value};
+use crate::reading::{Descriptor, Finite, Fix, Value, Values};
 
 /// The largest record in its stored form, in bytes. A larger one is refused and counted.
 pub const MAX_RECORD: usize = 508 * 1024;
@@ -156,8 +156,15 @@ pub(super) fn write<T: Serialize>(buffer: &mut Vec<u8>, value: &T) {
     postcard::serialize_with_flavor(value, Sink(buffer)).expect("these types have lengths, and memory does not fail");
 }
 
-/// Appends the payload of a reading, which refers to its descriptor by number.
-pub(super) fn write_reading(buffer: &mut Vec<u8>, head: &Head, descriptor: u32, values: &[(u16, Value)]) {
+/// Appends the payload of a reading, which refers to its descriptor by number. Where it was measured stands behind its
+/// values, if a receiver says so. What knows nothing of that reads the values all the same.
+pub(super) fn write_reading(
+    buffer: &mut Vec<u8>,
+    head: &Head,
+    descriptor: u32,
+    values: &[(u16, Value)],
+    place: Option<&Fix>,
+) {
     write(buffer, head);
     write(buffer, &descriptor);
     for (quantity, value) in values {
@@ -168,6 +175,9 @@ pub(super) fn write_reading(buffer: &mut Vec<u8>, head: &Head, descriptor: u32, 
             Value::Bytes(bytes) => StoredValue::Bytes(bytes),
         };
         write(buffer, &(quantity, value));
+    }
+    if let Some(place) = place {
+        write(buffer, place);
     }
 }
 
@@ -189,8 +199,8 @@ pub(super) fn descriptor_number(rest: &[u8]) -> Option<(u32, &[u8])> {
     postcard::take_from_bytes(rest).ok()
 }
 
-/// A reading's values; `None`: damaged, or not of this descriptor.
-fn values(count: u32, mut rest: &[u8], descriptor: &Descriptor) -> Option<Vec<(u16, Value)>> {
+/// A reading's values, and what follows them; `None`: damaged, or not of this descriptor.
+fn values<'a>(count: u32, mut rest: &'a [u8], descriptor: &Descriptor) -> Option<(Values, &'a [u8])> {
     let count = count as usize;
     // A value takes three bytes at the least, so a made-up count cannot ask for more memory than the record did.
     if count > rest.len() {
@@ -211,7 +221,7 @@ fn values(count: u32, mut rest: &[u8], descriptor: &Descriptor) -> Option<Vec<(u
         values.push((quantity, value));
         rest = more;
     }
-    Some(values)
+    Some((values, rest))
 }
 
 /// Where a record's references lead.
@@ -226,25 +236,63 @@ pub(super) trait Lookup {
 pub(super) fn reading(head: &Head, rest: &[u8], lookup: &impl Lookup) -> Option<Entry> {
     let (number, rest) = descriptor_number(rest)?;
     let descriptor = lookup.descriptor(number)?;
-    let values = values(head.count, rest, descriptor)?;
-    entry(head, Body::Reading { descriptor: Arc::clone(descriptor), values }, lookup)
+    let (values, rest) = values(head.count, rest, descriptor)?;
+    let place = if rest.is_empty() { None } else { Some(postcard::take_from_bytes::<Fix>(rest).ok()?.0) };
+    entry(head, place, Body::Reading { descriptor: Arc::clone(descriptor), values }, lookup)
 }
 
 /// The entry of a raw message, from what follows its head; `None`: damaged.
 pub(super) fn raw(head: &Head, rest: &[u8], lookup: &impl Lookup) -> Option<Entry> {
     let stored: StoredRaw<'_> = postcard::from_bytes(rest).ok()?;
     let raw = Raw { topic: stored.topic.into(), payload: stored.payload.into(), retain: stored.retain };
-    (head.count == 1).then(|| entry(head, Body::Raw(raw), lookup)).flatten()
+    (head.count == 1).then(|| entry(head, None, Body::Raw(raw), lookup)).flatten()
 }
 
-fn entry(head: &Head, body: Body, lookup: &impl Lookup) -> Option<Entry> {
-    Some(Entry { seq: head.seq, run: head.run, boot: lookup.boot(head.run)?, at: head.at, time: head.time, body })
+fn entry(head: &Head, place: Option<Fix>, body: Body, lookup: &impl Lookup) -> Option<Entry> {
+    let boot = lookup.boot(head.run)?;
+    Some(Entry { seq: head.seq, run: head.run, boot, at: head.at, time: head.time, place, body })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::{Kind, Quantity};
+    use crate::reading::{Kind, Location, Quantity};
+
+    /// Knows one run and one descriptor.
+    struct Known(Arc<Descriptor>);
+
+    impl Lookup for Known {
+        fn descriptor(&self, number: u32) -> Option<&Arc<Descriptor>> {
+            (number == 7).then_some(&self.0)
+        }
+
+        fn boot(&self, _: u32) -> Option<BootId> {
+            Some(BootId([1; 16]))
+        }
+    }
+
+    #[test]
+    fn a_place_stands_behind_the_values_and_need_not_be_known() {
+        let finite = |number| Finite::new(number).expect("finite");
+        let location = Location { latitude: finite(47.5), longitude: finite(-0.9), altitude: Some(finite(85.0)) };
+        let fix = Fix { location, accuracy: Some(finite(2.5)), age: 1_250 };
+        let known = Known(super::super::tests::descriptor("x"));
+        let given = Head { seq: 5, count: 2, run: 1, at: BootTime(9), time: None };
+        let number = [(0, Value::Number(finite(1.5))), (0, Value::Switch(true))];
+        for place in [None, Some(fix)] {
+            let mut payload = Vec::new();
+            write_reading(&mut payload, &given, 7, &number, place.as_ref());
+            let (found, _, rest) = head(&payload).expect("a head");
+            assert_eq!(found, given);
+            assert_eq!(reading(&found, rest, &known).map(|entry| entry.place), Some(place));
+            let (number, behind) = descriptor_number(rest).expect("a number");
+            let (older, _) = values(2, behind, known.descriptor(number).expect("known")).expect("values");
+            assert_eq!(older.len(), 2);
+            if place.is_some() {
+                assert_eq!(reading(&found, &rest[..rest.len() - 1], &known), None, "damaged");
+            }
+        }
+    }
 
     #[test]
     fn content_types_stand_behind_a_descriptor_and_need_not_be_known() {

@@ -170,7 +170,7 @@ impl Outbox {
             let mut frame = std::mem::take(&mut self.scratch);
             frame.clear();
             // It was taken once, so it fits.
-            if self.encode(&mut frame, &head, &seqs, &entry.body).is_ok() {
+            if self.encode(&mut frame, &head, &seqs, entry.place.as_ref(), &entry.body).is_ok() {
                 self.dictionary.add_run(entry.run, entry.boot);
                 self.dictionary.use_run(entry.run, seqs.end);
                 self.memory.push(&frame, &seqs);

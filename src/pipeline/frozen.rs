@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::MAX_QUANTITIES;
 use crate::clock::BootTime;
-use crate::reading::{Fault, FaultCode, Finite, Sample, Value};
+use crate::reading::{Fault, FaultCode, Finite, GARBLED, OVERRUNS, Sample, Value};
 
 /// How long a sensor's numbers have stood still, all of them and exactly: as measured, before calibration and rounding.
 #[derive(Debug, Default)]
@@ -42,10 +42,10 @@ impl Stillness {
     }
 }
 
-/// Does a sample say whether the sensor is alive? Only numbers do; a switch may well stand for days, and an event is
-/// not a state.
+/// Does a sample say whether the sensor is alive? Only numbers do; a switch may well stand for days, an event is not a
+/// state, and what is counted on a link says nothing of the device behind it.
 pub(super) fn counts(sample: &Sample) -> bool {
-    !sample.event && matches!(sample.value, Value::Number(_))
+    !sample.event && matches!(sample.value, Value::Number(_)) && ![OVERRUNS, GARBLED].contains(&&*sample.quantity)
 }
 
 /// The fault of a sensor whose numbers have stood still for that long.

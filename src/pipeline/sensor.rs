@@ -413,7 +413,7 @@ impl Sensor {
     pub(super) fn fault(&mut self, fault: Fault, at: BootTime, explain: bool) -> Outcome {
         let mut outcome = Outcome::default();
         self.release(at, explain, &mut outcome);
-        if matches!(fault.code, FaultCode::BadData | FaultCode::Crc) {
+        if fault.code.is_garbled() {
             self.garbled = self.garbled.saturating_add(1);
             if self.garbled < GARBLED_IN_A_ROW {
                 outcome.rejected.push(fault.detail);

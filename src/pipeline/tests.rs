@@ -166,6 +166,10 @@ fn only_numbers_can_freeze_and_a_fault_between_begins_anew() {
     let frozen = observe(&mut pipeline, 310, vec![number("temperature", 20.0)]).health;
     assert!(matches!(frozen, Some(Health::Fault(_))));
     assert_eq!(observe(&mut pipeline, 320, switch()).health, None, "a switch says nothing about the numbers");
+    let counts = vec![number("temperature", 20.0), number("garbled", 7.0), number("overruns", 9.0)];
+    let counted = observe(&mut pipeline, 330, counts);
+    assert_eq!(counted.health, None, "what is lost on its link is no sign of life");
+    assert_eq!(published(&counted).len(), 2, "and is published");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use super::due::Due;
 use super::endless::Endless;
 use super::orders::Orders;
-use super::port::{self, Lost};
+use super::port::{self, Kernel};
 use super::power::Power;
 use super::{BackOff, Batch, Context, Sampler, stopped};
 use crate::drivers::{ByteDecoder, Decoded, LineSource, Source};
@@ -83,7 +83,7 @@ async fn follow_port(
         Ok(port) => port,
         Err(fault) => return Some(fault),
     };
-    attempts.lost.opened(&*port);
+    let mut kernel = Kernel::opened(&*port);
     attempts.back_off.success();
     let (mut from_device, mut to_device) = tokio::io::split(port);
     let mut decoder = decoder();
@@ -132,7 +132,7 @@ async fn follow_port(
         attempts.power.success();
         let mut decoded = Vec::new();
         decoder.feed(bytes, context.clock.boot(), &mut decoded);
-        attempts.lost.observe(Instant::now(), &mut decoded);
+        sampler.lost.borrow_mut().observe(&mut kernel, Instant::now(), &mut decoded);
         if let Some(fault) = endless.observe(Instant::now(), bytes, decoder.unfinished(), settings) {
             decoded.push((context.clock.boot(), Err(fault)));
         }
@@ -243,7 +243,6 @@ struct Attempts {
     power: Power,
     /// The port that is looked for.
     port: Option<PortName>,
-    lost: Lost,
 }
 
 impl Attempts {
@@ -252,7 +251,7 @@ impl Attempts {
             Source::Serial { settings, .. } => Some(settings.port.clone()),
             Source::Poller(_) | Source::Line(_) | Source::Process(_) => None,
         };
-        Self { back_off: BackOff::default(), power: Power::of(sampler, context), port, lost: Lost::default() }
+        Self { back_off: BackOff::default(), power: Power::of(sampler, context), port }
     }
 
     /// Reports the fault and waits before the next attempt; false when it is time to end.

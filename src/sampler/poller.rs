@@ -3,6 +3,7 @@
 //! A command is one more call, between two samples: it goes to the device even where the last sample has failed, and its
 //! sender is told what came of it.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -11,13 +12,14 @@ use tracing::debug;
 
 use super::due::Due;
 use super::link::refusing;
+use super::port;
 use super::power::Power;
 use super::remote::Order;
 use super::{BACK_OFF_MOST, BackOff, Context, Sampler, count, guarded, stopped};
 use crate::clock::{BootTime, Clock};
 use crate::command::Command;
 use crate::drivers::{Carried, Open, Poller};
-use crate::hardware::Hardware;
+use crate::hardware::{Hardware, PortName};
 use crate::reading::{Fault, FaultCode, Observation, Sample};
 
 /// A driver needs little; 64 sensors shall not need the memory of 64 usual stacks.
@@ -99,6 +101,7 @@ impl Worker {
 
 /// Samples until it is time to end; gives the thread, whose last call may still be running.
 pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Context) -> Option<Worker> {
+    let port = open.port().cloned();
     let mut worker = match Worker::start(&sampler.name, open, context.hardware.clone(), context.clock.clone()) {
         Ok(worker) => worker,
         Err(error) => {
@@ -107,13 +110,15 @@ pub(super) async fn run(sampler: &Sampler, open: Arc<dyn Open>, mut context: Con
             return None;
         }
     };
-    ask(sampler, &mut worker, &mut context).await;
+    ask(sampler, port.as_ref(), &mut worker, &mut context).await;
     Some(worker)
 }
 
-/// Asks for samples until it is time to end.
-async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
+/// Asks for samples until it is time to end. `port`: the device is behind it.
+async fn ask(sampler: &Sampler, port: Option<&PortName>, worker: &mut Worker, context: &mut Context) {
     let mut back_off = BackOff::default();
+    let mut missed: Option<&PortName> = None;
+    let hardware = Arc::clone(&context.hardware);
     let mut power = Power::of(sampler, context);
     let mut due = Due::first(sampler, context);
     loop {
@@ -124,6 +129,11 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
                     Some(()) => continue,
                     None => return,
                 }
+            }
+            () = returns(missed, &*hardware) => {
+                back_off.success();
+                due.now();
+                continue;
             }
             () = stopped(&mut context.stop) => return,
         }
@@ -139,6 +149,7 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
             None => return,
         };
         let failed = outcome.as_ref().err().cloned();
+        missed = port.filter(|_| failed.is_some());
         let pause = match &outcome {
             Ok(_) => {
                 back_off.success();
@@ -164,6 +175,14 @@ async fn ask(sampler: &Sampler, worker: &mut Worker, context: &mut Context) {
                 None => return,
             },
         }
+    }
+}
+
+/// Waits for the return of a port, if there is one to wait for.
+async fn returns(port: Option<&PortName>, hardware: &dyn Hardware) {
+    match port {
+        Some(port) => port::comes_back(port, hardware).await,
+        None => pending().await,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a sensor on a serial port does around its readings: opening, skipping what the boot says, watching for lost
-//! bytes, and looking for a port that has gone.
+//! What a sensor on a serial port does around its readings: opening, skipping what the boot says, counting what was lost,
+//! and looking for a port that has gone.
 
 use std::sync::Arc;
 use std::thread;
@@ -8,13 +8,15 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::{Context, Sampler, guarded, stopped};
 use crate::drivers::Decoded;
+use crate::drivers::support::tally::Tally;
+use crate::hardware::Hardware;
 use crate::hardware::serial::{self, PortName, SerialPort, SerialSettings};
-use crate::reading::{Fault, FaultCode, Sample, Value};
+use crate::reading::{Fault, FaultCode, GARBLED, OVERRUNS};
 
 /// A port that went away is looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
@@ -31,9 +33,6 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 
 /// Bytes skipped at once.
 const SKIPPED: usize = 1024;
-
-/// The quantity that tells how many bytes were lost.
-const OVERRUNS: &str = "overruns";
 
 /// A thread that opens a port needs little.
 const STACK: usize = 256 * 1024;
@@ -109,63 +108,83 @@ async fn opened(
 
 /// Waits, but no longer than until a port that is not there comes back. False when it is time to end.
 pub(super) async fn wait_for(name: &PortName, most: Duration, context: &mut Context) -> bool {
-    let end = Instant::now() + most;
-    let mut was_there = context.hardware.has_port(name);
+    let hardware = Arc::clone(&context.hardware);
+    tokio::select! {
+        goes_on = context.pause(most) => goes_on,
+        () = comes_back(name, &*hardware) => true,
+    }
+}
+
+/// Waits until a port that is not there has come back; for ever where it stays, or stays away.
+pub(super) async fn comes_back(name: &PortName, hardware: &dyn Hardware) {
+    let mut was_there = hardware.has_port(name);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if !context.pause(LOOK.min(left)).await {
-            return false;
-        }
-        let is_there = context.hardware.has_port(name);
-        if left <= LOOK || is_there && !was_there {
-            return true;
+        sleep(LOOK).await;
+        let is_there = hardware.has_port(name);
+        if is_there && !was_there {
+            return;
         }
         was_there = is_there;
     }
 }
 
-/// Counts the bytes that a sensor's port has lost, over all of its openings.
-#[derive(Default)]
-pub(super) struct Lost {
-    count: Option<serial::Overruns>,
-    /// What the kernel said last.
-    last: u32,
-    asked: Option<Instant>,
-    total: u64,
-    published: u64,
+/// Counts what was lost on a sensor's port, over all of its openings: bytes that nobody took in time, and lines and
+/// frames that could not be read.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    bytes: Tally,
+    garbled: Tally,
+    /// When lost bytes were logged last, and how many there were then.
     logged: Option<(Instant, u64)>,
 }
 
-impl Lost {
+impl Default for Lost {
+    fn default() -> Self {
+        Self { bytes: Tally::new(OVERRUNS), garbled: Tally::new(GARBLED), logged: None }
+    }
+}
+
+/// What the kernel counts of one opening of a port.
+pub(super) struct Kernel {
+    count: Option<serial::Overruns>,
+    /// What it said last.
+    last: u32,
+    asked: Option<Instant>,
+}
+
+impl Kernel {
     /// The port was opened.
-    pub(super) fn opened(&mut self, port: &dyn SerialPort) {
-        self.count = port.overruns();
-        self.last = self.count.as_ref().and_then(|count| count()).unwrap_or_default();
-        self.asked = None;
+    pub(super) fn opened(port: &dyn SerialPort) -> Self {
+        let count = port.overruns();
+        Self { last: count.as_ref().and_then(|count| count()).unwrap_or_default(), count, asked: None }
     }
 
-    /// Bytes have come. The total goes with the next samples, as what is lost while nothing can be understood is no
+    /// The bytes that were lost since it was last asked.
+    fn lost(&mut self, now: Instant) -> u32 {
+        if self.asked.is_some_and(|asked| now.duration_since(asked) < ASK) {
+            return 0;
+        }
+        self.asked = Some(now);
+        let count = self.count.as_ref().and_then(|count| count()).unwrap_or(self.last);
+        count.wrapping_sub(std::mem::replace(&mut self.last, count))
+    }
+}
+
+impl Lost {
+    /// Bytes have come. The totals go with the next samples, as what is lost while nothing can be understood is no
     /// sign that the sensor works.
-    pub(super) fn observe(&mut self, now: Instant, decoded: &mut [Decoded]) {
-        if self.asked.is_none_or(|asked| now.duration_since(asked) >= ASK) {
-            self.asked = Some(now);
-            let count = self.count.as_ref().and_then(|count| count()).unwrap_or(self.last);
-            self.total += u64::from(count.wrapping_sub(self.last));
-            self.last = count;
+    pub(super) fn observe(&mut self, kernel: &mut Kernel, now: Instant, decoded: &mut [Decoded]) {
+        self.bytes.add(kernel.lost(now).into());
+        let garbled = |(_, outcome): &&Decoded| outcome.as_ref().is_err_and(|fault| fault.code.is_garbled());
+        self.garbled.add(decoded.iter().filter(garbled).count() as u64);
+        let (total, (time, logged)) = (self.bytes.total(), self.logged.unzip());
+        if total > logged.unwrap_or_default() && time.is_none_or(|time| now.duration_since(time) >= COMPLAIN) {
+            warn!(lost = total, "the port has lost bytes, as they came quicker than they were taken");
+            self.logged = Some((now, total));
         }
-        if self.total == self.published {
-            return;
-        }
-        if self.logged.is_none_or(|(time, total)| now.duration_since(time) >= COMPLAIN && self.total > total) {
-            warn!(lost = self.total, "the port has lost bytes, as they came quicker than they were taken");
-            self.logged = Some((now, self.total));
-        }
-        let good = decoded.iter_mut().rev().find_map(|(_, outcome)| outcome.as_mut().ok());
-        // A device may have such a quantity of its own.
-        if let Some(samples) = good.filter(|good| good.iter().all(|sample| sample.quantity != OVERRUNS)) {
-            #[expect(clippy::cast_precision_loss, reason = "a count that long takes longer than any device lives")]
-            samples.extend(Value::number(self.total as f64).map(|total| Sample::new(OVERRUNS, total)));
-            self.published = self.total;
+        if let Some(samples) = decoded.iter_mut().rev().find_map(|(_, outcome)| outcome.as_mut().ok()) {
+            self.bytes.tell(samples);
+            self.garbled.tell(samples);
         }
     }
 }
@@ -181,6 +200,7 @@ mod tests {
 
     use super::*;
     use crate::clock::BootTime;
+    use crate::reading::{Sample, Value};
 
     /// A port whose kernel counts.
     struct Counting(DuplexStream, Arc<AtomicU32>);
@@ -245,31 +265,53 @@ mod tests {
         vec![(BootTime(0), Ok(vec![Sample::new("a", Value::Switch(true))]))]
     }
 
-    fn told(lost: &mut Lost, now: Instant) -> Option<Value> {
+    fn bad(code: FaultCode) -> Decoded {
+        (BootTime(0), Err(Fault::new(code, "in words")))
+    }
+
+    /// What good samples tell of the link.
+    fn told(lost: &mut Lost, kernel: &mut Kernel, now: Instant) -> Vec<(String, Value)> {
         let mut decoded = good();
-        lost.observe(now, &mut decoded);
+        lost.observe(kernel, now, &mut decoded);
         let samples = decoded.remove(0).1.expect("samples");
-        samples.into_iter().find(|sample| sample.quantity == OVERRUNS).map(|sample| sample.value)
+        samples.into_iter().skip(1).map(|sample| (sample.quantity.into_owned(), sample.value)).collect()
+    }
+
+    fn total(quantity: &str, total: f64) -> (String, Value) {
+        (quantity.to_owned(), Value::number(total).expect("finite"))
     }
 
     #[test]
     fn lost_bytes_are_summed_over_openings_and_a_wrap_and_told_once_with_good_samples() {
-        let kernel = Arc::new(AtomicU32::new(u32::MAX - 1));
-        let port = Counting(tokio::io::duplex(1).0, Arc::clone(&kernel));
+        let count = Arc::new(AtomicU32::new(u32::MAX - 1));
+        let port = Counting(tokio::io::duplex(1).0, Arc::clone(&count));
         let (mut lost, start) = (Lost::default(), Instant::now());
-        lost.opened(&port);
-        assert_eq!(told(&mut lost, start), None, "what was lost before the opening is not ours");
-        kernel.store(3, Ordering::Relaxed);
-        assert_eq!(told(&mut lost, start), None, "the kernel is asked once a second");
+        let mut kernel = Kernel::opened(&port);
+        assert_eq!(told(&mut lost, &mut kernel, start), [], "what was lost before the opening is not ours");
+        count.store(3, Ordering::Relaxed);
+        assert_eq!(told(&mut lost, &mut kernel, start), [], "the kernel is asked once a second");
         let later = start + ASK;
-        let mut garbled = vec![(BootTime(0), Err(Fault::new(FaultCode::BadData, "garbled")))];
-        lost.observe(later, &mut garbled);
-        assert!(garbled[0].1.is_err());
-        assert_eq!(told(&mut lost, later), Value::number(5.0));
-        assert_eq!(told(&mut lost, later + ASK), None);
-        kernel.store(0, Ordering::Relaxed);
-        lost.opened(&port);
-        kernel.store(2, Ordering::Relaxed);
-        assert_eq!(told(&mut lost, later), Value::number(7.0));
+        lost.observe(&mut kernel, later, &mut [bad(FaultCode::Impossible)]);
+        assert_eq!(told(&mut lost, &mut kernel, later), [total("overruns", 5.0)]);
+        assert_eq!(told(&mut lost, &mut kernel, later + ASK), []);
+        count.store(0, Ordering::Relaxed);
+        let mut kernel = Kernel::opened(&port);
+        count.store(2, Ordering::Relaxed);
+        assert_eq!(told(&mut lost, &mut kernel, later), [total("overruns", 7.0)]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_counted_and_told_once_with_good_samples() {
+        let port = Counting(tokio::io::duplex(1).0, Arc::default());
+        let (mut lost, mut kernel, now) = (Lost::default(), Kernel::opened(&port), Instant::now());
+        lost.observe(&mut kernel, now, &mut [bad(FaultCode::BadData), bad(FaultCode::Impossible)]);
+        let mut both = vec![good().remove(0), bad(FaultCode::Crc)];
+        lost.observe(&mut kernel, now, &mut both);
+        let (_, samples) = both.remove(0);
+        assert_eq!(samples.expect("samples").pop(), Value::number(2.0).map(|total| Sample::new("garbled", total)));
+        assert_eq!(told(&mut lost, &mut kernel, now), []);
+        lost.observe(&mut kernel, now, &mut [bad(FaultCode::BadData)]);
+        let mut again = Kernel::opened(&port);
+        assert_eq!(told(&mut lost, &mut again, now), [total("garbled", 3.0)], "over all openings");
     }
 }

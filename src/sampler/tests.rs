@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{BootTime, SystemClock, Trust};
 use crate::command::Command;
 use crate::drivers::{ByteDecoder, Carried, Decoded, LineDecoder, LineSource, Open, Poller};
-use crate::hardware::{Backend, Bias, Edge, Edges, LineId, LineSettings, SerialSettings};
+use crate::hardware::{Backend, Bias, Edge, Edges, LineId, LineSettings, PortName, SerialSettings};
 use crate::reading::{Sample, Value};
 
 /// Generous: only a hang makes a test wait for it.
@@ -82,6 +82,20 @@ impl Poller for Device {
     }
 }
 
+/// The same behind a port, without which it does not open.
+struct Behind(Device, PortName);
+
+impl Open for Behind {
+    fn open(&self, hardware: &dyn Hardware) -> Result<Box<dyn Poller>, Fault> {
+        let device = self.0.open(hardware)?;
+        hardware.has_port(&self.1).then_some(device).ok_or_else(|| Fault::new(FaultCode::Missing, "no port"))
+    }
+
+    fn port(&self) -> Option<&PortName> {
+        Some(&self.1)
+    }
+}
+
 fn good() -> Result<Vec<Sample>, Fault> {
     Ok(vec![Sample::new("value", Value::Switch(true))])
 }
@@ -130,6 +144,7 @@ impl Running {
             deadline,
             power: None,
             kept: RefCell::new(kept),
+            lost: RefCell::default(),
             reins,
         };
         let task = tokio::task::spawn_local(run(sampler, context));
@@ -263,6 +278,34 @@ fn a_device_is_opened_anew_after_a_fault_unless_it_stays_open() {
             running.end().await;
         });
     }
+}
+
+#[test]
+fn a_device_whose_port_comes_back_is_asked_before_its_pause_is_over() {
+    local(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("usb-RS485-if00");
+        let name = PortName::parse(&path.display().to_string()).expect("a path");
+        let device = Device(Scripted::new(|_, _| good(), Arc::default(), true));
+        // One that is not behind a port goes ahead, so that without the return it would be asked sooner.
+        let mut other = Running::poller(|_, _| Err(Fault::new(FaultCode::Missing, "no port")), 8);
+        assert_eq!(other.next().await, Err(FaultCode::Missing));
+        let mut behind = Running::start(|_| Source::Poller(Arc::new(Behind(device, name))), 8, DEADLINE);
+        assert_eq!(behind.next().await, Err(FaultCode::Missing));
+        // Both are left alone for four seconds then.
+        for _ in 0..2 {
+            assert_eq!(other.next().await, Err(FaultCode::Missing));
+            assert_eq!(behind.next().await, Err(FaultCode::Missing));
+        }
+        std::os::unix::fs::symlink("/dev/null", &path).expect("a link");
+        tokio::select! {
+            biased;
+            _ = other.next() => panic!("it is asked no sooner than a device without a port"),
+            back = behind.next() => assert!(back.is_ok(), "{back:?}"),
+        }
+        behind.end().await;
+        other.end().await;
+    });
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! form has a place for bytes or the uplink says `bytes = "base64"`. A record with bytes is cut by quantity then.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::clock::{BootId, BootTime};
-use crate::config::{BacklogTopic, MAX_BATCH, Payload, PayloadShape};
+use crate::config::{BacklogTopic, Format, Gateway, Integrity, MAX_BATCH, Named, Payload, PayloadShape};
 use crate::outbox::{Body, Entry, Raw, Seq};
 use crate::reading::{Descriptor, Kind, Value};
 use crate::topic::{MAX_BYTES, Template};
 
 use super::dating::Date;
+use super::veil::Veil;
 
 use form::{Element, Form, Ready};
 
@@ -53,6 +55,8 @@ pub struct Settings {
     pub retain: bool,
     /// Where the backlog is published, if not on the topics of live readings.
     pub backlog_topic: Option<BacklogTopic>,
+    /// What is not to be told.
+    pub veil: Veil,
 }
 
 /// A part of a record: one element of a message.
@@ -99,7 +103,7 @@ pub struct Group {
 #[derive(Debug)]
 pub struct Encoder {
     maker: Maker,
-    /// Topic of a raw message in the backlog.
+    /// Topic of a raw message in the backlog, or of a message of nothing.
     raw_topic: String,
     /// The last payload.
     payload: BytesMut,
@@ -125,6 +129,8 @@ pub struct Message<'a> {
     pub id: (u32, Seq),
     /// What the payload is, where it is bytes of a known type.
     pub content_type: Option<&'a str>,
+    /// A checksum that is not in the payload: its name, and itself.
+    pub integrity: Option<(&'static str, String)>,
     /// The payload.
     pub payload: &'a [u8],
 }
@@ -132,6 +138,9 @@ pub struct Message<'a> {
 /// What is kept ready of a sensor.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// As records refer to it: its address is what it is found by.
+    _kept: Arc<Descriptor>,
+    /// As it goes out.
     descriptor: Arc<Descriptor>,
     quantities: Vec<PreparedQuantity>,
     sensor_topic: Topics,
@@ -174,7 +183,7 @@ impl Encoder {
     /// An encoder for one uplink.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let form = form::of(&settings.payload);
+        let form = form::of(&settings.payload, &settings.veil);
         let maker = Maker { settings, form, cache: HashMap::new() };
         Self { maker, raw_topic: String::new(), payload: BytesMut::new() }
     }
@@ -191,9 +200,10 @@ impl Encoder {
         }
     }
 
-    /// Does this uplink's form have a place for any of the record's values?
+    /// Does this uplink's form have a place for any of the record's values, and may they go out?
     pub fn takes(&mut self, entry: &Entry) -> bool {
         match &entry.body {
+            body if !self.maker.settings.veil.admits(body) => false,
             Body::Raw(_) => true,
             Body::Reading { descriptor, values } => self.maker.prepare(descriptor).ready.takes(values),
         }
@@ -236,8 +246,32 @@ impl Encoder {
         self.maker.prepare_all(parts);
         self.payload.clear();
         let Written { topic, retain, content_type, plain } = self.maker.write(parts, cut, &mut self.payload)?;
+        if plain.is_none() {
+            fill_up(&mut self.payload, self.maker.settings.veil.size());
+        }
+        let integrity = &self.maker.settings.payload.integrity;
+        if let (None, Format::Json, Some(integrity)) = (plain, self.maker.settings.payload.format, integrity) {
+            put_field(&mut self.payload, integrity);
+            return Ok(Message { topic, retain, id, content_type, integrity: None, payload: &self.payload });
+        }
         let payload = plain.unwrap_or(&self.payload);
-        Ok(Message { topic, retain, id, content_type, payload })
+        let integrity = self.maker.settings.payload.beside(payload);
+        Ok(Message { topic, retain, id, content_type, integrity, payload })
+    }
+
+    /// A message of no readings, as large as any other of this uplink; `None` where the form has none such, or its topic
+    /// is not the same for all.
+    pub fn filler(&mut self, gateway: &Gateway) -> Option<Message<'_>> {
+        let Settings { payload, veil, .. } = &self.maker.settings;
+        let topic = payload.topic.as_ref().filter(|topic| topic.is_gateways())?;
+        self.payload.clear();
+        self.payload.extend_from_slice(self.maker.form.nothing()?);
+        fill_up(&mut self.payload, veil.size());
+        let site = gateway.site.as_deref().map(|site| veil.name(Named::Site, site));
+        self.raw_topic = topic.of_gateway(&veil.name(Named::Gateway, &gateway.name), site.as_deref());
+        let (topic, payload) = (&*self.raw_topic, &*self.payload);
+        let integrity = self.maker.settings.payload.beside(payload);
+        is_topic(topic).then_some(Message { topic, retain: false, id: (0, 0), content_type: None, integrity, payload })
     }
 
     fn raw<'a>(&'a mut self, raw: &'a Raw, id: (u32, Seq), backlog: bool) -> Result<Message<'a>, String> {
@@ -249,7 +283,9 @@ impl Encoder {
         if !is_topic(topic) {
             return Err(NO_TOPIC.to_owned());
         }
-        Ok(Message { topic, retain: raw.retain && !backlog, id, content_type: None, payload: &raw.payload })
+        let integrity = self.maker.settings.payload.beside(&raw.payload);
+        let retain = raw.retain && !backlog;
+        Ok(Message { topic, retain, id, content_type: None, integrity, payload: &raw.payload })
     }
 
     /// Hands each live topic of a record to `visit`, with the positions that go there. Where the topic does not tell
@@ -344,13 +380,15 @@ impl Maker {
         if values.iter().any(|(index, _)| sensor.quantity(*index).is_none()) {
             return Err(NO_VALUE.to_owned());
         }
+        let date = self.settings.veil.date(*date);
         let (boot, now) = cut.now;
         let age: Option<Duration> = match date {
-            Date::Uptime(then, at) if *then == boot => Some(now.since(*at)),
+            Date::Uptime(then, at) if then == boot => Some(now.since(at)),
             _ => None,
         };
-        let id = (entry.run, seqs.start);
-        Ok(Element { sensor, id, date: *date, age, backlog: cut.backlog, shape: cut.shape, values })
+        let (id, veil) = ((entry.run, seqs.start), &self.settings.veil);
+        let place = veil.place(entry.place);
+        Ok(Element { sensor, veil, id, date, age, place, backlog: cut.backlog, shape: cut.shape, values })
     }
 
     /// Makes ready what the sensors of all these need. None of it goes before the next call.
@@ -387,8 +425,9 @@ struct Written<'a> {
 }
 
 impl Prepared {
-    fn new(descriptor: &Arc<Descriptor>, settings: &Settings, form: &dyn Form) -> Self {
+    fn new(kept: &Arc<Descriptor>, settings: &Settings, form: &dyn Form) -> Self {
         let (template, payload) = (&settings.template, &settings.payload);
+        let descriptor = &settings.veil.descriptor(kept);
         let quantities = descriptor
             .quantities
             .iter()
@@ -405,12 +444,29 @@ impl Prepared {
             quantities,
             sensor_topic: Topics::new(payload.sensor_topic(template, descriptor), settings),
             ready: form.prepare(descriptor),
-            descriptor: descriptor.clone(),
+            _kept: Arc::clone(kept),
+            descriptor: Arc::clone(descriptor),
         }
     }
 
     fn quantity(&self, index: u16) -> Option<&PreparedQuantity> {
         self.quantities.get(usize::from(index))
+    }
+}
+
+/// Puts the checksum of an object of JSON into it: the last field, over all that stands before its comma.
+fn put_field(object: &mut BytesMut, integrity: &Integrity) {
+    let body = object.len().saturating_sub(1);
+    let sum = integrity.of(&object[..body]);
+    object.truncate(body);
+    // Writing to a buffer that grows cannot fail.
+    let _ = write!(object, ",\"{}\":\"{sum}\"}}", integrity.name());
+}
+
+/// Spaces behind a payload mean nothing in the forms that are filled up.
+fn fill_up(payload: &mut BytesMut, size: Option<usize>) {
+    if let Some(size) = size.filter(|size| *size > payload.len()) {
+        payload.resize(size, b' ');
     }
 }
 

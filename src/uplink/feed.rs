@@ -24,11 +24,13 @@ use super::session::{InFlight, Outcome, Session};
 use super::status::Version;
 use super::subscriptions::{News, Subscriptions};
 use super::terms::Terms;
+use super::veil::Veil;
 use super::{Failure, Hub};
 
 use latest::Latest;
 use refusal::Pause;
 use selection::Selector;
+use slots::Slots;
 use unsure::Unsure;
 
 mod batches;
@@ -40,6 +42,7 @@ mod model;
 mod refusal;
 mod resend;
 mod selection;
+mod slots;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -93,6 +96,9 @@ pub struct Feed {
     uplink: String,
     session: Session,
     encoder: Encoder,
+    veil: Veil,
+    /// With a fixed rate.
+    slots: Option<Slots>,
     cursor: CursorId,
     terms: Terms,
     state_key: String,
@@ -175,17 +181,21 @@ impl Feed {
         let origin = here(saved.as_ref().map_or(first, |saved| saved.origin.peer));
         let (session, known) =
             saved.map_or_else(|| (Session::new(window), false), |saved| (saved.session, saved.known));
+        let veil = Veil::new(&config.privacy);
         let unsure = Unsure::of_last_run(outbox, window.into());
         let settings = Settings {
             template: hub.gateway.topic.clone(),
             payload: config.payload.clone(),
             retain: config.retain,
             backlog_topic: config.backlog.topic.clone(),
+            veil: veil.clone(),
         };
         let mut feed = Self {
             uplink: config.name.clone(),
             session,
             encoder: Encoder::new(settings),
+            veil,
+            slots: config.privacy.rate.map(Slots::new),
             cursor,
             terms,
             state_key,
@@ -318,7 +328,8 @@ impl Feed {
     /// Encodes what may be sent now. Gives the time when to try again although nothing else happens until then.
     pub fn fill(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
         let subscriptions = self.subscribe(hub, output, fill);
-        let messages = self.fill_messages(hub, output, fill);
+        let fixed = self.slots.is_some();
+        let messages = if fixed { self.fill_slot(hub, output, fill) } else { self.fill_messages(hub, output, fill) };
         [subscriptions, messages].into_iter().flatten().min()
     }
 
@@ -347,15 +358,29 @@ impl Feed {
             let why = format!("{}: a message on this topic made the broker close the connection", message.topic);
             return Err(CannotSend::of(why));
         }
+        let size = message.payload.len();
+        if let Some(slots) = self.slots.as_ref().filter(|slots| size > slots.size) {
+            let max = u32::try_from(slots.size).unwrap_or(u32::MAX);
+            let why =
+                format!("{}: a payload of {size} bytes is larger than the `size` of `rate`, {max}", message.topic);
+            return Err(CannotSend { why, too_large: Some(TooLarge { size, max }) });
+        }
         let Ids { qos, id, dup, .. } = ids;
-        let (topic, retain, reading) = (message.topic, message.retain, Some(message.id));
+        let (topic, retain) = (message.topic, message.retain);
+        let reading = self.veil.tells_ids().then_some(message.id);
         // Of several, none is to go too early.
-        let left =
-            parts.iter().map(|part| self.selector.left(part.date)).max_by_key(|left| left.unwrap_or(Duration::MAX));
-        // Rounded up: zero would mean that it need not be delivered at all.
-        let expiry = left.flatten().map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
+        let left = parts
+            .iter()
+            .map(|part| self.selector.left(self.veil.date(part.date)))
+            .max_by_key(|left| left.unwrap_or(Duration::MAX));
+        // None where messages are to be alike. Rounded up: zero would mean that it need not be delivered at all.
+        let expiry = left
+            .flatten()
+            .filter(|_| self.slots.is_none())
+            .map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
         let content_type = message.content_type;
-        let head = Head { topic, qos, retain, dup, id, reading, expiry, content_type };
+        let integrity = message.integrity.as_ref().map(|(name, sum)| (*name, sum.as_str()));
+        let head = Head { topic, qos, retain, dup, id, reading, expiry, content_type, integrity };
         self.terms
             .put_publish(&mut output.buffer, head, |out| out.extend_from_slice(message.payload))
             .map_err(|error| CannotSend { why: format!("{topic}: {error}"), too_large: Some(error) })
@@ -519,5 +544,5 @@ impl CannotSend {
 }
 
 fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
-    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None, content_type: None }
+    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None, content_type: None, integrity: None }
 }

@@ -12,13 +12,16 @@ use tokio::task::JoinSet;
 
 use crate::clock::{BootId, BootTime, Clock, Offset};
 use crate::command::Request;
-use crate::config::Gateway;
+use crate::config::{Gateway, UplinkConfig};
 use crate::outbox::{Outbox, Seq};
+use crate::reading::{Descriptor, Fault};
+use crate::topic::Template;
 
 use super::counters::Counters;
 use super::dating::Dating;
 use super::refused::{self, RefusedMessage};
-use super::status::{self, Board, Info};
+use super::status::{self, Board, Info, sensor_availability, sensor_availability_in_short, sensor_availability_topic};
+use super::veil::Veil;
 
 mod time;
 
@@ -60,6 +63,8 @@ pub struct Hub {
     /// How far the outbox had come at which time, for the last [`LIVE_WITHIN`] and once before.
     marks: RefCell<VecDeque<(BootTime, Seq)>>,
     counters: RefCell<BTreeMap<String, Rc<Counters>>>,
+    /// Of the uplinks that hide something.
+    veils: RefCell<BTreeMap<String, Veil>>,
     /// Refused messages on their way to their folder.
     writing: RefCell<JoinSet<()>>,
     /// To whoever carries out commands.
@@ -97,10 +102,11 @@ impl Hub {
             flush_told: Cell::default(),
             marks: RefCell::new(marks),
             counters: RefCell::default(),
+            veils: RefCell::default(),
             writing: RefCell::default(),
             commands: OnceCell::new(),
         });
-        hub.set_state(&hub.topic("availability"), status::ONLINE);
+        hub.tell_online();
         hub.update_info(|_| ());
         hub.look_at_clock();
         hub
@@ -110,6 +116,55 @@ impl Hub {
     #[must_use]
     pub fn topic(&self, leaf: &str) -> String {
         status::gateway_topic(self.gateway.site.as_deref(), &self.gateway.name, leaf)
+    }
+
+    /// The same as an uplink sends it.
+    #[must_use]
+    pub fn topic_of(&self, uplink: &str, leaf: &str) -> String {
+        let veils = self.veils.borrow();
+        veils.get(uplink).map_or_else(|| self.topic(leaf), |veil| veil.gateway_topic(&self.gateway, leaf))
+    }
+
+    /// What uplinks hide holds from now on: to be called before they connect.
+    pub fn veil(&self, uplinks: &[UplinkConfig]) {
+        let hiding = uplinks.iter().map(|uplink| (uplink.name.clone(), Veil::new(&uplink.privacy)));
+        *self.veils.borrow_mut() = hiding.filter(|(_, veil)| veil.is_on()).collect();
+        for uplink in self.veils.borrow().keys() {
+            self.board.borrow_mut().veil(uplink);
+        }
+        self.tell_online();
+        self.update_info(|_| ());
+    }
+
+    fn tell_online(&self) {
+        self.set_gateway_state("availability", status::ONLINE, |_, _| Some(status::ONLINE.to_owned()));
+    }
+
+    /// Publishes state of the gateway's own, retained, if it is news. `veiled` gives what an uplink that hides something
+    /// sends in its place, if anything.
+    pub fn set_gateway_state(
+        &self,
+        leaf: &str,
+        payload: impl Into<Bytes>,
+        veiled: impl Fn(&str, &Veil) -> Option<String>,
+    ) {
+        self.set_state(&self.topic(leaf), payload);
+        for (uplink, veil) in &*self.veils.borrow() {
+            if let Some(payload) = veiled(uplink, veil) {
+                self.set_state_of(uplink, &veil.gateway_topic(&self.gateway, leaf), payload);
+            }
+        }
+    }
+
+    /// Publishes whether a sensor works.
+    pub fn set_sensor_availability(&self, template: &Template, sensor: &Arc<Descriptor>, state: Result<(), &Fault>) {
+        self.set_state(&sensor_availability_topic(template, sensor), sensor_availability(state));
+        for (uplink, veil) in &*self.veils.borrow() {
+            let topic = sensor_availability_topic(template, &veil.descriptor(sensor));
+            let payload =
+                if veil.hides_names() { sensor_availability_in_short(state) } else { sensor_availability(state) };
+            self.set_state_of(uplink, &topic, payload);
+        }
     }
 
     /// Records were committed: the uplinks look for them.
@@ -220,12 +275,13 @@ impl Hub {
 
     /// Changes what `…/info` says.
     pub fn update_info(&self, change: impl FnOnce(&mut Info)) {
-        let payload = {
+        let info = {
             let info = &mut *self.info.borrow_mut();
             change(info);
-            info.to_json()
+            info.clone()
         };
-        self.set_state(&self.topic("info"), payload);
+        let veiled = |veil: &Veil| if veil.hides_names() { info.without_names().to_json() } else { info.to_json() };
+        self.set_gateway_state("info", info.to_json(), |_, veil| Some(veiled(veil)));
     }
 
     /// The counters of an uplink.

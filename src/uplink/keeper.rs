@@ -174,7 +174,7 @@ impl Keeper {
         let (stream, expiries) = dial::dial(url, config, &access).await?;
         self.certificates.set(expiries);
         let mut link = Link::new(stream, dial::name(url, config), config.mqtt, config.max_packet);
-        let will = self.hub.topic("availability");
+        let will = self.hub.topic_of(&config.name, "availability");
         let settings = ConnectSettings {
             version: config.mqtt,
             client_id: &config.client_id,
@@ -206,7 +206,7 @@ impl Keeper {
         let manners = Manners {
             keep_alive: config.keep_alive,
             clock_wait: config.clock_wait,
-            availability_topic: hub.topic("availability"),
+            availability_topic: hub.topic_of(&config.name, "availability"),
             awake: self.awake,
         };
         let url = &config.urls[at];

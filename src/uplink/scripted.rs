@@ -74,6 +74,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         keep_alive: Duration::ZERO,
         clock_wait: Duration::ZERO,
         payload: Payload::default(),
+        privacy: config::Privacy::default(),
         max_packet: 10_000,
         selection: Selection::default(),
         backlog: Backlog::default(),
@@ -139,6 +140,7 @@ impl Setup {
         let (outbox, recovery) = Outbox::open(settings, boot, clock.boot()).expect("an outbox");
         let info = Info { version: "0", run: outbox.run(), ..Info::default() };
         let hub = Hub::new(outbox, clock.clone(), boot, gateway(), info, recovery.tail_found);
+        hub.veil(std::slice::from_ref(&config));
         let feed = Feed::new(&config, &hub);
         Self { hub, feed, config, clock, boot, dir }
     }
@@ -250,7 +252,7 @@ impl Setup {
             let manners = Manners {
                 keep_alive: self.config.keep_alive,
                 clock_wait: self.config.clock_wait,
-                availability_topic: self.hub.topic("availability"),
+                availability_topic: self.hub.topic_of("home", "availability"),
                 awake: None,
             };
             let leave = std::future::pending();

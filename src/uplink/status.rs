@@ -3,7 +3,7 @@
 //! State is no record. Only the latest of each topic counts; it is kept in memory and sent, retained, at each
 //! connect before the readings, and then whenever it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -44,15 +44,28 @@ pub fn sensor_availability_topic(template: &Template, descriptor: &Descriptor) -
 /// A sensor's availability: `{"state":"online"}`, or the fault with its code for machines and its sentence for people.
 #[must_use]
 pub fn sensor_availability(state: Result<(), &Fault>) -> String {
+    availability(state, true)
+}
+
+/// As [`sensor_availability`], without the sentence, which may name devices.
+#[must_use]
+pub fn sensor_availability_in_short(state: Result<(), &Fault>) -> String {
+    availability(state, false)
+}
+
+fn availability(state: Result<(), &Fault>, in_full: bool) -> String {
     #[derive(Serialize)]
     struct Faulty<'a> {
         state: &'static str,
         reason: &'static str,
-        detail: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<&'a str>,
     }
     match state {
         Ok(()) => ONLINE.to_owned(),
-        Err(fault) => json(&Faulty { state: "fault", reason: fault.code.as_str(), detail: &fault.detail }),
+        Err(Fault { code, detail }) => {
+            json(&Faulty { state: "fault", reason: code.as_str(), detail: in_full.then_some(detail.as_str()) })
+        }
     }
 }
 
@@ -68,6 +81,7 @@ pub struct Info {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
     /// CRC-32 of the configuration's files.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub configuration: String,
     /// The run counter, as in the `id` of readings.
     pub run: u32,
@@ -100,6 +114,12 @@ impl Info {
     pub fn to_json(&self) -> String {
         json(self)
     }
+
+    /// What of it names nothing.
+    #[must_use]
+    pub fn without_names(&self) -> Self {
+        Self { version: self.version, run: self.run, clock: self.clock, ..Self::default() }
+    }
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -113,6 +133,8 @@ pub struct Board {
     /// A handful of topics a sensor, bounded by the configuration.
     topics: BTreeMap<Rc<Place>, (Version, Bytes)>,
     by_version: BTreeMap<Version, Rc<Place>>,
+    /// Uplinks that send nothing but what is theirs alone.
+    veiled: BTreeSet<Box<str>>,
 }
 
 /// Where a piece of state goes.
@@ -140,6 +162,11 @@ impl Board {
         true
     }
 
+    /// From now on this uplink sends nothing but what is its alone.
+    pub fn veil(&mut self, uplink: &str) {
+        self.veiled.insert(uplink.into());
+    }
+
     /// What only this uplink sends counts as changed, so that it is sent again.
     pub fn renew(&mut self, uplink: &str) {
         let own = |place: &Rc<Place>| place.uplink.as_deref() == Some(uplink);
@@ -157,7 +184,8 @@ impl Board {
     /// The next change for an uplink after that version: its own version, topic and payload.
     #[must_use]
     pub fn next_after(&self, version: Version, uplink: &str) -> Option<(Version, &str, &Bytes)> {
-        let for_it = |place: &Place| place.uplink.as_deref().is_none_or(|only| only == uplink);
+        let veiled = self.veiled.contains(uplink);
+        let for_it = |place: &Place| place.uplink.as_deref().map_or(!veiled, |only| only == uplink);
         let (version, place) = self.by_version.range(version + 1..).find(|(_, place)| for_it(place))?;
         let (_, payload) = self.topics.get(place)?;
         Some((*version, &place.topic, payload))

@@ -1,10 +1,11 @@
 """The framings of serial links, each as a device that sends numbered records: driver, further keys, the quantity that holds
-the number, and the bytes of a record.
+the number, and the bytes of a record. That which is asked stands apart, as a unit that answers with numbered records.
 
 What is sent is put together here from the formats' own descriptions, and not by the code that reads it.
 """
 
 import struct
+import threading
 
 
 def json_line(number):
@@ -41,6 +42,60 @@ def sum_of(body):
     for byte in body.encode():
         total ^= byte
     return total
+
+
+def with_crc(body):
+    crc = 0xffff
+    for byte in body:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0xa001 if crc & 1 else crc >> 1
+    return body + struct.pack("<H", crc)
+
+
+class ModbusUnit:
+    """Answers each request for the first two of its holding registers, which hold the next number; `with` it: until the end.
+
+    `read` gives the bytes that have come, none after a short while without; `write` takes some. `spoil` makes of a number
+    what is written in place of its answer, or gives nothing; that the number is then not said counts as spoilt.
+    """
+
+    DRIVER, QUANTITY = "modbus-rtu", "n"
+    KEYS = 'address = 1\ntimeout = "10s"\nvalue = [{ quantity = "n", holding = 0, type = "u32" }]'
+    REQUEST = with_crc(struct.pack(">BBHH", 1, 3, 0, 2))
+
+    def __init__(self, read, write, first, spoil=lambda number: None):
+        self.read, self.write, self.next, self.spoil = read, write, first, spoil
+        self.said, self.spoilt, self.ends = [], 0, False
+        self.thread = threading.Thread(target=self.answer, daemon=True)
+
+    @staticmethod
+    def record(number):
+        return with_crc(struct.pack(">BBBI", 1, 3, 4, number))
+
+    def answer(self):
+        asked = b""
+        while not self.ends:
+            asked += self.read()
+            # What was asked while it spoke, it has not heard.
+            before, request, behind = asked.rpartition(self.REQUEST)
+            if not request:
+                continue
+            asked, number, self.next = behind, self.next, self.next + 1
+            instead = self.spoil(number)
+            self.write(instead or self.record(number))
+            if instead:
+                self.spoilt += 1
+            else:
+                self.said.append(number)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ends = True
+        self.thread.join()
 
 
 FRAMINGS = [

@@ -101,7 +101,7 @@ holding[510] = [7]
 holding[520] = registers("off", "STRING") + [0]
 
 meter = unit(
-    co={16: [True, False], 40: [False]},
+    co={16: [True, False], 40: [False, False]},
     di={5: [False, True, True]},
     hr=holding,
     ir={0: registers(230.2, "FLOAT32"), 12: registers(-1150.5, "FLOAT32"), 30: registers(float("nan"), "FLOAT32")},
@@ -172,7 +172,7 @@ class Wires:
         if ECHO:
             self.say(frame)
         # What is written to this one is lost on its way.
-        if not (number == STUBBORN and function in (6, 16)):
+        if not (number == STUBBORN and function in (5, 6, 15, 16)):
             os.write(self.device, frame)
 
     def from_device(self):

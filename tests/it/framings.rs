@@ -1,14 +1,17 @@
 //! Prevents: a framing that works on the link that it was written on, and not at another rate, cut elsewhere, after
 //! noise, or after its cable was pulled; and one that loses something, or grows, while a device talks without a pause.
 //!
-//! One table of framings, and one body for each promise, so that a further framing is held to all of them. The ports are
-//! ptys, which carry bytes at any speed: a rate is a setting here, and what a device can say in a second.
+//! One table of framings, and one body for each promise, so that a further framing is held to all of them. That which is
+//! asked, and does not talk by itself, stands beside them as far as it has a rate: it is asked as often as is configured. The
+//! ports are ptys, which carry bytes at any speed: a rate is a setting here, and what a device can say in a second.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetattr;
@@ -17,7 +20,7 @@ use vigie::clock::BootTime;
 use vigie::drivers::{self, Source};
 use vigie::options::{Options, Problems};
 
-use super::harness::{Agent, FRAMINGS, Framing, Gateway, Mosquitto, Port, Subscriber, wait_until};
+use super::harness::{Agent, FRAMINGS, Framing, Gateway, MODBUS, Mosquitto, Port, Subscriber, Trick, Unit, wait_until};
 
 /// What UARTs and USB adapters do, from what sketches begin with to what an ATmega can.
 const RATES: [u32; 7] = [9_600, 19_200, 57_600, 115_200, 250_000, 500_000, 1_000_000];
@@ -33,19 +36,67 @@ struct Link {
     name: String,
     /// As one below `/dev/serial/by-id`, which leads to the port.
     path: PathBuf,
+    /// What answers at the far end of the port, if it has to be asked; before the port, which it holds.
+    unit: Option<Unit>,
     port: Port,
     /// The next record's number. All are of one length.
-    next: u32,
+    next: Arc<AtomicU32>,
 }
 
 impl Link {
-    /// Writes a record and gives its number.
+    fn start(framing: &'static Framing, baud: u32, gateway: &Gateway) -> Self {
+        let name = format!("{}-{baud}", framing.driver);
+        let path = gateway.path().join(format!("usb-{name}-if00"));
+        let port = Port::open();
+        symlink(node(&port), &path).expect("a link can be made");
+        let mut link = Self { framing, baud, name, path, unit: None, port, next: Arc::new(AtomicU32::new(100_000)) };
+        link.attach();
+        link
+    }
+
+    /// Has a device that is asked listen on the port.
+    fn attach(&mut self) {
+        let Framing { record, request, .. } = self.framing;
+        self.unit = request.map(|request| Unit::start(&self.port, request(), *record, Arc::clone(&self.next)));
+    }
+
+    fn next(&self) -> u32 {
+        self.next.load(Ordering::SeqCst)
+    }
+
+    /// Writes a record, unless the device waits to be asked; gives the number of the next one from now on.
     fn say(&mut self) -> u32 {
-        let number = self.next;
-        self.next += 1;
+        if self.unit.is_some() {
+            return self.next();
+        }
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
         let record = self.framing.record(number);
         self.port.master().write_all(&record).expect("the pty takes a record");
         number
+    }
+
+    /// Says bytes that are none of its records: at once, or when it is asked.
+    fn say_otherwise(&mut self, bytes: &[u8], trick: fn(Vec<u8>) -> Trick) {
+        match &self.unit {
+            Some(unit) => unit.play(trick(bytes.to_vec())),
+            None => self.port.master().write_all(bytes).expect("written"),
+        }
+    }
+
+    /// Pulls the cable in the middle of a record, and has it lead to another port: gives the record's number, and what was not said
+    /// of it.
+    fn pull(&mut self, other: Port) -> (u32, Vec<u8>) {
+        assert_ne!(node(&self.port), node(&other));
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        let mut record = self.framing.record(number);
+        let rest = record.split_off(record.len() / 2);
+        self.say_otherwise(&record, Trick::Breaks);
+        if let Some(unit) = self.unit.take() {
+            unit.wait_played();
+        }
+        fs::remove_file(&self.path).expect("the link is there");
+        self.port = other;
+        (number, rest)
     }
 
     fn topic(&self) -> String {
@@ -64,25 +115,23 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(rates: &[u32]) -> Self {
+    fn start(framings: &[&'static Framing], rates: &[u32]) -> Self {
         let broker = Mosquitto::start();
         let subscriber = Subscriber::start(&broker, "watch", 1);
         let gateway = Gateway::new();
         let mut config = format!("[uplink.home]\nurl = \"mqtt://localhost:{}\"\n", broker.port());
         let mut links = Vec::new();
-        for framing in &FRAMINGS {
+        for framing in framings {
             for &baud in rates {
-                let name = format!("{}-{baud}", framing.driver);
-                let path = gateway.path().join(format!("usb-{name}-if00"));
+                let link = Link::start(framing, baud, &gateway);
                 config += &format!(
-                    "\n[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\ndriver = \"{}\"\nport = \"{}\"\nbaud = {baud}\n{}\n",
+                    "\n[[sensor]]\nname = \"{0}\"\nroom = \"{0}\"\ndriver = \"{1}\"\nport = \"{2}\"\nbaud = {baud}\n{3}\n",
+                    link.name,
                     framing.driver,
-                    path.display(),
+                    link.path.display(),
                     framing.keys
                 );
-                let port = Port::open();
-                symlink(node(&port), &path).expect("a link can be made");
-                links.push(Link { framing, baud, name, path, port, next: 100_000 });
+                links.push(link);
             }
         }
         gateway.configure(&config);
@@ -107,7 +156,8 @@ impl Bench {
     /// Has each link say records until one has come through.
     #[track_caller]
     fn all_work(&mut self, when: &str) {
-        let first: Vec<u32> = self.links.iter().map(|link| link.next).collect();
+        self.links.iter().filter_map(|link| link.unit.as_ref()).for_each(Unit::wait_played);
+        let first: Vec<u32> = self.links.iter().map(Link::next).collect();
         wait_until(&format!("the ports to be opened {when}"), || self.links.iter().all(|link| link.port.is_open()));
         let mut missing = Vec::new();
         let mut said = Instant::now().checked_sub(Duration::from_secs(1));
@@ -139,6 +189,22 @@ impl Bench {
                 messages.iter().skip(seen).any(|message| message.topic == topic && message.payload.contains(&wanted))
             })
         });
+    }
+
+    /// Waits until each link has told how many lines or frames could not be read: of a framing that notices damage, one
+    /// more than before at last.
+    #[track_caller]
+    fn all_count_what_was_garbled(&self) {
+        for link in &self.links {
+            let topic = format!("maison/{}/garbled", link.name);
+            wait_until(&format!("the count on {topic}"), || {
+                let messages = self.subscriber.on(&topic);
+                let totals: Vec<f64> =
+                    messages.iter().map(|message| message.json()["value"].as_f64().expect("a number")).collect();
+                assert!(totals.is_sorted_by(|a, b| a < b), "{topic}: {totals:?}");
+                totals.windows(2).last().is_some_and(|pair| !link.framing.checked || pair[1] == pair[0] + 1.0)
+            });
+        }
     }
 
     /// Has the agent one of these ptys open? The name of one that is gone has a remark behind it.
@@ -234,7 +300,8 @@ fn what_another_device_sends_is_told_with_the_likely_cause() {
 
 #[test]
 fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
-    let mut bench = Bench::start(&RATES);
+    let framings: Vec<&Framing> = FRAMINGS.iter().chain([&MODBUS]).collect();
+    let mut bench = Bench::start(&framings, &RATES);
     bench.all_work("at first");
     for link in &bench.links {
         let settings = tcgetattr(&link.port).expect("the pty has settings");
@@ -243,14 +310,18 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
     let before = bench.memory_kib();
 
     // A byte at a time, with time between them for a read of its own.
-    let records: Vec<Vec<u8>> = bench.links.iter().map(|link| link.framing.record(link.next)).collect();
+    let (asked, mut talking): (Vec<_>, Vec<_>) = bench.links.iter_mut().partition(|link| link.unit.is_some());
+    asked.iter().filter_map(|link| link.unit.as_ref()).for_each(|unit| unit.play(Trick::ByteByByte));
+    let records: Vec<Vec<u8>> = talking.iter().map(|link| link.framing.record(link.next())).collect();
     for index in 0..records.iter().map(Vec::len).max().expect("there are some") {
-        for (link, record) in bench.links.iter_mut().zip(&records) {
+        for (link, record) in talking.iter_mut().zip(&records) {
             link.port.master().write_all(record.get(index..=index).unwrap_or_default()).expect("written");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    bench.links.iter_mut().for_each(|link| link.next += 1);
+    for link in talking {
+        link.next.fetch_add(1, Ordering::SeqCst);
+    }
     bench.all_work("after one that came byte by byte");
     for (topic, numbers) in bench.numbers() {
         let steps = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
@@ -265,37 +336,33 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
         ("zeros, ends and what begins a frame", b"\0\0\n\x05\x11\n\0\r$*\n{".repeat(500)),
     ];
     for (what, noise) in &noises {
-        bench.links.iter_mut().for_each(|link| link.port.master().write_all(noise).expect("written"));
+        bench.links.iter_mut().for_each(|link| link.say_otherwise(noise, Trick::Noise));
         bench.all_work(&format!("after {what}"));
     }
     // A damaged record: where there is a checksum, its number must not come out.
     let mut damaged = Vec::new();
     for link in bench.links.iter_mut().filter(|link| link.framing.checked) {
-        let mut record = link.framing.record(link.next + 500_000);
+        let number = link.next() + 500_000;
+        let mut record = link.framing.record(number);
         let middle = record.len() * 3 / 4;
         record[middle] ^= 1;
-        link.port.master().write_all(&record).expect("written");
-        damaged.push((link.topic(), link.next + 500_000));
+        link.say_otherwise(&record, Trick::Damaged);
+        damaged.push((link.topic(), number));
     }
     bench.all_work("after a damaged record");
+    bench.all_count_what_was_garbled();
     let opened = bench.agent.log.count(" node=");
-    assert_eq!(opened, bench.links.len(), "no port was opened anew");
+    let talking = bench.links.iter().filter(|link| link.unit.is_none()).count();
+    assert_eq!(opened, talking, "no port was opened anew");
     let grown = bench.memory_kib().saturating_sub(before);
     assert!(grown < GROWTH_KIB, "memory has grown by {grown} KiB");
 
     // Pulled in the middle of a record, and back as other ports.
     let seen = bench.subscriber.messages().len();
-    let halves: Vec<u32> = bench.links.iter().map(|link| link.next).collect();
     let others: Vec<Port> = bench.links.iter().map(|_| Port::open()).collect();
     let pulled: Vec<PathBuf> = bench.links.iter().map(|link| node(&link.port)).collect();
-    for (link, other) in bench.links.iter_mut().zip(others) {
-        assert_ne!(node(&link.port), node(&other));
-        let record = link.framing.record(link.next);
-        let (begun, _) = record.split_at(record.len() / 2);
-        link.port.master().write_all(begun).expect("written");
-        fs::remove_file(&link.path).expect("the link is there");
-        link.port = other;
-    }
+    let halves: Vec<(u32, Vec<u8>)> =
+        bench.links.iter_mut().zip(others).map(|(link, other)| link.pull(other)).collect();
     bench.all_are(seen, "unplugged");
     wait_until("the descriptors to be closed", || !bench.agent_holds_one_of(&pulled));
     bench.all_are(seen, "missing");
@@ -310,21 +377,19 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
         symlink(node(&link.port), &link.path).expect("a link can be made");
     }
     wait_until("the other ports to be opened", || bench.links.iter().all(|link| link.port.is_open()));
-    for link in &mut bench.links {
-        let record = link.framing.record(link.next);
-        let (_, rest) = record.split_at(record.len() / 2);
-        link.next += 1;
+    for (link, (_, rest)) in bench.links.iter_mut().zip(&halves) {
         link.port.master().write_all(rest).expect("written");
+        link.attach();
     }
     bench.all_work("on other ports");
     bench.all_are(seen, "online");
 
     let found = bench.numbers();
-    for (link, half) in bench.links.iter().zip(halves) {
+    for (link, (half, _)) in bench.links.iter().zip(halves) {
         let numbers = &found[&link.topic()];
         assert!(!numbers.contains(&half), "{}: two halves became one record", link.name);
         assert!(numbers.is_sorted_by(|a, b| a < b), "{}: {numbers:?}", link.name);
-        assert!(numbers.iter().all(|number| (100_000..link.next).contains(number)), "{}: {numbers:?}", link.name);
+        assert!(numbers.iter().all(|number| (100_000..link.next()).contains(number)), "{}: {numbers:?}", link.name);
     }
     for (topic, number) in damaged {
         assert!(!found[&topic].contains(&number), "{topic}: a damaged record was taken");
@@ -335,9 +400,9 @@ fn each_framing_at_each_rate_outlives_cuts_noise_and_a_pulled_cable() {
 fn devices_that_talk_at_line_rate_lose_nothing() {
     const TIME: Duration = Duration::from_secs(3);
     const STEP: Duration = Duration::from_millis(10);
-    let mut bench = Bench::start(&[115_200, 1_000_000]);
+    let mut bench = Bench::start(&FRAMINGS.each_ref(), &[115_200, 1_000_000]);
     bench.all_work("at first");
-    let first: Vec<u32> = bench.links.iter().map(|link| link.next).collect();
+    let first: Vec<u32> = bench.links.iter().map(Link::next).collect();
     let before = bench.memory_kib();
 
     // Ten bits a byte. What is due is written to the byte, so that reads cut records anywhere.
@@ -352,8 +417,7 @@ fn devices_that_talk_at_line_rate_lose_nothing() {
             let due = u64::from(link.baud) / 10 * u64::try_from(past.as_millis()).expect("short") / 1000 - *sent;
             let due_bytes = usize::try_from(due).expect("few");
             while unsent.len() < due_bytes {
-                unsent.extend(link.framing.record(link.next));
-                link.next += 1;
+                unsent.extend(link.framing.record(link.next.fetch_add(1, Ordering::SeqCst)));
             }
             let now: Vec<u8> = unsent.drain(..due_bytes).collect();
             link.port.master().write_all(&now).expect("written");

@@ -26,6 +26,7 @@ mod receiver;
 mod recorder;
 mod script;
 mod subscriber;
+mod unit;
 mod wire;
 
 pub(crate) use agent::{Agent, Exit, command};
@@ -33,7 +34,7 @@ pub(crate) use board::Board;
 pub(crate) use certs::{Authority, Pair};
 pub(crate) use door::Door;
 pub(crate) use feeder::Feeder;
-pub(crate) use framing::{FRAMINGS, Framing};
+pub(crate) use framing::{FRAMINGS, Framing, MODBUS};
 pub(crate) use ledger::Reading;
 pub(crate) use lines::Lines;
 pub(crate) use mosquitto::Mosquitto;
@@ -45,6 +46,7 @@ pub(crate) use receiver::Receiver;
 pub(crate) use recorder::Recorder;
 pub(crate) use script::Script;
 pub(crate) use subscriber::{Message, Subscriber};
+pub(crate) use unit::{Trick, Unit};
 
 /// What a test waits for at most. Far above what anything takes on a loaded machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);

@@ -4,6 +4,7 @@
 //! leave them out.
 
 mod home_assistant;
+mod integrity;
 mod modbus;
 mod paho;
 mod payloads;

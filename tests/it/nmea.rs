@@ -22,12 +22,17 @@ struct Setup {
 
 impl Setup {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With more of a configuration.
+    fn start_with(more: &str) -> Self {
         let broker = Mosquitto::start();
         let subscriber = Subscriber::start(&broker, "watch", 1);
         let (port, gateway) = (Port::open(), Gateway::new());
         gateway.configure(&format!(
             "[uplink.home]\nurl = \"mqtt://localhost:{}\"\npayload = \"sensor\"\n\n\
-             [[sensor]]\nname = \"gps\"\nroom = \"bateau\"\ndriver = \"nmea\"\nport = \"{}\"\n",
+             [[sensor]]\nname = \"gps\"\nroom = \"bateau\"\ndriver = \"nmea\"\nport = \"{}\"\n{more}",
             broker.port(),
             port.path().display()
         ));
@@ -219,5 +224,31 @@ fn without_a_fix_or_a_date_nothing_is_made_up() {
     let latitude = 47.0 + minutes(5).0 / 60.0;
     assert_eq!(dateless.len(), 1, "{moments:?}");
     assert!(dateless[0]["latitude"].as_f64().is_some_and(|found| (found - latitude).abs() <= 1e-7), "{dateless:?}");
+    setup.end();
+}
+
+/// A trailer whose place is that of the receiver, and which is nowhere once the receiver is silent.
+#[test]
+fn what_moves_has_the_place_of_its_receiver() {
+    let mut setup = Setup::start_with(
+        "[room.bateau]\nlocation = { sensor = \"gps\", max_age = \"2s\" }\n\n\
+         [[sensor]]\nname = \"cpu\"\nroom = \"bateau\"\ndriver = \"host\"\nevery = \"100ms\"\n",
+    );
+    let last = || setup.subscriber.on("maison/bateau/cpu").last().map(|message| message.json());
+    let first = wait_for("a reading", last);
+    assert_eq!(first.get("location"), None, "there was no fix yet: {first}");
+    setup.say(&moment("GN", "101530.00", "211126", 0));
+    setup.say(&moment("GN", "101531.00", "211126", 0));
+    let last = || setup.subscriber.on("maison/bateau/cpu").last().map(|message| message.json());
+    let (north, east) = minutes(0);
+    let placed = wait_for("a place", || last().filter(|message| message.get("location").is_some()));
+    let place = &placed["location"];
+    for (key, expected) in
+        [("latitude", 47.0 + north / 60.0), ("longitude", east / 60.0), ("altitude", 132.6), ("accuracy", 4.4)]
+    {
+        assert!(place[key].as_f64().is_some_and(|found| (found - expected).abs() < 1e-6), "{key}: {placed}");
+    }
+    assert!(place["age"].as_f64().is_some_and(|age| (0.0..=2.0).contains(&age)), "{placed}");
+    wait_until("the fix to be too old", || last().is_some_and(|message| message.get("location").is_none()));
     setup.end();
 }

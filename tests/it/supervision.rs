@@ -136,6 +136,41 @@ fn what_is_unplugged_or_another_chip_is_told_and_comes_back() {
 }
 
 #[test]
+fn chips_on_spi_and_of_the_kernels_drivers_break_and_come_back() {
+    let faults = [
+        fault("spi 0 0", "unplug", "0s", "4s"),
+        fault("spi 0 0", "hang", "12s", "6s"),
+        fault("w1 28-000005e2fdc3", "garbage", "0s", "4s"),
+        fault("iio dht11@4", "unplug", "0s", "4s"),
+        fault("hwmon lm75", "nak", "0s", "4s"),
+    ];
+    let sensor = |name: &str, keys: &str| {
+        format!("[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\nevery = \"100ms\"\ndeadline = \"2s\"\n{keys}\n\n")
+    };
+    let sensors = [
+        sensor("plantes", "driver = \"mcp3008\"\nchip_select = 0\ninputs = [\"ch0\"]"),
+        sensor("chaudiere", "driver = \"w1\"\nid = \"28-000005e2fdc3\""),
+        sensor("retour", "driver = \"w1\"\nid = \"28-0114503d4aff\""),
+        sensor("cave", "driver = \"iio\"\ndevice = \"dht11@4\""),
+        sensor("baie", "driver = \"hwmon\"\nchip = \"lm75\""),
+    ];
+    let run = Run::start(&format!("[hardware]\nbackend = \"sim\"\n\n{}{}", sensors.concat(), faults.concat()));
+    let plantes = run.wait_availability("plantes", &["missing", "online", "stuck", "online"]);
+    assert!(detail(&plantes[0]).contains("no MCP3008 answers"), "{plantes:?}");
+    for (sensor, code, part) in [
+        ("chaudiere", "crc", "checksum"),
+        ("cave", "missing", "no IIO device `dht11@4`"),
+        ("baie", "missing", "the chip does not answer"),
+    ] {
+        let states = run.wait_availability(sensor, &[code, "online"]);
+        assert!(detail(&states[0]).contains(part), "{states:?}");
+        assert!(run.readings_between(sensor, &states[1], &plantes[3]) >= 5, "{sensor} works");
+    }
+    run.wait_availability("retour", &["online"]);
+    assert_eq!(run.subscriber.on("maison/retour/retour/availability").len(), 1, "the other thermometer never failed");
+}
+
+#[test]
 fn a_chip_that_hangs_is_switched_off_and_on_with_all_on_its_supply() {
     let power = "power = { pin = 22, after = 2, off = \"300ms\", settle = \"300ms\" }";
     let sensors = format!(

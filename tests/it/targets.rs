@@ -16,6 +16,7 @@ use vigie::outbox::{Body, Entry};
 use vigie::reading::{Kind, Quantity, Value};
 use vigie::uplink::dating::Date;
 use vigie::uplink::encode::{Cut, Encoder, Part, Settings};
+use vigie::uplink::veil::Veil;
 
 /// 2026-11-21T10:15:30.123Z
 const TIME: WallTime = WallTime(1_795_256_130_123_000_000);
@@ -72,6 +73,7 @@ fn messages(config: &Config) -> String {
         boot: BootId([0xab; 16]),
         at: BootTime(83_004_567_891),
         time: None,
+        place: None,
         body: Body::Reading { descriptor: Arc::new(descriptor), values: (0..).zip(values).collect() },
     };
     let mut encoder = Encoder::new(Settings {
@@ -79,6 +81,7 @@ fn messages(config: &Config) -> String {
         payload: uplink.payload.clone(),
         retain: uplink.retain,
         backlog_topic: None,
+        veil: Veil::new(&uplink.privacy),
     });
     let shape = encoder.shape(&entry);
     let cuts = match shape {

@@ -94,8 +94,9 @@ class Broker:
 class Gateway:
     """A guest with hardware, and the agent in it. `with` it: whatever was started ends with it."""
 
-    def __init__(self, *, modules=(), drive=None, outbox="/tmp/outbox", processors=2):
-        self.modules, self.drive, self.outbox, self.processors = modules, drive, outbox, processors
+    def __init__(self, *, modules=(), programs=(), drive=None, outbox="/tmp/outbox", processors=2):
+        self.modules, self.programs = modules, [os.environ["LAB_CHIPS"], *programs]
+        self.drive, self.outbox, self.processors = drive, outbox, processors
         self.cleanup = contextlib.ExitStack()
 
     def __enter__(self):
@@ -103,7 +104,7 @@ class Gateway:
             self.folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="lab-"))
             self.broker = Broker(self.folder)
             cleanup.callback(self.broker.close)
-            self.initrd = initramfs(self.folder, modules=self.modules, programs=[os.environ["LAB_CHIPS"]])
+            self.initrd = initramfs(self.folder, modules=self.modules, programs=self.programs)
             self.boot()
             cleanup.callback(lambda: self.guest.__exit__(None))
             self.cleanup = cleanup.pop_all()

@@ -94,6 +94,7 @@ fn core(disk: &Simulated, clock: &Arc<ManualClock>, pipeline: Pipeline) -> Core 
         rounds: watch::Sender::new(0),
         complaints: HashMap::new(),
         gps: Some(SensorIndex(0)),
+        positions: Positions::default(),
         summary: Rc::default(),
         ingest: Ingest::new(&without_discovery()),
         answers: Vec::new(),

@@ -32,16 +32,20 @@ pub(super) static HARDWARE_FAULT: Section = Section {
     keys: &[
         key(
             "device",
-            "`\"i2c BUS ADDRESS\"`, `\"i2c BUS\"`, `\"line NAME\"` or `\"port PATH\"`",
+            "`\"i2c BUS ADDRESS\"`, `\"i2c BUS\"`, `\"spi BUS SELECT\"`, `\"spi BUS\"`, `\"w1 ID\"`, `\"iio NAME\"`, `\"hwmon NAME\"`, \
+             `\"line NAME\"` or `\"port PATH\"`",
             None,
-            "What breaks: a chip, the wires of a bus, an input line, a serial port.",
+            "What breaks: a chip, the wires of a bus, a device of the kernel's own drivers (`vigie scan` with `sim` lists \
+             them), an input line, a serial port.",
         ),
         key(
             "kind",
             "`\"nak\"`, `\"timeout\"`, `\"hang\"`, `\"garbage\"`, `\"wrong-chip\"` or `\"unplug\"`",
             None,
             "No acknowledge; each transfer fails after a second; transfers do not return before the end; random bits; \
-             inverted bits; gone, and as after power-on when it comes back. Lines and ports can only be unplugged.",
+             inverted bits; gone, and as after power-on when it comes back. SPI has no acknowledge, and reads ones where \
+             nothing is plugged in. Devices of the kernel's do what the kernel then says of them: an error, an empty \
+             file, or no folder; that they are another chip is not among it. Lines and ports can only be unplugged.",
         ),
         key("at", "duration up to a year", Some("`\"0s\"`"), "When it begins, counted from the start."),
         key("for", "duration, `\"1ms\"` to a year", Some("for ever"), "How long it lasts."),

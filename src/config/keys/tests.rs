@@ -7,7 +7,8 @@ use toml::de::DeTable;
 use super::*;
 use crate::config::read::Surroundings;
 use crate::config::{
-    Machine, broker, connection, gateway, hardware, outbox_key, payload, read, secret, sensor, uplink,
+    Machine, broker, connection, gateway, hardware, integrity, outbox_key, payload, place, privacy, secret, sensor,
+    uplink,
 };
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
@@ -45,7 +46,7 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &LOCATION,
             asked(|keys| {
-                let _ = read::place_of(keys);
+                let _ = place::place_of(keys);
             }),
         ),
         (
@@ -115,6 +116,24 @@ fn the_documented_keys_are_those_that_are_read() {
             &BATCH,
             asked(|keys| {
                 let _ = payload::batch_keys(keys);
+            }),
+        ),
+        (
+            &PRIVACY,
+            asked(|keys| {
+                let _ = privacy::privacy_keys(keys, &around);
+            }),
+        ),
+        (
+            &RATE,
+            asked(|keys| {
+                let _ = privacy::rate_keys(keys);
+            }),
+        ),
+        (
+            &INTEGRITY,
+            asked(|keys| {
+                let _ = integrity::integrity_keys(keys, &around);
             }),
         ),
         (

@@ -56,7 +56,7 @@ pub(super) enum Action {
 
 /// A request to a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub struct Request {
     /// Which unit: 1 to 247. Nobody answers a broadcast (0), so there are none.
     pub(super) address: u8,
     pub(super) table: Table,
@@ -101,8 +101,9 @@ impl Request {
         }
     }
 
-    /// The bytes to send.
-    pub(super) fn frame(&self) -> Vec<u8> {
+    /// The bytes to send, checksum included.
+    #[must_use]
+    pub fn frame(&self) -> Vec<u8> {
         let mut frame = vec![self.address, self.function()];
         frame.extend(self.first.to_be_bytes());
         match &self.action {
@@ -140,7 +141,8 @@ impl Request {
     ///
     /// It is found wherever it begins. Adapters hear a stray byte when the line changes its direction, and what was too
     /// late for another request may be before it. Address, function, length and checksum must all be right.
-    pub(super) fn answer<'a>(&self, came: &'a [u8]) -> Option<Result<&'a [u8], u8>> {
+    #[must_use]
+    pub fn answer<'a>(&self, came: &'a [u8]) -> Option<Result<&'a [u8], u8>> {
         (0..came.len()).find_map(|start| self.answer_at(&came[start..]))
     }
 

@@ -30,15 +30,15 @@ fn parsed(text: &str) -> Result<Arc<dyn Open>, Vec<String>> {
 }
 
 fn plan(values: &str, gap: u16) -> Plan {
-    let text = format!("value = [{values}]");
+    let text = format!("address = 1\ngap = {gap}\nvalue = [{values}]");
     let table = DeTable::parse(&text).expect("TOML");
     let problems = Problems::new();
     let options = Options::new(table.get_ref(), 0..0, "the sensor", &problems);
-    let values = scaled::tables(&options, TableValue::parse);
+    let plan = Plan::parse(&options);
     drop(options);
     let problems = problems.into_sorted();
     assert!(problems.is_empty(), "{problems:?}");
-    Plan::new(1, values.expect("no problems"), gap)
+    plan.expect("no problems")
 }
 
 fn told(samples: &[Sample]) -> Vec<String> {
@@ -177,7 +177,7 @@ fn registers_are_numbers_in_each_order() {
 fn coils_are_switches() {
     let plan =
         plan("{ quantity = \"a\", coil = 19 }, { quantity = \"b\", coil = 20 }, { quantity = \"c\", coil = 28 }", 8);
-    let spans: Vec<(u16, u16)> = plan.requests.iter().map(|request| (request.first, request.count)).collect();
+    let spans: Vec<(u16, u16)> = plan.requests().iter().map(|request| (request.first, request.count)).collect();
     assert_eq!(spans, [(19, 10)]);
     let samples = plan.samples(&[vec![0b10, 0b10]]).expect("samples");
     assert_eq!(told(&samples), ["false", "true", "true"]);
@@ -188,7 +188,7 @@ fn what_lies_together_is_read_in_one_request() {
     let values = "{ quantity = \"a\", holding = 10, type = \"f32\" }, { quantity = \"b\", holding = 12 },
         { quantity = \"c\", input = 12 }, { quantity = \"d\", holding = 16 }, { quantity = \"e\", holding = 0 }";
     let spans = |gap| {
-        let requests = plan(values, gap).requests;
+        let requests = plan(values, gap).requests().to_vec();
         requests.into_iter().map(|request| (request.table, request.first, request.count)).collect::<Vec<_>>()
     };
     use Table::{Holding, Input};
@@ -196,7 +196,7 @@ fn what_lies_together_is_read_in_one_request() {
     assert_eq!(spans(3), [(Holding, 0, 1), (Holding, 10, 7), (Input, 12, 1)]);
     assert_eq!(spans(124), [(Holding, 0, 17), (Input, 12, 1)]);
     let far = plan("{ quantity = \"a\", holding = 0 }, { quantity = \"b\", holding = 124, type = \"u32\" }", 124);
-    assert_eq!(far.requests.len(), 2, "126 registers are too many");
+    assert_eq!(far.requests().len(), 2, "126 registers are too many");
 }
 
 #[test]
@@ -296,9 +296,27 @@ fn an_answer_in_pieces_an_echo_and_a_second_attempt() {
     let pieces = good.iter().map(|byte| vec![*byte]).collect();
     let (mut unit, _peer) =
         against(vec![pieces, vec![[echo, good.clone()].concat()], vec![damaged], vec![good]], "timeout = \"10s\"");
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert_eq!(value_of(unit.sample()), Ok("42".to_owned()));
     }
+    let samples = unit.sample().expect("the second attempt is good");
+    let names: Vec<&str> = samples.iter().map(|sample| &*sample.quantity).collect();
+    assert_eq!((names, told(&samples)), (vec!["x", "garbled"], vec!["42".to_owned(), "1".to_owned()]));
+}
+
+#[test]
+fn answers_that_cannot_be_read_are_counted_and_told_with_a_good_one() {
+    let good = with_crc(&[1, 3, 2, 0, 42]);
+    let mut damaged = good.clone();
+    damaged[4] ^= 1;
+    let others = with_crc(&[9, 3, 2, 0, 1]);
+    let refused = with_crc(&[1, 0x83, 2]);
+    let answers = [damaged, others.repeat(200), refused, good.clone(), good].map(|answer| vec![answer]);
+    let (mut unit, _peer) = against(answers.into(), "timeout = \"10s\"\nretries = 0");
+    let codes: Vec<FaultCode> = (0..3).map(|_| value_of(unit.sample()).expect_err("no answer").0).collect();
+    assert_eq!(codes, [FaultCode::Crc, FaultCode::BadData, FaultCode::Reported]);
+    let mut next = || told(&unit.sample().expect("a good answer"));
+    assert_eq!([next(), next()], [vec!["42".to_owned(), "2".to_owned()], vec!["42".to_owned()]]);
 }
 
 #[test]
@@ -544,8 +562,8 @@ proptest! {
             })
             .collect();
         let plan = plan(&values.join(","), gap);
-        prop_assert!(plan.requests.iter().all(|request| (1..=125).contains(&request.count)));
-        let data = vec![data; plan.requests.len()];
+        prop_assert!(plan.requests().iter().all(|request| (1..=125).contains(&request.count)));
+        let data = vec![data; plan.requests().len()];
         if let Ok(samples) = plan.samples(&data) {
             prop_assert_eq!(samples.len(), places.len());
         }

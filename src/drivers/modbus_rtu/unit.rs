@@ -1,12 +1,13 @@
 //! A unit on an open bus: its requests, again where the wires seem to be at fault, and its answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::frame::{Request, exception_words};
 use super::value::{Plan, TableValue};
 use super::write;
 use crate::command::Command;
+use crate::drivers::support::tally::Tally;
 use crate::drivers::{Carried, Poller};
 use crate::hardware::serial_bus::{Exchange, ExchangeError, Heard, SerialBus};
 use crate::reading::{Fault, FaultCode, Sample};
@@ -19,6 +20,8 @@ pub(super) struct OpenUnit {
     pub(super) timeout: Duration,
     /// Of a request to read.
     pub(super) retries: u8,
+    /// Answers that could not be read, those included that a further attempt made good.
+    pub(super) garbled: Arc<Mutex<Tally>>,
     /// Does the adapter hear what it sends? `None`: nothing was read yet.
     pub(super) echoes: Option<bool>,
 }
@@ -33,8 +36,10 @@ pub(super) struct Failure {
 impl Poller for OpenUnit {
     fn sample(&mut self) -> Result<Vec<Sample>, Fault> {
         let plan = Arc::clone(&self.plan);
-        let data = plan.requests.iter().map(|request| self.read(request)).collect::<Result<Vec<_>, _>>()?;
-        plan.samples(&data)
+        let data = plan.requests().iter().map(|request| self.read(request)).collect::<Result<Vec<_>, _>>()?;
+        let mut samples = plan.samples(&data)?;
+        self.tally(|garbled| garbled.tell(&mut samples));
+        Ok(samples)
     }
 
     /// Opening a port resets many a board behind it; and what may still come too late would be forgotten.
@@ -61,6 +66,11 @@ impl Poller for OpenUnit {
 }
 
 impl OpenUnit {
+    fn tally(&self, with: impl FnOnce(&mut Tally)) {
+        // A total is right whenever somebody stops counting.
+        with(&mut self.garbled.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Sends a request to read, and again if the wires seem to be at fault.
     fn read(&mut self, request: &Request) -> Result<Vec<u8>, Fault> {
         let mut attempts = 0;
@@ -100,7 +110,16 @@ impl OpenUnit {
         }
     }
 
+    /// Sends a request, and counts an answer that cannot be read.
     fn ask(&mut self, request: &Request, again: bool) -> Result<Vec<u8>, Failure> {
+        let outcome = self.exchange(request, again);
+        if outcome.as_ref().is_err_and(|failure| failure.fault.code.is_garbled()) {
+            self.tally(|garbled| garbled.add(1));
+        }
+        outcome
+    }
+
+    fn exchange(&mut self, request: &Request, again: bool) -> Result<Vec<u8>, Failure> {
         let frame = request.frame();
         let echoes = self.echoes;
         // An adapter may hear what it sends itself.

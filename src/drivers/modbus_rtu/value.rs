@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::frame::{Action, Request, Table};
-use crate::drivers::support::scaled::{Named, Scaled};
+use crate::drivers::support::scaled::{self, Named, Scaled};
 use crate::options::Options;
 use crate::reading::{Fault, FaultCode, Sample, Value};
 
@@ -339,16 +339,32 @@ fn write(options: &Options<'_>) -> Option<Write> {
     write.then_some(if multiple == Some(true) { Write::Multiple } else { Write::Shortest })
 }
 
-/// The requests that read values, and which values each gives.
+/// The requests that read a unit's values, and which values each gives.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub struct Plan {
     /// The unit.
     pub(super) address: u8,
-    pub(super) requests: Vec<Request>,
+    requests: Vec<Request>,
     values: Vec<(usize, TableValue)>,
 }
 
 impl Plan {
+    /// Reads the keys that say what is read: `address`, `value` and `gap`; problems are noted there.
+    #[must_use]
+    pub fn parse(options: &Options<'_>) -> Option<Self> {
+        let address = options.required::<u8>("address").filter(|address| {
+            let unit = (1..=247).contains(address);
+            if !unit {
+                let message = format!("no unit can have the address {address}");
+                options.problem("address", message, Some("expected 1 to 247".to_owned()));
+            }
+            unit
+        });
+        let gap = options.optional_in("gap", 0..=124).unwrap_or(0);
+        let values = scaled::tables(options, TableValue::parse);
+        Some(Self::new(address?, values?, gap))
+    }
+
     /// As few requests as the limits and `gap` allow: entries that nobody asked for are read over if at most so many lie
     /// between two that are wanted.
     pub(super) fn new(address: u8, values: Vec<TableValue>, gap: u16) -> Self {
@@ -390,16 +406,22 @@ impl Plan {
         Self { address, requests, values }
     }
 
+    /// What the unit is asked, one after the other.
+    #[must_use]
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
     /// The values, in the order in which they are described.
     pub(super) fn values(&self) -> impl Iterator<Item = &TableValue> {
         self.values.iter().map(|(_, value)| value)
     }
 
-    /// The samples of the requests' data, in the order in which the values are described.
+    /// The samples of the data that answers each request, in the order in which the values are described.
     ///
     /// # Errors
     /// A value is outside of its range, or none.
-    pub(super) fn samples(&self, data: &[Vec<u8>]) -> Result<Vec<Sample>, Fault> {
+    pub fn samples(&self, data: &[Vec<u8>]) -> Result<Vec<Sample>, Fault> {
         let sample = |(index, value): &(usize, TableValue)| {
             let data = data.get(*index).map_or(&[][..], Vec::as_slice);
             value.sample(&self.requests[*index], data)

@@ -15,7 +15,7 @@ const KNOT: f64 = 1.852;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Sentence {
     /// GGA: position, quality of the fix.
-    Gga { time: Option<TimeOfDay>, position: Option<Position>, altitude: Option<f64>, fixed: bool, fix: Fix },
+    Gga { time: Option<TimeOfDay>, position: Option<Position>, height: Height, fixed: bool, fix: Fix },
     /// RMC: position, speed, course, date.
     Rmc { time: Option<TimeOfDay>, date: Option<Date>, position: Option<Position>, motion: Motion, fixed: bool },
     /// GSA: two or three dimensions, and their precision.
@@ -52,6 +52,13 @@ pub(super) struct Date {
 pub(super) struct Position {
     pub(super) latitude: f64,
     pub(super) longitude: f64,
+}
+
+/// Metres: above mean sea level, and how far that is above the ellipsoid of WGS 84.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Height {
+    pub(super) altitude: Option<f64>,
+    pub(super) geoid: Option<f64>,
 }
 
 /// km/h and degrees from true north, over ground.
@@ -115,7 +122,7 @@ impl<'a> Fields<'a> {
             "GGA" => Sentence::Gga {
                 time: self.time(1)?,
                 position: self.position(2)?,
-                altitude: self.number(9)?,
+                height: Height { altitude: self.number(9)?, geoid: self.number(11)? },
                 fixed: !matches!(self.text(6), "" | "0"),
                 fix: Fix { satellites: self.number(7)?, hdop: self.number(8)? },
             },

@@ -56,7 +56,7 @@ fn sentences_of_one_moment_are_one_reading() {
     let readings = fine((0..3).flat_map(second));
     let expected = |latitude: &str, second: u8| {
         format!(
-            "latitude={latitude} longitude=0.9117 altitude=85.2 speed=3.6 course=87.3 hdop=0.88 satellites=11 \
+            "latitude={latitude} longitude=0.9117 altitude=85.2 geoid=47.4 speed=3.6 course=87.3 hdop=0.88 satellites=11 \
              dimensions=3 fix=true utc=2026-11-21T10:15:{second:02}.000Z"
         )
     };
@@ -87,7 +87,7 @@ fn examples_of_the_manuals_come_out() {
         // u-blox M8 Receiver Description, sections 31.2.4, 31.2.15 and 31.2.18.
         (
             "$GPGGA,092725.00,4717.11399,N,00833.91590,E,1,08,1.01,499.6,M,48.0,M,,*5B",
-            "latitude=47.2852332 longitude=8.565265 altitude=499.6 hdop=1.01 satellites=8 fix=true",
+            "latitude=47.2852332 longitude=8.565265 altitude=499.6 geoid=48 hdop=1.01 satellites=8 fix=true",
         ),
         (
             "$GPRMC,083559.00,A,4717.11437,N,00833.91522,E,0.004,77.52,091202,,,A*57",

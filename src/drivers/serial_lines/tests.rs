@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::drivers::Source;
 use crate::drivers::support::testing::parse;
+use crate::reading::Value;
 
 /// A decoder with these keys, on a port that was just opened.
 pub(super) fn decoder(keys: &str) -> Box<dyn ByteDecoder> {

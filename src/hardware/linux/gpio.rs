@@ -34,7 +34,7 @@ const LEAVING: Duration = Duration::from_secs(1);
 /// header lines other names than GPIO<N>, such as SDA1, so that it is the number that leads to the line.
 pub(super) const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
 
-pub(super) struct LinuxLine {
+pub(in crate::hardware) struct LinuxLine {
     request: AsyncRequest,
     /// How messages call it.
     name: String,
@@ -44,7 +44,7 @@ pub(super) struct LinuxLine {
 }
 
 impl LinuxLine {
-    pub(super) fn request(settings: &LineSettings) -> Result<Self, Fault> {
+    pub(in crate::hardware) fn request(settings: &LineSettings) -> Result<Self, Fault> {
         let (chip, offset) = locate(&settings.line, settings.reserved)?;
         let name = settings.line.to_string();
         let mut builder = Request::builder();
@@ -187,7 +187,7 @@ fn level(active: bool) -> Value {
 /// How far the boot clock is ahead of CLOCK_MONOTONIC, on which the kernel stamps edges: what the machine has slept
 /// since it was started.
 #[derive(Debug, Default)]
-pub(in crate::hardware) struct Asleep {
+struct Asleep {
     nanos: u64,
     /// What was slept before the last sleep, and the time on CLOCK_MONOTONIC at which that was still so.
     before: (u64, u64),
@@ -200,7 +200,7 @@ const SHORTEST_SLEEP: u64 = 50_000_000;
 
 impl Asleep {
     /// Looks at the clocks.
-    pub(in crate::hardware) fn look(&mut self) {
+    fn look(&mut self) {
         let monotonic = nanos(ClockId::Monotonic);
         self.update(monotonic, nanos(ClockId::Boottime));
     }
@@ -216,7 +216,7 @@ impl Asleep {
 
     /// A time of the kernel's on the boot clock. An edge between the last look before a sleep and that sleep cannot be
     /// told from one after it, and counts as such.
-    pub(in crate::hardware) fn boot_time(&self, monotonic: u64) -> BootTime {
+    fn boot_time(&self, monotonic: u64) -> BootTime {
         let (before, until) = self.before;
         BootTime(monotonic.saturating_add(if monotonic <= until { before } else { self.nanos }))
     }

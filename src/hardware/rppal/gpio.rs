@@ -1,61 +1,37 @@
-//! The header's lines through rppal: levels through the controller's registers, edges from the kernel.
+//! The header's lines through rppal: levels and resistors through the controller's registers.
+//!
+//! Edges are the kernel's, taken as on Linux: rppal would ask for them in a thread for each line, which ends without a word
+//! when its wait is interrupted, as it is when the process is stopped and continued. Edges that come until the line is taken
+//! anew would be missed then, and no count would tell.
 
 use std::io;
 use std::path::Path;
 
-use ::rppal::gpio::{Error, Event, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
-use tokio::sync::mpsc;
+use ::rppal::gpio::{Error, Gpio, InputPin, Level, OutputPin, Pin};
 
-use crate::hardware::linux::gpio::{Asleep, check_free};
+use crate::hardware::linux::gpio::{LinuxLine, check_free};
 use crate::hardware::linux::node_fault;
-use crate::hardware::{Bias, BoxFuture, Edge, Edges, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
+use crate::hardware::{Bias, BoxFuture, Edge, InputLine, LineId, LineSettings, OutputLine, OutputSettings};
 use crate::reading::{Fault, FaultCode};
-
-/// Edges that wait for us: as many as the kernel keeps for one line. What does not fit is missing from the sequence.
-const EDGES: usize = 1024;
 
 pub(super) struct RppalInput {
     pin: InputPin,
-    events: mpsc::Receiver<Event>,
     active_low: bool,
-    /// How messages call it.
-    name: String,
-    asleep: Asleep,
+    kernels: LinuxLine,
 }
 
 impl RppalInput {
     pub(super) fn take(settings: &LineSettings) -> Result<Self, Fault> {
-        let name = settings.line.to_string();
         let pin = take(&settings.line, settings.reserved)?;
-        let mut pin = match settings.bias {
+        // Before edges are asked for: a resistor that is switched makes one.
+        let pin = match settings.bias {
             // rppal has no way to leave the resistor as it is.
             Bias::AsIs | Bias::Disabled => pin.into_input(),
             Bias::PullUp => pin.into_input_pullup(),
             Bias::PullDown => pin.into_input_pulldown(),
         };
-        let debounce = (!settings.debounce.is_zero()).then_some(settings.debounce);
-        let trigger = match (settings.edges, settings.active_low) {
-            (Edges::Both, _) => Trigger::Both,
-            (Edges::Rising, false) | (Edges::Falling, true) => Trigger::RisingEdge,
-            (Edges::Falling, false) | (Edges::Rising, true) => Trigger::FallingEdge,
-        };
-        // The thread that hands edges on asks the kernel for the line itself, and tells nobody when it does not get it.
-        pin.set_interrupt(trigger, debounce).map_err(|error| line_fault(&name, "an input", error))?;
-        let (out, events) = mpsc::channel(EDGES);
-        pin.set_async_interrupt(trigger, debounce, move |event| {
-            let _ = out.try_send(event);
-        })
-        .map_err(|error| line_fault(&name, "an input", error))?;
-        Ok(Self { pin, events, active_low: settings.active_low, name, asleep: Asleep::default() })
-    }
-
-    fn edge(&self, event: &Event) -> Edge {
-        let nanos = u64::try_from(event.timestamp.as_nanos()).unwrap_or(u64::MAX);
-        Edge {
-            at: self.asleep.boot_time(nanos),
-            active: (event.trigger == Trigger::RisingEdge) != self.active_low,
-            sequence: event.seqno,
-        }
+        let kernels = LinuxLine::request(&LineSettings { bias: Bias::AsIs, ..settings.clone() })?;
+        Ok(Self { pin, active_low: settings.active_low, kernels })
     }
 }
 
@@ -65,17 +41,7 @@ impl InputLine for RppalInput {
     }
 
     fn edges(&mut self) -> BoxFuture<'_, Result<Vec<Edge>, Fault>> {
-        Box::pin(async move {
-            let mut events = Vec::new();
-            // Cancelled, it has taken none.
-            if self.events.recv_many(&mut events, EDGES).await == 0 {
-                // The thread has let go of its end.
-                let detail = format!("GPIO line {} gives no more edges: the kernel took them from rppal", self.name);
-                return Err(Fault::new(FaultCode::Io, detail));
-            }
-            self.asleep.look();
-            Ok(events.iter().map(|event| self.edge(event)).collect())
-        })
+        self.kernels.edges()
     }
 }
 
@@ -103,7 +69,7 @@ impl OutputLine for RppalOutput {
 fn take(line: &LineId, reserved: bool) -> Result<Pin, Fault> {
     let number = number(line)?;
     let name = line.to_string();
-    let pin = Gpio::new().and_then(|gpio| gpio.get(number)).map_err(|error| line_fault(&name, "a line", error))?;
+    let pin = Gpio::new().and_then(|gpio| gpio.get(number)).map_err(|error| line_fault(&name, error))?;
     // rppal would set a line up through the registers whoever holds it.
     check_free(line, reserved)?;
     Ok(pin)
@@ -124,7 +90,7 @@ fn number(line: &LineId) -> Result<u8, Fault> {
     })
 }
 
-fn line_fault(name: &str, purpose: &str, error: Error) -> Fault {
+fn line_fault(name: &str, error: Error) -> Fault {
     match error {
         Error::PinUsed(_) => {
             Fault::new(FaultCode::Busy, format!("GPIO line {name} is in use by another sensor of this vigie"))
@@ -134,18 +100,14 @@ fn line_fault(name: &str, purpose: &str, error: Error) -> Fault {
             format!("this board has no GPIO line {name}; `pinout` shows those of the header"),
         ),
         Error::PermissionDenied(path) => node_fault(Path::new(&path), &io::Error::from_raw_os_error(libc::EACCES), ""),
-        Error::Io(error) if error.raw_os_error() == Some(libc::EBUSY) => Fault::new(
-            FaultCode::Busy,
-            format!("GPIO line {name} was taken by somebody else meanwhile; `gpioinfo` shows by whom"),
-        ),
         Error::Io(error) if error.kind() == io::ErrorKind::NotFound => Fault::new(
             FaultCode::Missing,
             format!(
-                "GPIO line {name} cannot be taken as {purpose}: rppal found no /dev/gpiomem (/dev/gpiomem0 on a \
+                "GPIO line {name} cannot be taken: rppal found no /dev/gpiomem (/dev/gpiomem0 on a \
                  Raspberry Pi 5) or no /dev/gpiochip of the header; a kernel of Raspberry Pi OS has them"
             ),
         ),
-        error => Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken as {purpose}: {error}")),
+        error => Fault::new(FaultCode::Io, format!("GPIO line {name} cannot be taken: {error}")),
     }
 }
 
@@ -174,11 +136,10 @@ mod tests {
             (Error::PinUsed(17), FaultCode::Busy, "another sensor of this vigie"),
             (Error::PinNotAvailable(99), FaultCode::Missing, "no GPIO line GPIO17"),
             (Error::PermissionDenied("/dev/gpiomem".to_owned()), FaultCode::Permission, "/dev/gpiomem"),
-            (io(libc::EBUSY), FaultCode::Busy, "somebody else"),
             (io(libc::ENOENT), FaultCode::Missing, "/dev/gpiomem"),
-            (io(libc::EIO), FaultCode::Io, "GPIO17 cannot be taken as an input"),
+            (io(libc::EIO), FaultCode::Io, "GPIO17 cannot be taken"),
         ] {
-            let fault = line_fault("GPIO17", "an input", error);
+            let fault = line_fault("GPIO17", error);
             assert!(fault.code == code && fault.detail.contains(part), "{fault}");
         }
     }

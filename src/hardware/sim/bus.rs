@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operation};
 use embedded_hal::spi::{self, SpiDevice};
 
 use super::chips::{I2cChip, Nak, Pins, SpiChip};
-use super::fault::{Kind, Script};
+use super::fault::{Kind, Script, TRANSFER_TIMEOUT};
 use crate::hardware::{I2cError, SpiError, SpiPlace};
 use crate::reading::FaultCode;
 
@@ -57,9 +56,6 @@ impl Wires {
     }
 }
 
-/// How long the kernel's adapters wait for a transfer, unless told otherwise.
-const KERNEL_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Makes the wires of a bus with all chips as they are at power-on.
 type PowerOn = Box<dyn Fn() -> Wires + Send>;
 
@@ -103,14 +99,6 @@ impl SimI2c {
         }
         wires.transaction(address, operations).map_err(|Nak| self.no_acknowledge(address))
     }
-
-    fn garble(&self, kind: Kind, bytes: &mut [u8]) {
-        if kind == Kind::Garbage {
-            self.script.garbage(self.seed, bytes);
-        } else {
-            bytes.iter_mut().for_each(|byte| *byte = !*byte);
-        }
-    }
 }
 
 impl ErrorType for SimI2c {
@@ -123,7 +111,7 @@ impl I2c for SimI2c {
             None => self.transfer(address, operations),
             Some((_, Kind::Nak | Kind::Unplug)) => Err(self.no_acknowledge(address)),
             Some((_, Kind::Timeout)) => {
-                std::thread::sleep(KERNEL_TIMEOUT);
+                std::thread::sleep(TRANSFER_TIMEOUT);
                 Err(self.error(ErrorKind::Bus, "the bus hangs: a chip holds a wire low", address))
             }
             Some((fault, Kind::Hang)) => {
@@ -134,7 +122,7 @@ impl I2c for SimI2c {
                 self.transfer(address, operations)?;
                 for operation in operations {
                     if let Operation::Read(buffer) = operation {
-                        self.garble(kind, buffer);
+                        self.script.garble(self.seed, kind, buffer);
                     }
                 }
                 Ok(())
@@ -147,6 +135,34 @@ impl I2c for SimI2c {
 pub(super) struct SimSpi {
     pub(super) place: SpiPlace,
     pub(super) chip: Box<dyn SpiChip>,
+    pub(super) seed: u64,
+    pub(super) script: Arc<Script>,
+}
+
+impl SimSpi {
+    /// What comes in for the bytes that go out, in one transfer.
+    fn transfer(&mut self, out: &[u8]) -> Result<Vec<u8>, SpiError> {
+        let error = |message| SpiError { code: FaultCode::Bus, message };
+        let fault = self.script.spi_transfer(self.place);
+        match fault {
+            // A line that nobody drives.
+            Some((_, Kind::Unplug | Kind::Nak)) => return Ok(vec![0xff; out.len()]),
+            Some((_, Kind::Timeout)) => {
+                std::thread::sleep(TRANSFER_TIMEOUT);
+                return Err(error(format!("the transfer timed out (simulated, {})", self.place)));
+            }
+            Some((fault, Kind::Hang)) => self.script.wait_out(fault),
+            Some((_, Kind::Garbage | Kind::WrongChip)) | None => {}
+        }
+        let mut back = self.chip.transfer(out);
+        if back.len() != out.len() {
+            return Err(error(format!("the chip at {} gave {} bytes for {}", self.place, back.len(), out.len())));
+        }
+        if let Some((_, kind @ (Kind::Garbage | Kind::WrongChip))) = fault {
+            self.script.garble(self.seed, kind, &mut back);
+        }
+        Ok(back)
+    }
 }
 
 impl spi::ErrorType for SimSpi {
@@ -169,11 +185,7 @@ impl SpiDevice for SimSpi {
                 spi::Operation::DelayNs(_) => {}
             }
         }
-        let mut back = self.chip.transfer(&out).into_iter();
-        if back.len() != out.len() {
-            let message = format!("the chip at {} gave {} bytes for {}", self.place, back.len(), out.len());
-            return Err(SpiError { code: FaultCode::Bus, message });
-        }
+        let mut back = self.transfer(&out)?.into_iter();
         for operation in operations {
             match operation {
                 spi::Operation::Read(buffer) | spi::Operation::TransferInPlace(buffer) => {

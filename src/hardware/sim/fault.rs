@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub use super::files::KernelDevice;
 use crate::clock::{BootTime, Clock};
 use crate::hardware::serial::Overruns;
-use crate::hardware::{BoxFuture, Edge, InputLine, LineId, OutputLine, SerialPort};
+use crate::hardware::{BoxFuture, Edge, InputLine, LineId, OutputLine, SerialPort, SpiPlace};
 use crate::reading::{Fault, FaultCode};
 
 /// Faults that a script may have.
@@ -47,18 +48,27 @@ pub enum Device {
         /// 7 bits.
         address: Option<u8>,
     },
+    /// A chip on an SPI bus; without a chip select the whole bus.
+    Spi {
+        /// The bus.
+        bus: u8,
+        /// Its chip-select line.
+        chip_select: Option<u8>,
+    },
+    /// One that the kernel's own driver reads, on 1-Wire, in IIO or hwmon.
+    Kernel(&'static KernelDevice),
     /// An input line.
     Line(LineId),
     /// A serial port.
     Port(PathBuf),
 }
 
-/// How a device is broken.
+/// How a device is broken. What comes of it at a device of the kernel's is said at [`KernelDevice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Does not acknowledge.
     Nak,
-    /// Holds a wire low: each transfer fails after the second that the kernel waits.
+    /// Holds a wire low: each transfer fails after the second that the kernel waits ([`TRANSFER_TIMEOUT`]).
     Timeout,
     /// The transfer does not return before the fault ends.
     Hang,
@@ -68,6 +78,24 @@ pub enum Kind {
     WrongChip,
     /// Not there. Afterwards it is as it is when it gets power.
     Unplug,
+}
+
+/// How long the kernel waits for a transfer, unless told otherwise.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Device {
+    /// The ways in which it can be broken.
+    #[must_use]
+    pub const fn kinds(&self) -> &'static [Kind] {
+        match self {
+            Self::I2c { .. } => &[Kind::Nak, Kind::Timeout, Kind::Hang, Kind::Garbage, Kind::WrongChip, Kind::Unplug],
+            // Nobody acknowledges there.
+            Self::Spi { .. } => &[Kind::Timeout, Kind::Hang, Kind::Garbage, Kind::WrongChip, Kind::Unplug],
+            // Which chip it is was told to the kernel, or is part of its name.
+            Self::Kernel(_) => &[Kind::Nak, Kind::Timeout, Kind::Hang, Kind::Garbage, Kind::Unplug],
+            Self::Line(_) | Self::Port(_) => &[Kind::Unplug],
+        }
+    }
 }
 
 /// The faults of a machine that was started at a time.
@@ -108,6 +136,21 @@ impl Script {
         })
     }
 
+    /// What is wrong now with a transfer on SPI.
+    pub(super) fn spi_transfer(&self, to: SpiPlace) -> Option<(usize, Kind)> {
+        self.now(|device| match device {
+            Device::Spi { bus, chip_select } => {
+                *bus == to.bus && chip_select.is_none_or(|chip_select| chip_select == to.chip_select)
+            }
+            _ => false,
+        })
+    }
+
+    /// What is wrong now with that device of the kernel's.
+    pub(super) fn kernel_device(&self, device: &'static KernelDevice) -> Option<(usize, Kind)> {
+        self.now(|other| *other == Device::Kernel(device))
+    }
+
     /// Blocks until that fault is over.
     pub(super) fn wait_out(&self, index: usize) {
         while !self.is_over(index, self.clock.boot().since(self.start)) {
@@ -125,6 +168,15 @@ impl Script {
             }
             _ => None,
         })
+    }
+
+    /// Spoils what was read: with inverted bits for another chip, otherwise with random ones.
+    pub(super) fn garble(&self, seed: u64, kind: Kind, bytes: &mut [u8]) {
+        if kind == Kind::WrongChip {
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+        } else {
+            self.garbage(seed, bytes);
+        }
     }
 
     /// Pseudo-random bytes.
@@ -230,6 +282,11 @@ impl fmt::Display for Device {
         match self {
             Self::I2c { bus, address: Some(address) } => write!(f, "address {address:#04x} on I2C bus {bus}"),
             Self::I2c { bus, address: None } => write!(f, "I2C bus {bus}"),
+            Self::Spi { bus, chip_select: Some(chip_select) } => {
+                SpiPlace { bus: *bus, chip_select: *chip_select }.fmt(f)
+            }
+            Self::Spi { bus, chip_select: None } => write!(f, "SPI bus {bus}"),
+            Self::Kernel(device) => write!(f, "{device}"),
             Self::Line(line) => write!(f, "GPIO line {line}"),
             Self::Port(path) => write!(f, "serial port {}", path.display()),
         }

@@ -43,7 +43,8 @@ fn shown() -> Vec<Shown> {
             payload: plain(Format::Json),
             says: "What is not known is left out. Numbers have the shortest form that reads back as the same number. Without \
                    a date there is no `time`; `clock` is then `unset`, and `boot` and `uptime` say when it was. The backlog \
-                   has `\"backlog\":true`.",
+                   has `\"backlog\":true`. A place that a GPS receiver gives has `accuracy` (metres) and `age` (seconds between \
+                   fix and measurement) in `location`.",
         },
         Shown {
             title: "json, a message for each sensor",
@@ -203,6 +204,7 @@ fn bytes(payload: &Payload, records: &[(Entry, Date)], batched: bool, form: impl
             reading: Some(message.id),
             expiry: None,
             content_type: None,
+            integrity: None,
         };
         let known = messages >= topics(payload);
         packet::put_publish(&mut out, &head, form(known), 1 << 20, |out| out.extend_from_slice(message.payload))

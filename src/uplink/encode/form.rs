@@ -11,8 +11,9 @@ use bytes::BytesMut;
 
 use crate::config::{Format, Payload, PayloadShape};
 use crate::outbox::Seq;
-use crate::reading::{Descriptor, Quantity, Value};
+use crate::reading::{Descriptor, Fix, Location, Quantity, Value};
 use crate::uplink::dating::Date;
+use crate::uplink::veil::Veil;
 
 use super::{Prepared, influx, json, senml, template, thingsboard, thingspeak, value};
 
@@ -24,7 +25,7 @@ pub(super) const UNDATED: &str =
     "it was measured before the clock was set, and without a time it would be taken for the present";
 
 /// What an uplink's settings make of its form.
-pub(super) fn of(payload: &Payload) -> Box<dyn Form> {
+pub(super) fn of(payload: &Payload, veil: &Veil) -> Box<dyn Form> {
     match payload.format {
         Format::Json => Box::new(json::Json::new(payload, false)),
         Format::JsonArray => Box::new(json::Json::new(payload, true)),
@@ -35,7 +36,7 @@ pub(super) fn of(payload: &Payload) -> Box<dyn Form> {
         Format::Template => Box::new(template::Filled::new(payload)),
         Format::Thingsboard => Box::new(thingsboard::Device),
         Format::ThingsboardGateway => Box::new(thingsboard::Gateway),
-        Format::Thingspeak => Box::new(thingspeak::Channel::new(payload)),
+        Format::Thingspeak => Box::new(thingspeak::Channel::new(payload, veil)),
     }
 }
 
@@ -64,6 +65,11 @@ pub(super) trait Form: Debug {
     /// May it be in one payload with those before it?
     fn joins(&self, _before: &[Element<'_>], _next: &Element<'_>) -> bool {
         true
+    }
+
+    /// A payload of no elements, if there is one behind which spaces mean nothing.
+    fn nothing(&self) -> Option<&'static [u8]> {
+        None
     }
 
     /// Has it a place for bytes as such?
@@ -96,12 +102,16 @@ pub(super) trait Ready: Debug {
 pub(super) struct Element<'a> {
     /// The sensor.
     pub(super) sensor: &'a Prepared,
+    /// What is not to be told.
+    pub(super) veil: &'a Veil,
     /// Run, and position of the first value.
     pub(super) id: (u32, Seq),
     /// When it was measured.
     pub(super) date: Date,
     /// How long ago that was, where there is no date and it was in this boot.
     pub(super) age: Option<Duration>,
+    /// Where it was measured, if a receiver said so.
+    pub(super) place: Option<Fix>,
     /// It belongs to the backlog.
     pub(super) backlog: bool,
     /// Is it about one quantity, or about all that the sensor gave?
@@ -127,6 +137,11 @@ impl<'a> Element<'a> {
     /// The sensor as it was.
     pub(super) fn descriptor(&self) -> &'a Descriptor {
         &self.sensor.descriptor
+    }
+
+    /// Where it was measured.
+    pub(super) fn location(&self) -> Option<Location> {
+        self.place.map(|fix| fix.location).or(self.sensor.descriptor.location)
     }
 
     /// The values with their quantities.

@@ -7,19 +7,19 @@
 //! With `payload = "sensor"`, `values` and `units` stand where `value` and `unit` would, and there is no `quantity`. `id` is
 //! the run and the position of the element's first value. Without a date there is no `time`, `clock` is `"unset"`, and `boot`
 //! and `uptime` (seconds since that boot, to the millisecond) say when it was. `backlog` is `true` for what was taken before
-//! the connection was up; consumers that take every arrival for the present go by it.
+//! the connection was up; consumers that take every arrival for the present go by it. A `location` that a GPS receiver gives
+//! has `accuracy` in metres, where it says that, and `age`: the seconds between its fix and the measurement.
 
 use std::fmt::Write;
 
 use bytes::{BufMut, BytesMut};
 
 use crate::config::{Field, Payload, PayloadShape, TimeFormat};
-use crate::outbox::Seq;
-use crate::reading::{Descriptor, Location, Quantity, Value};
+use crate::reading::{Descriptor, Fix, Location, Quantity, Value};
 use crate::uplink::dating::Date;
 
 use super::form::{Element, Form, Ready, Unfit};
-use super::text::{json, put_json, put_number, put_time, put_value};
+use super::text::{json, put_json, put_number, put_thousandths, put_time, put_value};
 
 /// The form.
 #[derive(Debug)]
@@ -58,6 +58,10 @@ impl Form for Json {
         Ok(())
     }
 
+    fn nothing(&self) -> Option<&'static [u8]> {
+        self.array.then_some(b"[]")
+    }
+
     fn leaves_bytes_alone(&self) -> bool {
         true
     }
@@ -75,6 +79,8 @@ enum Step {
     Units,
     Clock,
     Backlog,
+    /// The place, unless a receiver says where it was.
+    Location(Box<str>),
 }
 
 /// The steps for each kind of element of a sensor.
@@ -113,7 +119,10 @@ fn plan(fields: &[Field], descriptor: &Descriptor, quantity: Option<&Quantity>) 
             Field::Unit => text("unit", quantity.and_then(|quantity| quantity.unit.as_deref())),
             Field::Clock => Step::Clock,
             Field::Backlog => Step::Backlog,
-            Field::Location => Step::Text(descriptor.location.as_ref().map_or_else(String::new, location).into()),
+            Field::Location => {
+                let fixed = descriptor.location.as_ref().map(|place| location(place, None));
+                Step::Location(fixed.unwrap_or_default().into())
+            }
             Field::Tags => Step::Text(tags(&descriptor.tags).into()),
         };
         add(&mut steps, step);
@@ -139,7 +148,7 @@ impl Ready for Plans {
         for step in steps.unwrap_or(&self.sensor) {
             match step {
                 Step::Text(text) => out.put_slice(text.as_bytes()),
-                Step::Id => put_id(out, element.id),
+                Step::Id => put_id(out, element),
                 Step::Time => {
                     if let Date::Wall(time) = element.date {
                         out.put_slice(b",\"time\":");
@@ -156,6 +165,10 @@ impl Ready for Plans {
                 Step::Clock => put_clock(out, element.date),
                 Step::Backlog if element.backlog => out.put_slice(b",\"backlog\":true"),
                 Step::Backlog => {}
+                Step::Location(fixed) => match element.place {
+                    Some(fix) => out.put_slice(location(&fix.location, Some(&fix)).as_bytes()),
+                    None => out.put_slice(fixed.as_bytes()),
+                },
             }
         }
         // There is a value in any case, so that something was written.
@@ -194,9 +207,13 @@ impl Plans {
     }
 }
 
-fn put_id(out: &mut BytesMut, (run, first): (u32, Seq)) {
+fn put_id(out: &mut BytesMut, element: &Element<'_>) {
+    let (run, first) = element.id;
     // Writing to a buffer that grows cannot fail.
-    let _ = write!(out, ",\"id\":\"{run}-{first}\"");
+    let _ = match element.veil.id(element.id) {
+        Some(id) => write!(out, ",\"id\":\"{id}\""),
+        None => write!(out, ",\"id\":\"{run}-{first}\""),
+    };
 }
 
 fn put_clock(out: &mut BytesMut, date: Date) {
@@ -210,7 +227,8 @@ fn put_clock(out: &mut BytesMut, date: Date) {
     }
 }
 
-fn location(location: &Location) -> String {
+/// `fix`: what a receiver says besides.
+fn location(location: &Location, fix: Option<&Fix>) -> String {
     let mut out = BytesMut::from(&b",\"location\":{\"latitude\":"[..]);
     put_number(&mut out, location.latitude);
     out.put_slice(b",\"longitude\":");
@@ -218,6 +236,14 @@ fn location(location: &Location) -> String {
     if let Some(altitude) = location.altitude {
         out.put_slice(b",\"altitude\":");
         put_number(&mut out, altitude);
+    }
+    if let Some(accuracy) = fix.and_then(|fix| fix.accuracy) {
+        out.put_slice(b",\"accuracy\":");
+        put_number(&mut out, accuracy);
+    }
+    if let Some(fix) = fix {
+        out.put_slice(b",\"age\":");
+        put_thousandths(&mut out, fix.age.into());
     }
     out.put_u8(b'}');
     String::from_utf8_lossy(&out).into_owned()

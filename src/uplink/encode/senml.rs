@@ -59,6 +59,10 @@ impl Form for Senml {
         if self.cbor { Box::new(Cbor(names)) } else { Box::new(Json(names)) }
     }
 
+    fn nothing(&self) -> Option<&'static [u8]> {
+        (!self.cbor).then_some(b"[]")
+    }
+
     fn write(&self, elements: &[Element<'_>], out: &mut BytesMut) -> Result<(), Unfit> {
         if self.cbor {
             let records: usize = elements.iter().map(|element| element.values.len()).sum();

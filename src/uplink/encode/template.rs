@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use data_encoding::BASE64;
 
 use crate::config::{Payload, PayloadShape, TimeFormat};
-use crate::reading::{self, Descriptor, Finite, Location};
+use crate::reading::{self, Descriptor, Finite, Fix, Location};
 use crate::template::{Template, Value};
 use crate::uplink::dating::Date;
 
@@ -60,7 +60,7 @@ fn same(descriptor: &Descriptor) -> Vec<(&'static str, Value)> {
         ("room_label", text(&descriptor.room_label)),
         ("sensor", Some(Value::from(&*descriptor.sensor))),
         ("label", text(&descriptor.label)),
-        ("location", descriptor.location.as_ref().map(location)),
+        ("location", descriptor.location.as_ref().map(|place| location(place, None))),
         ("tags", Some(tags.into())),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -71,7 +71,8 @@ impl Ready for Sensor {
         let template = self.template.as_ref().ok_or("there is no template")?;
         let mut fields: BTreeMap<&'static str, Value> = self.same.iter().cloned().collect();
         let (run, seq) = element.id;
-        fields.insert("id", Value::from(format!("{run}-{seq}")));
+        let id = element.veil.id(element.id).unwrap_or_else(|| format!("{run}-{seq}"));
+        fields.insert("id", Value::from(id));
         fields.insert("backlog", Value::from(element.backlog));
         match element.date {
             Date::Wall(time) => {
@@ -88,6 +89,7 @@ impl Ready for Sensor {
                 fields.extend([("clock", Value::from("unset")), ("boot", boot), ("uptime", seconds(uptime))]);
             }
         }
+        fields.extend(element.place.map(|fix| ("location", location(&fix.location, Some(&fix)))));
         let text = |text: &str| Value::from(text);
         if element.shape == PayloadShape::Quantity {
             for (quantity, value) in element.quantities() {
@@ -131,8 +133,11 @@ fn seconds(milliseconds: i64) -> Value {
     Finite::new(seconds).map_or_else(|| Value::from(0), number)
 }
 
-fn location(place: &Location) -> Value {
+/// `fix`: what a receiver says besides.
+fn location(place: &Location, fix: Option<&Fix>) -> Value {
     let mut all = BTreeMap::from([("latitude", number(place.latitude)), ("longitude", number(place.longitude))]);
     all.extend(place.altitude.map(|altitude| ("altitude", number(altitude))));
+    all.extend(fix.and_then(|fix| fix.accuracy).map(|accuracy| ("accuracy", number(accuracy))));
+    all.extend(fix.map(|fix| ("age", seconds(fix.age.into()))));
     all.into()
 }

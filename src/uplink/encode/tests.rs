@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::WallTime;
-use crate::reading::{Finite, Location, Quantity};
+use crate::config::{Field, Format};
+use crate::reading::{Finite, Fix, Location, Quantity};
 
 /// 2026-11-21T10:15:30.123Z
 pub(super) const TIME: Date = Date::Wall(WallTime(1_795_256_130_123_000_000));
@@ -39,13 +40,14 @@ pub(super) fn entry(descriptor: Descriptor, values: Vec<(u16, Value)>) -> Entry 
         boot: BootId([0xab; 16]),
         at: BootTime(83_004_567_891),
         time: None,
+        place: None,
         body: Body::Reading { descriptor: Arc::new(descriptor), values },
     }
 }
 
 pub(super) fn settings(payload: Payload) -> Settings {
     let template = Template::parse("{site}/{room}/{quantity}").expect("a template");
-    Settings { template, payload, retain: true, backlog_topic: None }
+    Settings { template, payload, retain: true, backlog_topic: None, veil: Veil::default() }
 }
 
 fn encoder(shape: PayloadShape) -> Encoder {
@@ -243,6 +245,57 @@ fn the_cache_is_bounded_and_never_mixes_sensors_up() {
         let message = first_message(&mut encoder, &entry).expect("a message");
         assert_eq!(message.topic, format!("maison/{name}/temperature"));
         assert!(encoder.maker.cache.len() <= MAX_CACHED);
+    }
+}
+
+#[test]
+fn where_a_receiver_was_goes_before_where_the_sensor_is() {
+    let finite = |number| Finite::new(number).expect("finite");
+    let location = Location { latitude: finite(-12.5), longitude: finite(3.25), altitude: None };
+    for (accuracy, expected) in [
+        (Some(finite(4.4)), r#""location":{"latitude":-12.5,"longitude":3.25,"accuracy":4.4,"age":0.25}"#),
+        (None, r#""location":{"latitude":-12.5,"longitude":3.25,"age":0.25}"#),
+    ] {
+        let mut record = entry(descriptor(), vec![(0, number(21.53))]);
+        record.place = Some(Fix { location, accuracy, age: 250 });
+        let mut encoder = encoder(PayloadShape::Quantity);
+        let (_, _, payload) = shown(&first_message(&mut encoder, &record).expect("a message"));
+        assert!(payload.contains(expected), "{payload}");
+        assert_eq!(payload.matches("latitude").count(), 1, "{payload}");
+        let source = "{{ location.latitude }} {{ location.accuracy }} {{ location.age }}";
+        let template = crate::template::Template::parse(source, &["location"]).expect("a template");
+        let form = Payload { format: Format::Template, template: Some(template), ..Payload::default() };
+        let mut encoder = Encoder::new(settings(form));
+        let (_, _, payload) = shown(&first_message(&mut encoder, &record).expect("a message"));
+        let shown = accuracy.map_or_else(String::new, |accuracy| accuracy.to_string());
+        assert_eq!(payload, format!("-12.5 {shown} 0.25"));
+    }
+}
+
+/// The expected sums were made with Python's `zlib.crc32` and `hmac`.
+#[test]
+fn a_checksum_is_the_last_field_or_stands_beside_the_payload() {
+    let key: [u8; 32] = std::array::from_fn(|index| u8::try_from(index).expect("below 256"));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key);
+    let record = entry(descriptor(), vec![(0, number(21.53))]);
+    let crc = "55801e90";
+    let hmac = "8d7f6deb08adb48b3330cc29139849b20b3842478fc71353c883cbd16326d9f8";
+    for (integrity, field) in [
+        (Integrity::Crc32, format!("\"crc32\":\"{crc}\"")),
+        (Integrity::Hmac(Arc::new(key)), format!("\"hmac-sha256\":\"{hmac}\"")),
+    ] {
+        let payload = Payload { fields: vec![Field::Value], integrity: Some(integrity.clone()), ..Payload::default() };
+        let mut encoder = Encoder::new(settings(payload.clone()));
+        let message = first_message(&mut encoder, &record).expect("a message");
+        assert_eq!((shown(&message).2, &message.integrity), (format!("{{\"value\":21.53,{field}}}"), &None));
+        let mut encoder = Encoder::new(settings(Payload { format: Format::Value, ..payload }));
+        let message = first_message(&mut encoder, &record).expect("a message");
+        assert_eq!(message.payload, b"21.53");
+        assert_eq!(message.integrity, Some((integrity.name(), integrity.of(b"21.53"))));
+        let raw = Body::Raw(Raw { topic: "tv".into(), payload: (*b"on").into(), retain: false });
+        let raw = Entry { body: raw, ..record.clone() };
+        let message = first_message(&mut encoder, &raw).expect("a message");
+        assert_eq!(message.integrity, Some((integrity.name(), integrity.of(b"on"))));
     }
 }
 

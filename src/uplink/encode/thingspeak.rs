@@ -11,9 +11,10 @@ use std::fmt::Write;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::config::Payload;
+use crate::config::{Named, Payload};
 use crate::reading::{Descriptor, Value};
 use crate::uplink::dating::Date;
+use crate::uplink::veil::Veil;
 
 use super::form::{Element, Form, Ready, Unfit};
 use super::text::{put_base64, put_number};
@@ -26,8 +27,15 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(payload: &Payload) -> Self {
-        Self { fields: payload.channel.clone() }
+    pub(super) fn new(payload: &Payload, veil: &Veil) -> Self {
+        let veiled = |(name, field): (&String, &u8)| {
+            let name = name.split_once('/').map_or_else(
+                || name.clone(),
+                |(sensor, quantity)| format!("{}/{quantity}", veil.name(Named::Sensor, sensor)),
+            );
+            (name, *field)
+        };
+        Self { fields: payload.channel.iter().map(veiled).collect() }
     }
 
     fn field(&self, sensor: &str, quantity: &str) -> Option<u8> {
@@ -58,7 +66,7 @@ impl Form for Channel {
             // Writing to a buffer that grows cannot fail.
             let _ = write!(out, "&created_at={}", humantime::format_rfc3339_millis(time.to_system()));
         }
-        if let Some(place) = &elements[0].descriptor().location {
+        if let Some(place) = elements[0].location() {
             let all = [("lat", Some(place.latitude)), ("long", Some(place.longitude)), ("elevation", place.altitude)];
             for (key, number) in all {
                 if let Some(number) = number {

@@ -25,7 +25,7 @@ impl Feed {
         output: &mut Output,
         now: BootTime,
     ) -> Option<BootTime> {
-        while output.has_room() {
+        while output.has_room() && self.has_slot() {
             let (message, dup) = match self.session.next_resend()? {
                 Resend::Release(id) => {
                     packet::put_pubrel(&mut output.buffer, id);
@@ -49,6 +49,7 @@ impl Feed {
                     Ok(()) => {
                         self.counters.replayed.add(1);
                         self.session.resent();
+                        self.use_slot();
                     }
                     // Too large by now, or no longer together: each part is looked at anew. Only where the broker may
                     // hold it at QoS 2 it can be sent again but as a whole.

@@ -60,6 +60,9 @@ impl Feed {
         self.rewind();
         self.latest = (self.backlog.policy == BacklogPolicy::Latest).then(Latest::default);
         self.pace.connected(now);
+        if let Some(slots) = &mut self.slots {
+            slots.connected(now);
+        }
     }
 
     /// Goes through the streams anew: what is neither acknowledged nor in flight is still to be sent.
@@ -103,7 +106,7 @@ impl Feed {
 
     /// How many messages may follow now.
     fn room(&self, stream: Stream, output: &Output, now: BootTime) -> usize {
-        if !output.has_room() {
+        if !output.has_room() || !self.has_slot() {
             return 0;
         }
         let free = self.session.free().min(self.unsure.room(self.session.in_flight(), self.session.limit()));
@@ -327,6 +330,7 @@ impl Feed {
             self.dirty |= hub.tell(outbox, part.entry);
         }
         self.counters.sent.add(1);
+        self.use_slot();
         if cut.backlog {
             self.pace.sent(id, now);
         }

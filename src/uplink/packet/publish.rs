@@ -30,7 +30,13 @@ pub struct Head<'a> {
     /// With MQTT 5, what the payload is (Content Type, 3.3.2.3.9); at most
     /// [`MAX_CONTENT_TYPE`] bytes.
     pub content_type: Option<&'a str>,
+    /// With MQTT 5, a checksum of the payload: the name and the value of a user property, at most 75 bytes
+    /// together.
+    pub integrity: Option<(&'a str, &'a str)>,
 }
+
+/// Bytes of a checksum and its name: those of HMAC-SHA256 in hexadecimal.
+const MAX_INTEGRITY: usize = 75;
 
 /// How the head is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +120,7 @@ pub fn put_publish(
 }
 
 /// The properties of a PUBLISH (MQTT 5, 3.3.2.3). They take at most 46 bytes without a content type and 127 with one, so
-/// that their length takes one byte.
+/// that their length takes one byte; with a checksum it may take two.
 fn put_properties(out: &mut BytesMut, head: &Head<'_>, alias: Option<Alias>) {
     let start = out.len();
     out.put_u8(0);
@@ -137,11 +143,23 @@ fn put_properties(out: &mut BytesMut, head: &Head<'_>, alias: Option<Alias>) {
         out.put_slice(&[property::CONTENT_TYPE, 0, short(text.len())]);
         out.put_slice(text.as_bytes());
     }
-    out[start] = short(out.len() - start - 1);
+    if let Some((name, sum)) = head.integrity.filter(|(name, sum)| name.len() + sum.len() <= MAX_INTEGRITY) {
+        out.put_slice(&[property::USER_PROPERTY, 0, short(name.len())]);
+        out.put_slice(name.as_bytes());
+        out.put_slice(&[0, short(sum.len())]);
+        out.put_slice(sum.as_bytes());
+    }
+    let taken = out.len() - start - 1;
+    let (length, digits) = remaining_length(taken);
+    for _ in 1..digits {
+        out.put_u8(0);
+    }
+    out.copy_within(start + 1..start + 1 + taken, start + digits);
+    out[start..start + digits].copy_from_slice(&length[..digits]);
 }
 
 fn short(length: usize) -> u8 {
-    u8::try_from(length).expect("two numbers have at most 30 digits, and all properties are kept below 128 bytes")
+    u8::try_from(length).expect("two numbers have at most 30 digits, and all texts are kept below 128 bytes")
 }
 
 #[cfg(test)]
@@ -153,7 +171,17 @@ mod tests {
     use super::*;
 
     fn head(topic: &str, qos: Qos) -> Head<'_> {
-        Head { topic, qos, retain: true, dup: false, id: 4711, reading: None, expiry: None, content_type: None }
+        Head {
+            topic,
+            qos,
+            retain: true,
+            dup: false,
+            id: 4711,
+            reading: None,
+            expiry: None,
+            content_type: None,
+            integrity: None,
+        }
     }
 
     fn level(level: u8) -> (Qos, QoS, QoS5) {
@@ -189,19 +217,24 @@ mod tests {
             topic in "[a-z]{1,12}(/[a-z]{1,12}){0,2}", size in prop_oneof![0..200_usize, 16_300..16_500_usize],
             qos in 0..3_u8, retain: bool, dup: bool, reading: Option<(u32, u64)>, expiry: Option<u32>,
             alias: Option<(u16, bool)>, content_type in prop::option::of("[a-z]{1,17}/[a-z]{1,60}"),
+            integrity in prop::option::of(("[a-z]{1,11}", "[0-9a-f]{1,64}")),
         ) {
             let (qos, _, reference_qos) = level(qos);
             let payload = vec![b'x'; size];
             let alias = alias.map(|(number, known)| Alias { number, known });
             let mut out = BytesMut::new();
-            let head = Head { retain, dup, reading, expiry, content_type: content_type.as_deref(), ..head(&topic, qos) };
+            let sum = integrity.as_ref().map(|(name, sum)| (&**name, &**sum));
+            let content = content_type.as_deref();
+            let head =
+                Head { retain, dup, reading, expiry, content_type: content, integrity: sum, ..head(&topic, qos) };
             put_publish(&mut out, &head, Form::V5(alias), 1_000_000, |out| out.put_slice(&payload)).expect("small");
             let sent = if alias.is_some_and(|alias| alias.known) { "" } else { topic.as_str() };
+            let id = reading.map(|(run, seq)| ("id".to_owned(), format!("{run}-{seq}")));
             let properties = v5::PublishProperties {
                 message_expiry_interval: expiry,
                 topic_alias: alias.map(|alias| alias.number),
                 content_type,
-                user_properties: reading.map(|(run, seq)| ("id".to_owned(), format!("{run}-{seq}"))).into_iter().collect(),
+                user_properties: id.into_iter().chain(integrity.clone()).collect(),
                 ..v5::PublishProperties::default()
             };
             let properties = (properties != v5::PublishProperties::default()).then_some(properties);

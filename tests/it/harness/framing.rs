@@ -1,4 +1,4 @@
-//! The framings of serial links, each as a device that sends numbered records.
+//! The framings of serial links, each as a device that sends numbered records, or answers with them.
 //!
 //! What is sent is put together here from the formats' own descriptions, and not by the code that reads it.
 
@@ -12,7 +12,10 @@ pub(crate) struct Framing {
     pub(crate) quantity: &'static str,
     /// A damaged record is noticed, so that no wrong number can come out.
     pub(crate) checked: bool,
-    record: fn(u32) -> Vec<u8>,
+    /// The bytes of the record with that number.
+    pub(crate) record: fn(u32) -> Vec<u8>,
+    /// The question to which a record is the answer; `None`: the device talks by itself.
+    pub(crate) request: Option<fn() -> Vec<u8>>,
 }
 
 impl Framing {
@@ -20,6 +23,24 @@ impl Framing {
     pub(crate) fn record(&self, number: u32) -> Vec<u8> {
         (self.record)(number)
     }
+}
+
+/// The one that is asked. The number is in the first two of the holding registers.
+pub(crate) const MODBUS: Framing = Framing {
+    driver: "modbus-rtu",
+    keys: "address = 1\nevery = \"20ms\"\ntimeout = \"10s\"\n\
+           value = [{ quantity = \"n\", holding = 0, type = \"u32\" }]",
+    quantity: "n",
+    checked: true,
+    record: |number| with_crc(&[&[1, 3, 4], &number.to_be_bytes()[..]].concat()),
+    request: Some(|| with_crc(&[1, 3, 0, 0, 0, 2])),
+};
+
+/// With CRC-16/MODBUS, bit by bit.
+fn with_crc(body: &[u8]) -> Vec<u8> {
+    let step = |crc: u16, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 };
+    let crc = body.iter().fold(0xffff, |crc, byte| (0..8).fold(crc ^ u16::from(*byte), step));
+    [body, &crc.to_le_bytes()].concat()
 }
 
 /// All that talk by themselves.
@@ -30,6 +51,7 @@ pub(crate) const FRAMINGS: [Framing; 4] = [
         quantity: "n",
         checked: false,
         record: |number| format!("{{\"n\":{number},\"temp\":21.53,\"door\":true}}\n").into_bytes(),
+        request: None,
     },
     Framing {
         driver: "serial-lines",
@@ -37,6 +59,7 @@ pub(crate) const FRAMINGS: [Framing; 4] = [
         quantity: "n",
         checked: false,
         record: |number| format!("n={number} Température: 21.5 °C, hum={}%\r\n", number % 100).into_bytes(),
+        request: None,
     },
     Framing {
         driver: "serial-frames",
@@ -44,8 +67,9 @@ pub(crate) const FRAMINGS: [Framing; 4] = [
         quantity: "n",
         checked: true,
         record: frame,
+        request: None,
     },
-    Framing { driver: "nmea", keys: "", quantity: "altitude", checked: true, record: epoch },
+    Framing { driver: "nmea", keys: "", quantity: "altitude", checked: true, record: epoch, request: None },
 ];
 
 /// Readings as in `docs/serial-frames.md`: quantity 0 is the number, 1 is 21.53.

@@ -128,6 +128,11 @@ impl Mosquitto {
         path
     }
 
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
     /// Waits until a line of its log contains `part`.
     #[track_caller]
     pub(crate) fn wait_log(&self, part: &str, times: usize) {

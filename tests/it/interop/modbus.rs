@@ -222,6 +222,9 @@ fn units_that_misbehave_are_told_and_harm_no_other() {
         assert!(bus.has_been_well(room), "{room}");
     }
     assert!(bus.requests(4).len() >= 2 && bus.requests(7).len() >= 2, "what the wires may have spoilt is asked again");
+    bus.value("damaged-once", "garbled", &json!(1));
+    bus.value("damaged-once", "garbled", &json!(2));
+    assert!(bus.subscriber.on("maison/meter/garbled").is_empty(), "a count is of its own sensor");
     let reads_only = (1..=11).flat_map(|unit| bus.requests(unit)).all(|(function, _)| function <= 4);
     assert!(reads_only, "nobody has written anything");
     bus.end();
@@ -255,6 +258,7 @@ fn commands_write_what_may_be_written() {
                 "quantity = \"mode\"\nholding = 510\nwrite = true\nmultiple = true",
                 "quantity = \"text\"\nholding = 520\ntype = \"text\"\nlength = 3\nwrite = true",
                 "quantity = \"valve\"\ncoil = 40\nwrite = true",
+                "quantity = \"pump\"\ncoil = 41\nwrite = true\nmultiple = true",
                 "quantity = \"voltage\"\ninput = 0\ntype = \"f32\"",
             ],
         ),
@@ -273,6 +277,8 @@ fn commands_write_what_may_be_written() {
             (json!({"mode": 3}), "011001fe0001020003"),
             (json!({"text": "on"}), "011002080003066f6e00000000"),
             (json!({"valve": true}), "01050028ff00"),
+            (json!({"pump": true}), "010f002900010101"),
+            (json!({"pump": false}), "010f002900010100"),
         ]
         .into_iter()
         .enumerate()

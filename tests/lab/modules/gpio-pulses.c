@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The kernel's gpio-sim.c, and a generator of pulses on its lines.
+ * The kernel's gpio-sim.c, a generator of pulses on its lines, and a way for registers to show their levels.
  *
  * Written to the parameter `pulses`, "GPIO17 1000 500" lets the line of that name go up and down a thousand times, 500
  * times a second, evenly. Read, it gives how many of how many pulses there were; each is counted once the line is down
@@ -12,6 +12,8 @@
 #include <linux/kthread.h>
 #include <linux/sched.h>
 #include <uapi/linux/sched/types.h>
+
+#include "gpio-levels.h"
 
 /* A line goes no faster than this, in Hz. */
 #define MAX_RATE 100000
@@ -93,3 +95,28 @@ static int pulses_get(char *buffer, const struct kernel_param *parameter)
 static const struct kernel_param_ops pulses_operations = { .set = pulses_set, .get = pulses_get };
 module_param_cb(pulses, &pulses_operations, NULL, 0644);
 MODULE_PARM_DESC(pulses, "LINE COUNT HERTZ");
+
+static int match_label(struct gpio_chip *gc, void *label)
+{
+	return gc->get == gpio_sim_get && !strcmp(gc->label, label);
+}
+
+int gpio_levels_lie_at(const char *label, unsigned long *levels)
+{
+	struct gpio_chip *gc = gpiochip_find((void *)label, match_label);
+	struct gpio_sim_chip *chip;
+
+	if (!gc)
+		return -ENODEV;
+	if (gc->ngpio > 64)
+		return -EINVAL;
+	chip = gpiochip_get_data(gc);
+	mutex_lock(&chip->lock);
+	if (chip->value_map != levels) {
+		bitmap_copy(levels, chip->value_map, gc->ngpio);
+		chip->value_map = levels;
+	}
+	mutex_unlock(&chip->lock);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(gpio_levels_lie_at);

@@ -83,7 +83,7 @@ impl Ina219 {
         let (volts, amperes) = world::supply(self.seed, at);
         let (with_shunt, with_bus, _) = self.mode();
         if with_shunt {
-            // ± 40, 80, 160 or 320 mV (table 4).
+            // ± 40, 80, 160 or 320 mV (PG in 8.6.2.1).
             let range = 4_000_i16 << (self.configuration >> 11 & 0b11);
             self.shunt = steps(amperes * SHUNT, 10e-6).clamp(-range, range);
         }
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_data_sheets_worked_example_comes_out() {
-        // SBOS448G, 9.2.2.1, table 8: 10 A through 2 mΩ at 11.98 V, calibration 0x5000.
+        // SBOS448G, 9.2.2.1: 10 A through 2 mΩ at 11.98 V, calibration 0x5000.
         let bus = 0x5d98 >> 3;
         assert_eq!(results(0x07d0, bus, 0x5000), (0x2710, 0x1766, false));
         assert!(results(0x7d00, 8000, 0xfffe).2, "neither fits 16 bits");
