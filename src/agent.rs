@@ -21,6 +21,7 @@ use crate::control::server::Server;
 use crate::control::status::About;
 use crate::drivers::Source;
 use crate::logging::AUDIT;
+use crate::offer;
 use crate::outbox::{self, Full, Outbox, Recovery};
 use crate::pipeline::{Declared, Pipeline};
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
@@ -39,6 +40,7 @@ mod embedded;
 mod flush;
 mod gaps;
 mod identity;
+mod ingest;
 mod kept;
 pub mod places;
 mod positions;
@@ -50,6 +52,7 @@ use self::commands::Commands;
 use self::core::Core;
 use self::discovery::Discovery;
 use self::embedded::Embedded;
+use self::ingest::Ingest;
 use self::positions::Positions;
 use self::summary::Summary;
 
@@ -112,7 +115,8 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let run = outbox.run();
     info!(target: AUDIT, audit = "start", run, configuration = %config.hash, version = VERSION, "vigie starts");
 
-    let mut broker = Embedded::start(&mut config, &extras, &tail).await?;
+    let (offers, offered) = mpsc::channel(offer::QUEUE);
+    let mut broker = Embedded::start(&mut config, &extras, &tail, offers).await?;
 
     let board = board();
     let info = Info {
@@ -174,8 +178,11 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         gps: config.gps,
         positions: Positions::new(&config.sensors),
         summary: summary.clone(),
+        ingest: Ingest::new(&config),
+        answers: Vec::new(),
+        full: false,
     };
-    let mut core = tokio::task::spawn_local(core.run(observations));
+    let mut core = tokio::task::spawn_local(core.run(observations, offered));
     let names: Vec<String> = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
     let status = watchdog::status_line(&hub, &summary.borrow(), &names);
     let watchdog = tokio::task::spawn_local(watchdog::run(out.clone(), rounds_seen, hub.clone(), summary, names));

@@ -16,15 +16,19 @@ use data_encoding::HEXLOWER;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::mpsc;
 
 use crate::config::{BrokerConfig, BrokerListener};
+use crate::offer::Offer;
 
 mod access;
+mod bridge;
 mod check;
 mod clients;
 mod convert;
 mod forward;
 mod hooks;
+mod ingest;
 mod listeners;
 mod login;
 mod peers;
@@ -46,6 +50,7 @@ pub mod users;
 
 pub use check::Silence;
 pub use hooks::MAX_TOPIC_BYTES;
+pub use ingest::ANSWER_WITHIN;
 pub use port_owner::PortOwner;
 pub use refusals::Refusal;
 pub use retained::RetainedStats;
@@ -229,12 +234,17 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts the broker and connects to it to see that it answers.
+    /// Starts the broker and connects to it to see that it answers. Messages that are to go up are sent to `offers`;
+    /// without it none do.
     ///
     /// # Errors
     /// Why it does not run; nothing is left behind.
-    pub async fn start(config: &BrokerConfig, place: &Place) -> Result<Self, BrokerError> {
-        let shared = Arc::new(Shared::open(config, place)?);
+    pub async fn start(
+        config: &BrokerConfig,
+        place: &Place,
+        offers: Option<mpsc::Sender<Offer>>,
+    ) -> Result<Self, BrokerError> {
+        let shared = Arc::new(Shared::open(config, place, offers)?);
         let server = start(&config.listeners, None, &shared).await?;
         Ok(Self { server, shared })
     }
@@ -244,8 +254,12 @@ impl Broker {
     ///
     /// # Errors
     /// Why it does not run.
-    pub async fn start_on_first_free(config: &BrokerConfig, place: &Place) -> Result<Self, BrokerError> {
-        let shared = Arc::new(Shared::open(config, place)?);
+    pub async fn start_on_first_free(
+        config: &BrokerConfig,
+        place: &Place,
+        offers: Option<mpsc::Sender<Offer>>,
+    ) -> Result<Self, BrokerError> {
+        let shared = Arc::new(Shared::open(config, place, offers)?);
         let mut listeners = config.listeners.clone();
         let from = first(&listeners).listen;
         let last = from.port().saturating_add(PORTS_TRIED - 1);

@@ -32,6 +32,7 @@ mod gateway;
 mod hardware;
 mod integrity;
 mod keys;
+mod lan;
 mod lints;
 mod machine;
 mod outbox_key;
@@ -60,6 +61,7 @@ pub use discovery::Discovery;
 pub use filters::KnownQuantity;
 pub use integrity::Integrity;
 pub use keys::{SECTIONS, Section, docs};
+pub use lan::{Becomes, Deliver, Ingest, LanRoom, LanSensor};
 pub use machine::{Machine, board_serial};
 pub use outbox_key::OutboxKey;
 pub use payload::{Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, TimeFormat};
@@ -171,6 +173,7 @@ fn read_root(
     let broker_keys = section("broker");
     let mut broker = broker_keys.as_ref().and_then(|keys| broker::broker(keys, around));
     let broker_commands = broker_keys.as_ref().and_then(uplink::commands);
+    let lan = broker_keys.as_ref().map(lan::lists).unwrap_or_default();
     for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
     }
@@ -178,6 +181,7 @@ fn read_root(
     let mut uplinks = uplink::uplinks(root, &gateway, around);
     let expanders = self::hardware::expanders(root);
     let rooms = sensor::rooms(root);
+    let known_rooms = sensor::known_rooms(&rooms);
     let mut sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location.clone() }, drivers);
     if let Some(broker) = &mut broker {
         broker.client_id = uplink::default_client_id(&gateway, around);
@@ -186,6 +190,8 @@ fn read_root(
         let uplink = uplink::to_broker(first, broker.client_id.clone(), broker_commands);
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
         uplinks.push(uplink::Placed { uplink, at, values: Vec::new() });
+        let context = lan::Context { gateway: &gateway, rooms: known_rooms, problems: root.problems() };
+        lan::fill_in(lan, broker, &mut uplinks, &context);
     }
     // A table that could not be parsed may be the one that something else refers to.
     if !root.problems().is_partial() {
@@ -420,6 +426,8 @@ pub struct UplinkConfig {
     pub tls: TlsConfig,
     /// Which commands it takes; `None`: none.
     pub commands: Option<Commands>,
+    /// What of its broker is delivered to the clients of the embedded one.
+    pub deliver: Vec<Deliver>,
 }
 
 /// `commands = true`

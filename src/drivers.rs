@@ -40,6 +40,7 @@ mod ina219;
 mod lm75;
 mod mcp3008;
 mod mcp9808;
+pub mod message;
 pub mod modbus_rtu;
 pub mod nmea;
 mod pulse_counter;

@@ -165,7 +165,7 @@ pub fn rows(entry: &Entry, date: Date, wanted: impl Fn(Seq) -> bool, out: &mut V
                     Ok(text) => Cell::Text(text.to_owned()),
                     Err(_) => Cell::hex(&raw.payload),
                 };
-                out.push(Row { value, topic: Some(raw.topic.to_string()), ..base(entry.seq) });
+                out.push(Row { value, topic: Some(raw.published_on().to_owned()), ..base(entry.seq) });
             }
         }
         Body::Reading { descriptor, values } => {

@@ -21,6 +21,7 @@ pub mod export;
 pub mod guard;
 pub mod hardware;
 pub mod logging;
+pub mod offer;
 pub mod options;
 pub mod outbox;
 pub mod pipeline;

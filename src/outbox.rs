@@ -148,7 +148,7 @@ impl Body {
     }
 }
 
-/// A message taken over from a LAN client.
+/// A message taken over from a LAN client, or for one.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Raw {
     /// Topic.
@@ -157,6 +157,30 @@ pub struct Raw {
     pub payload: Box<[u8]>,
     /// Did the client ask for it to be retained?
     pub retain: bool,
+}
+
+/// Before the topic of a message that comes down to LAN clients. No topic of a message has it in it (MQTT 3.1.1,
+/// 4.7.1.1), so that nothing which knows nothing of this mark would publish the message anywhere.
+const DOWN: &str = "#/";
+
+impl Raw {
+    /// A message for LAN clients.
+    #[must_use]
+    pub fn down(topic: &str, payload: &[u8], retain: bool) -> Self {
+        Self { topic: format!("{DOWN}{topic}").into(), payload: payload.into(), retain }
+    }
+
+    /// Is it for LAN clients? Else one of them has sent it.
+    #[must_use]
+    pub fn comes_down(&self) -> bool {
+        self.topic.starts_with(DOWN)
+    }
+
+    /// The topic on which it is published.
+    #[must_use]
+    pub fn published_on(&self) -> &str {
+        self.topic.strip_prefix(DOWN).unwrap_or(&self.topic)
+    }
 }
 
 /// Where the outbox lies and how large it may become.

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::reading::{Descriptor, Quantity};
 
+pub mod filter;
+pub mod mapping;
+
 /// Last levels that vigie keeps for itself below a sensor's or gateway's topic.
 pub const RESERVED: [&str; 4] = ["availability", "gaps", "info", "set"];
 
@@ -100,6 +103,15 @@ impl Template {
         let names_sensor = self.0.iter().flatten().any(|part| *part == Part::Sensor);
         self.render(descriptor, (!names_sensor).then_some(&*descriptor.sensor), &mut topic);
         topic
+    }
+
+    /// A filter that matches every topic of the sensors that `descriptor` is the pattern of: a name in it that is `+`
+    /// stands for any name.
+    #[must_use]
+    pub fn filter(&self, descriptor: &Descriptor) -> String {
+        let filled = self.filled(descriptor, "+");
+        let level = |level: &str| if level.contains('+') { "+".to_owned() } else { level.to_owned() };
+        filled.split('/').map(level).collect::<Vec<_>>().join("/")
     }
 
     fn render(&self, descriptor: &Descriptor, quantity: Option<&str>, topic: &mut String) {

@@ -21,6 +21,8 @@ mod it {
     mod framings;
     mod harness;
     mod interop;
+    #[cfg(feature = "broker")]
+    mod lan;
     mod main_path;
     mod mqtt5;
     mod nmea;

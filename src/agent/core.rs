@@ -6,17 +6,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::discovery::Discovery;
+use super::ingest::{Ingest, Made};
 use super::positions::Positions;
 use super::summary::Summary;
 use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
+use crate::offer::{self, Answer, Offer};
 use crate::outbox::Body;
 use crate::pipeline::{Health, Late, Outcome, Pipeline};
-use crate::reading::{Descriptor, Observation, Sample, SensorIndex, Value, Values};
+use crate::reading::{Descriptor, Fix, Observation, Sample, SensorIndex, Value, Values};
 use crate::sampler::{Batch, QUEUE};
 use crate::topic::Template;
 use crate::uplink::Hub;
@@ -49,6 +51,12 @@ pub(super) struct Core {
     pub(super) positions: Positions,
     /// Learns which sensors have a fault.
     pub(super) summary: Rc<RefCell<Summary>>,
+    /// Makes records of what LAN clients publish.
+    pub(super) ingest: Ingest,
+    /// What LAN clients are to be told once the batch is taken.
+    pub(super) answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    /// The outbox has refused a record since this was last asked.
+    pub(super) full: bool,
 }
 
 /// What was appended is taken, and everybody is told.
@@ -70,14 +78,17 @@ pub(super) struct Complaints {
 
 impl Core {
     /// Works until every sender of observations is gone and the last batch is taken.
-    pub(super) async fn run(mut self, mut observations: mpsc::Receiver<Batch>) {
-        let mut batches = Vec::new();
+    pub(super) async fn run(mut self, mut observations: mpsc::Receiver<Batch>, mut offered: mpsc::Receiver<Offer>) {
+        let (mut batches, mut offers) = (Vec::new(), Vec::new());
         loop {
             self.decongest().await;
             tokio::select! {
                 // What was measured before a filter is due goes before what the filter then does.
                 biased;
                 count = observations.recv_many(&mut batches, QUEUE) => if count == 0 { return },
+                count = offered.recv_many(&mut offers, offer::QUEUE), if !offered.is_closed() => {
+                    debug!(count, "offers of LAN clients");
+                }
                 () = self.until_due() => {}
             }
             self.hub.look_at_clock();
@@ -86,6 +97,13 @@ impl Core {
                     self.observe(observation);
                 }
                 // One wake-up may bring more than memory has room for.
+                if self.hub.outbox.borrow().congested() {
+                    self.commit().await;
+                    self.decongest().await;
+                }
+            }
+            for offer in offers.drain(..) {
+                self.take(offer);
                 if self.hub.outbox.borrow().congested() {
                     self.commit().await;
                     self.decongest().await;
@@ -108,8 +126,12 @@ impl Core {
     }
 
     /// What was observed is taken, and everybody is told.
-    async fn commit(&self) {
+    async fn commit(&mut self) {
         commit(&self.hub, self.strict).await;
+        for (to, answer) in self.answers.drain(..) {
+            // Who has waited too long is gone, and sends it again.
+            let _ = to.send(answer);
+        }
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
 
@@ -122,6 +144,24 @@ impl Core {
             self.rounds.send_modify(|rounds| *rounds += 1);
             tokio::time::sleep(CONGESTED_PAUSE).await;
         }
+    }
+
+    /// Takes a LAN client's message; the answer follows the commit.
+    fn take(&mut self, offer: Offer) {
+        let at = self.hub.clock.boot();
+        self.full = false;
+        let answer = match self.ingest.make(&offer, &mut self.pipeline, at) {
+            Err(why) => Answer::Unfit(why),
+            Ok(made) => {
+                match made {
+                    Made::Nothing => {}
+                    Made::Observation(observation) => self.observe(observation),
+                    Made::Raw(raw) => self.append_body(at, None, Body::Raw(raw)),
+                }
+                if self.full { Answer::Full } else { Answer::Taken }
+            }
+        };
+        self.answers.push((offer.answer, answer));
     }
 
     fn observe(&mut self, mut observation: Observation) {
@@ -175,11 +215,19 @@ impl Core {
         let time = self.hub.stamp(at);
         self.hub.sensor_gave(&descriptor, &values, at, time);
         let place = self.positions.of(sensor, at);
-        self.hub.outbox.borrow_mut().append_at(at, time, place, Body::Reading { descriptor, values });
+        self.append_body(at, place, Body::Reading { descriptor, values });
+    }
+
+    fn append_body(&mut self, at: BootTime, place: Option<Fix>, body: Body) {
+        let time = self.hub.stamp(at);
+        self.full |= self.hub.outbox.borrow_mut().append_at(at, time, place, body).is_empty();
     }
 
     /// Keeps what a sensor's filters gave, with the same commit as what came of the observation.
     fn keep(&self, sensor: SensorIndex, kept: &[u8]) -> Result<(), String> {
+        if self.ingest.has_met(sensor) {
+            return Ok(());
+        }
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return Ok(()) };
         kept::keep_filters(&mut self.hub.outbox.borrow_mut(), &descriptor.sensor, self.boot, kept)
     }

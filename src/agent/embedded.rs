@@ -11,11 +11,13 @@ mod with_broker {
     use std::time::Duration;
 
     use anyhow::Context as _;
+    use tokio::sync::mpsc;
     use tracing::{error, info, warn};
 
     use super::super::Extras;
     use crate::broker::{Broker, Place};
     use crate::config::Config;
+    use crate::offer::Offer;
 
     /// Between two looks whether the broker still answers.
     const CHECK_EVERY: Duration = Duration::from_secs(30);
@@ -26,14 +28,20 @@ mod with_broker {
     pub(in super::super) struct Embedded(Option<Broker>);
 
     impl Embedded {
-        /// `tail` is the folder in memory where the outbox has its tail, too.
-        pub(in super::super) async fn start(config: &mut Config, extras: &Extras, tail: &Path) -> anyhow::Result<Self> {
+        /// `tail` is the folder in memory where the outbox has its tail, too. Messages that are to go up are sent to
+        /// `offers`.
+        pub(in super::super) async fn start(
+            config: &mut Config,
+            extras: &Extras,
+            tail: &Path,
+            offers: mpsc::Sender<Offer>,
+        ) -> anyhow::Result<Self> {
             let Some(settings) = &config.broker else { return Ok(Self(None)) };
             let place = Place { folder: settings.path.clone(), tail: tail.to_owned() };
             let started = if extras.any_port {
-                Broker::start_on_first_free(settings, &place).await
+                Broker::start_on_first_free(settings, &place, Some(offers)).await
             } else {
-                Broker::start(settings, &place).await
+                Broker::start(settings, &place, Some(offers)).await
             };
             let broker = started.context("[broker]")?;
             for (address, listener) in broker.addresses().iter().zip(&settings.listeners) {
@@ -85,15 +93,23 @@ mod with_broker {
 mod without_broker {
     use std::path::Path;
 
+    use tokio::sync::mpsc;
+
     use super::super::Extras;
     use crate::config::Config;
+    use crate::offer::Offer;
 
     /// This build has no broker; the configuration refuses `[broker]`.
     pub(in super::super) struct Embedded;
 
     impl Embedded {
         #[expect(clippy::unused_async, reason = "the same face as with the broker")]
-        pub(in super::super) async fn start(_: &mut Config, _: &Extras, _: &Path) -> anyhow::Result<Self> {
+        pub(in super::super) async fn start(
+            _: &mut Config,
+            _: &Extras,
+            _: &Path,
+            _: mpsc::Sender<Offer>,
+        ) -> anyhow::Result<Self> {
             Ok(Self)
         }
 

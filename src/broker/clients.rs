@@ -15,6 +15,8 @@ struct Client {
     /// Of its last connection.
     id: Id,
     access: Arc<Access>,
+    /// Is it the bridge of another broker?
+    bridge: bool,
     waiting: Waiting,
     bucket: Bucket,
 }
@@ -35,7 +37,7 @@ const FAIR_SHARE: usize = 64 * 1024;
 pub(super) struct Clients {
     by_name: HashMap<ClientId, Client>,
     /// Who has logged in and does not have its session yet.
-    admitted: HashMap<Id, Arc<Access>>,
+    admitted: HashMap<Id, (Arc<Access>, bool)>,
     bytes: usize,
     limits: QueueLimits,
 }
@@ -61,20 +63,23 @@ impl Clients {
         Self { by_name: HashMap::new(), admitted: HashMap::new(), bytes: 0, limits }
     }
 
-    /// A client has logged in.
-    pub(super) fn admit(&mut self, id: &Id, access: Arc<Access>) {
+    /// A client has logged in, perhaps the bridge of another broker.
+    pub(super) fn admit(&mut self, id: &Id, access: Arc<Access>, bridge: bool) {
         if self.admitted.len() >= MAX_ADMITTED {
             // They are of handshakes that failed: without a login a client has no rights.
             self.admitted.clear();
         }
-        self.admitted.insert(id.clone(), access);
+        self.admitted.insert(id.clone(), (access, bridge));
     }
 
     /// A client that has logged in has its session. What waited for an earlier one still does, unless it is `clean`.
     pub(super) fn connected(&mut self, id: &Id, clean: bool, now: Instant) {
-        let access = self.admitted.remove(id).unwrap_or_default();
+        let (access, bridge) = self.admitted.remove(id).unwrap_or_default();
         let waiting = self.remove(&id.client_id).filter(|_| !clean).unwrap_or_default();
         self.insert(id, access, waiting, now);
+        if let Some(client) = self.by_name.get_mut(&id.client_id) {
+            client.bridge = bridge;
+        }
     }
 
     /// A session was found in the store.
@@ -85,7 +90,7 @@ impl Clients {
     fn insert(&mut self, id: &Id, access: Arc<Access>, waiting: Waiting, now: Instant) {
         self.bytes += waiting.bytes;
         let bucket = Bucket::new(self.limits.rate, now);
-        self.by_name.insert(own(&id.client_id), Client { id: id.clone(), access, waiting, bucket });
+        self.by_name.insert(own(&id.client_id), Client { id: id.clone(), access, bridge: false, waiting, bucket });
     }
 
     fn remove(&mut self, client: &str) -> Option<Waiting> {
@@ -106,6 +111,11 @@ impl Clients {
     /// What a client may do; nothing, if it has no session.
     pub(super) fn access(&self, client: &str) -> Arc<Access> {
         self.by_name.get(client).map(|client| Arc::clone(&client.access)).unwrap_or_default()
+    }
+
+    /// Is it the bridge of another broker?
+    pub(super) fn is_bridge(&self, client: &str) -> bool {
+        self.by_name.get(client).is_some_and(|client| client.bridge)
     }
 
     /// Who has the session of that name.
@@ -172,6 +182,16 @@ impl Bucket {
         self.refill(now);
         self.tokens -= 1.0;
         if self.tokens >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-self.tokens / self.rate) }
+    }
+
+    /// As [`take`](Self::take), if that takes no longer than `limit`; else nothing is taken.
+    pub(super) fn take_within(&mut self, limit: Duration, now: Instant) -> Option<Duration> {
+        let wait = self.take(now);
+        if wait > limit {
+            self.tokens += 1.0;
+            return None;
+        }
+        Some(wait)
     }
 
     /// Is it as if nothing had ever been taken?

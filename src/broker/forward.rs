@@ -41,7 +41,12 @@ impl Forwarder {
     /// Leaves out the clients that have too much waiting, and stores the message for the sessions among the others.
     fn admit(&self, from: &From, publish: &mut Publish, mut relations: SubRelations) -> SubRelations {
         let size = publish.topic.len() + publish.payload.len();
+        let is_bridge = self.shared.clients().is_bridge(&from.id.client_id);
         relations.retain(|(_, client, ..)| {
+            // A bridge would take its own messages back to where they come from; one of 3.1.1 cannot ask for less.
+            if is_bridge && *client == from.id.client_id {
+                return false;
+            }
             let fits = self.shared.clients().enqueue(client, size);
             if !fits {
                 self.shared.refusals.note(Refusal::Queue, &client);

@@ -8,15 +8,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rmqtt::codec::v5::PublishAckReason;
 use rmqtt::hook::{Handler, HookResult, Parameter, Register, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{
-    AuthResult, ClientId, ConnectInfo, From, FromType, Id, Publish, PublishAclResult, QoS, Reason, Subscribe,
-    SubscribeAclResult,
+    AuthResult, ClientId, ConnectInfo, From, FromType, Id, Publish, PublishAclResult, PublishResult, QoS, Reason,
+    Subscribe, SubscribeAclResult,
 };
 
+use super::access::Access;
 use super::convert;
 use super::forward::NOT_STORED;
+use super::ingest::Incoming;
 use super::login::{Claim, Verdict};
 use super::peers::Peers;
 use super::refusals::Refusal;
@@ -89,7 +92,10 @@ impl Handler for Hooks {
                 None
             }
             Parameter::ClientSubscribeCheckAcl(session, subscribe) => self.subscribe(session, subscribe),
-            Parameter::MessagePublish(_, from, publish) => self.will(from, publish),
+            Parameter::MessagePublish(_, from, publish) if matches!(from.typ(), FromType::LastWill) => {
+                self.will(from, publish).await
+            }
+            Parameter::MessagePublish(_, from, publish) => self.came_back(from, publish),
             Parameter::MessagePublishCheckAcl(session, publish) => {
                 Some(HookResult::PublishAclResult(self.accept(session, publish, now).await))
             }
@@ -166,7 +172,9 @@ impl Hooks {
             self.shared.refusals.note(Refusal::Login, &about("another user has a session of that name"));
             return AuthResult::NotAuthorized;
         }
-        clients.admit(id, access);
+        let bridge = peer.is_some_and(|peer| peer.bridge.load(Ordering::Relaxed))
+            || self.shared.config.bridges.iter().any(|bridge| **bridge == *id.client_id);
+        clients.admit(id, access, bridge);
         AuthResult::Allow(false, None)
     }
 
@@ -225,31 +233,61 @@ impl Hooks {
 
     /// A last will is published without being asked about again, so that one that is not allowed must be made harmless
     /// here: it goes to a client that cannot exist, and is not retained.
-    fn will(&self, from: &From, publish: &Publish) -> Option<HookResult> {
-        if !matches!(from.typ(), FromType::LastWill) {
-            return None;
-        }
+    async fn will(&self, from: &From, publish: &Publish) -> Option<HookResult> {
         let (client, access) = (&from.id.client_id, self.shared.clients().access(&from.id.client_id));
         let own = self.shared.is_own(&publish.topic);
         if fits(&publish.topic) && access.may_write(client, &publish.topic, own) {
+            // Nobody waits for its acknowledgement.
+            if let Err((refusal, why)) = self.take_up(&from.id, &access, publish, false).await {
+                self.shared.refusals.note(refusal, &why);
+            }
             return None;
         }
         self.shared.refusals.note(Refusal::Write, &who(&from.id, access.user(), &publish.topic));
-        let mut harmless = publish.clone().target_clientid(ClientId::from_static(""));
-        harmless.retain = false;
-        Some(HookResult::Publish(harmless))
+        Some(HookResult::Publish(harmless(publish)))
+    }
+
+    /// What a bridge brings on a topic that goes up, or that is the gateway's, has been here before. It is
+    /// acknowledged, because the bridge would send it again, and is not delivered.
+    fn came_back(&self, from: &From, publish: &Publish) -> Option<HookResult> {
+        let client = &from.id.client_id;
+        let returns = self.shared.intake.goes_up(&publish.topic) || self.shared.is_own(&publish.topic);
+        if !returns || !self.shared.clients().is_bridge(client) {
+            return None;
+        }
+        let access = self.shared.clients().access(client);
+        self.shared.refusals.note(Refusal::CameBack, &who(&from.id, access.user(), &publish.topic));
+        Some(HookResult::Publish(harmless(publish)))
+    }
+
+    /// Sees to it that a message that goes up is in the outbox.
+    async fn take_up(
+        &self,
+        id: &Id,
+        access: &Access,
+        publish: &Publish,
+        is_acknowledged: bool,
+    ) -> Result<(), (Refusal, String)> {
+        let topic: &str = &publish.topic;
+        let message = Incoming { topic, payload: &publish.payload, retain: publish.retain, is_acknowledged };
+        self.shared.intake.take(message, &who(id, access.user(), topic), &self.shared.refusals).await
     }
 
     /// A client publishes: says whether that is taken. Whatever is to happen with a message before its publisher has
     /// the acknowledgement is to happen here.
     async fn accept(&self, session: &Session, publish: &Publish, now: Instant) -> PublishAclResult {
         let (id, topic) = (&session.id, &publish.topic);
-        let (access, pause) = {
+        let (access, pause, bridge) = {
             let mut clients = self.shared.clients();
-            (clients.access(&id.client_id), clients.publishes(&id.client_id, now))
+            let pause = clients.publishes(&id.client_id, now);
+            (clients.access(&id.client_id), pause, clients.is_bridge(&id.client_id))
         };
         if access.is_gateway() {
             self.shared.learn_own(topic);
+            return PublishAclResult::allow();
+        }
+        if publish.target_clientid.is_some() {
+            // It came back: see there.
             return PublishAclResult::allow();
         }
         let refusal = if !fits(topic) {
@@ -270,6 +308,17 @@ impl Hooks {
             self.shared.refusals.note(Refusal::MessageRate, &who(id, access.user(), topic));
             // Its connection is not read meanwhile: the network slows it down.
             tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+        }
+        let is_acknowledged = publish.qos != QoS::AtMostOnce;
+        if bridge {
+            // What comes from above never goes up again.
+            return PublishAclResult::allow();
+        }
+        if let Err((refusal, why)) = self.take_up(id, &access, publish, is_acknowledged).await {
+            self.shared.refusals.note(refusal, &why);
+            let is_v5 = session.protocol().await.is_ok_and(|level| level == LEVEL_5);
+            let reason = PublishAckReason::QuotaExceeded;
+            return PublishAclResult(PublishResult::reason_code(reason, None, !is_v5 && is_acknowledged));
         }
         PublishAclResult::allow()
     }
@@ -292,6 +341,13 @@ impl Hooks {
             self.shared.refusals.note(Refusal::Dropped, &format_args!("for client {:?}: {reason}", &*to.client_id));
         }
     }
+}
+
+/// The same for a client that cannot exist.
+fn harmless(publish: &Publish) -> Publish {
+    let mut harmless = publish.clone().target_clientid(ClientId::from_static(""));
+    harmless.retain = false;
+    harmless
 }
 
 fn fits(topic: &str) -> bool {

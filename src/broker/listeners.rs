@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::bridge::Introduced;
 use super::peers::{Peer, Peers, Seat};
 use super::refusals::Refusal;
 use super::shared::Shared;
@@ -163,7 +164,12 @@ impl Connection {
         let _ = sockopt::set_socket_keepalive(&stream, true);
         let failed = |why: String| shared.refusals.note(Refusal::Handshake, &format_args!("{}: {why}", address.ip()));
         let late = || failed(format!("not done within {} s", HANDSHAKE_TIMEOUT.as_secs()));
-        let mut peer = Peer { address: address.ip(), certificate: None, introduced: AtomicBool::new(false) };
+        let mut peer = Peer {
+            address: address.ip(),
+            certificate: None,
+            bridge: AtomicBool::new(false),
+            introduced: AtomicBool::new(false),
+        };
         let Some(tls) = tls else {
             return upgrade(stream, websocket, seat, peer, inner, failed).await;
         };
@@ -222,7 +228,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     tokio::select! {
-        () = pump::carry(stream, broker) => {}
+        () = pump::carry(Introduced::new(stream, Arc::clone(&peer)), broker) => {}
         () = too_late => failed(format!("no CONNECT within {} s", HANDSHAKE_TIMEOUT.as_secs())),
     }
 }

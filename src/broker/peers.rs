@@ -22,6 +22,8 @@ pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// Common name of the certificate that it has shown.
     pub(super) certificate: Option<Box<str>>,
+    /// Has it said that it is the bridge of another broker?
+    pub(super) bridge: AtomicBool,
     /// Has it sent a whole CONNECT?
     pub(super) introduced: AtomicBool,
 }
@@ -163,6 +165,7 @@ mod tests {
         let peer = Peer {
             address: "192.0.2.1".parse().unwrap(),
             certificate: Some("esp".into()),
+            bridge: AtomicBool::new(false),
             introduced: AtomicBool::new(true),
         };
         seat.connected(inner, &Arc::new(peer));

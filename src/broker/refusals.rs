@@ -33,10 +33,22 @@ pub enum Refusal {
     Dropped,
     /// A client that publishes faster than it may; its messages are taken later, none is lost.
     MessageRate,
+    /// A message that does not go up: its payload is larger than it may be.
+    IngestSize,
+    /// A message that does not go up: there are as many topics as there may be.
+    IngestTopics,
+    /// A message of QoS 0 that does not go up: too many come.
+    IngestRate,
+    /// A message that does not go up: nothing can be made of it.
+    IngestUnfit,
+    /// A message that the outbox does not take now; its publisher is to send it again.
+    IngestFull,
+    /// A message that a bridge brings on a topic that goes up.
+    CameBack,
 }
 
 impl Refusal {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 18] = [
         Self::Connections,
         Self::ConnectionsOfAddress,
         Self::ConnectRate,
@@ -49,6 +61,12 @@ impl Refusal {
         Self::Queue,
         Self::Dropped,
         Self::MessageRate,
+        Self::IngestSize,
+        Self::IngestTopics,
+        Self::IngestRate,
+        Self::IngestUnfit,
+        Self::IngestFull,
+        Self::CameBack,
     ];
 
     fn text(self) -> &'static str {
@@ -65,6 +83,12 @@ impl Refusal {
             Self::Queue => "message dropped: too much waits for this client (`queue`, `queue_bytes`)",
             Self::Dropped => "message dropped: it expired, or its client's queue was full",
             Self::MessageRate => "client slowed down: it publishes faster than `message_rate`",
+            Self::IngestSize => "message stays on the LAN: it is larger than `max_bytes` of its [[broker.ingest]]",
+            Self::IngestTopics => "message stays on the LAN: its [[broker.ingest]] has `max_topics` topics",
+            Self::IngestRate => "message stays on the LAN: its [[broker.ingest]] takes no more than `rate`",
+            Self::IngestUnfit => "message stays on the LAN: nothing can be made of it",
+            Self::IngestFull => "message not acknowledged: the outbox does not take it now",
+            Self::CameBack => "message of a bridge dropped: its topic goes up, and nothing comes down on it",
         }
     }
 }

@@ -12,7 +12,7 @@ use rmqtt::types::{Retain, TopicFilter, TopicName};
 
 use super::convert;
 use super::shared::Shared;
-use super::topics::matches;
+use crate::topic::filter::matches;
 
 /// What a message takes beside its topic and payload: publisher, properties, the map's node; estimated.
 const OVERHEAD: usize = 512;

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::clients::{Clients, QueueLimits};
+use super::ingest::Intake;
 use super::login::Logins;
 use super::refusals::Refusals;
 use super::retained::Retained;
 use super::store::Store;
 use super::{BrokerError, Place, convert};
 use crate::config::BrokerConfig;
+use crate::offer::Offer;
 
 /// Bytes that may wait for all clients together.
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
@@ -31,11 +33,17 @@ pub(super) struct Shared {
     /// Topics that the gateway publishes on.
     own_topics: Mutex<BTreeSet<Box<str>>>,
     changed: Notify,
+    /// What of its clients' messages goes up.
+    pub(super) intake: Intake,
 }
 
 impl Shared {
     /// Opens what was stored.
-    pub(super) fn open(config: &BrokerConfig, place: &Place) -> Result<Self, BrokerError> {
+    pub(super) fn open(
+        config: &BrokerConfig,
+        place: &Place,
+        offers: Option<mpsc::Sender<Offer>>,
+    ) -> Result<Self, BrokerError> {
         let now = Instant::now();
         let store = Store::open(&place.folder, &place.tail, super::random()?, now)
             .map_err(|why| BrokerError::Store { folder: place.folder.clone(), why })?;
@@ -53,6 +61,7 @@ impl Shared {
             clients: Mutex::new(Clients::new(queue_limits(&config))),
             own_topics: Mutex::new(config.own_topics.iter().map(|topic| topic.as_str().into()).collect()),
             changed: Notify::new(),
+            intake: Intake::new(&config.ingest, offers, now),
             config,
             store: Mutex::new(store),
         };

@@ -32,7 +32,7 @@ impl Home {
     }
 
     async fn start(&self) -> Broker {
-        Broker::start(&self.config, &self.place).await.unwrap()
+        Broker::start(&self.config, &self.place, None).await.unwrap()
     }
 }
 
@@ -431,14 +431,14 @@ async fn a_port_in_use_is_told_with_its_owner() {
     let address = listener.local_addr().unwrap();
     let mut home = Home::new();
     home.config.listeners[0].listen = address;
-    let error = Broker::start(&home.config, &home.place).await.unwrap_err();
+    let error = Broker::start(&home.config, &home.place, None).await.unwrap_err();
     let owner = PortOwner::of(address);
     assert!(matches!(owner, PortOwner::Process { pid, .. } if pid == std::process::id()), "{owner:?}");
     let text = error.to_string();
     let expected = format!("the broker cannot listen on {address}: the port is in use by {owner}. ");
     assert!(text.starts_with(&expected), "{text}");
     assert!(text.contains(&format!("mqtt://{address}")), "{text}");
-    let next = Broker::start_on_first_free(&home.config, &home.place).await.unwrap();
+    let next = Broker::start_on_first_free(&home.config, &home.place, None).await.unwrap();
     assert!(next.address().port() > address.port());
     next.stop().await.unwrap();
 }
@@ -447,7 +447,7 @@ async fn a_port_in_use_is_told_with_its_owner() {
 async fn an_address_of_another_machine_is_told() {
     let mut home = Home::new();
     home.config.listeners[0].listen = "192.0.2.1:1883".parse().unwrap();
-    let error = Broker::start(&home.config, &home.place).await.unwrap_err();
+    let error = Broker::start(&home.config, &home.place, None).await.unwrap_err();
     assert!(error.to_string().contains("No interface of this machine has that address"), "{error}");
 }
 

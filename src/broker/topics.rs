@@ -1,21 +1,4 @@
-//! Topic filters (MQTT 3.1.1, 4.7).
-
-/// Does the filter match the topic (4.7.1 and 4.7.2)?
-pub(super) fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (wanted, Some(level)) if wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
+//! Patterns of rights, which are topic filters.
 
 /// Does the pattern match every topic that the filter can match? `fill` says what stands in place of a level of the
 /// pattern; `None`: nothing matches it.
@@ -42,6 +25,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::topic::filter::matches;
 
     #[test]
     fn a_pattern_covers_a_filter() {

@@ -9,19 +9,17 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::read::{Bytes, Surroundings};
-use super::{Gateway, SensorConfig, checks};
+use super::{Gateway, Ingest, SensorConfig, checks};
 use crate::options::{Options, Problem};
-use crate::topic;
+use crate::topic::{self, filter};
 
 /// The port of MQTT (IANA).
 const PORT: u16 = 1883;
 /// Name that stands for clients without a user in `[broker.user.NAME]`.
 const ANONYMOUS: &str = "anonymous";
-/// Longest pattern of a rule, in bytes.
-const MAX_PATTERN_BYTES: usize = 1024;
 
 /// `[broker]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct BrokerConfig {
     /// Where it listens; at least one.
     pub listeners: Vec<BrokerListener>,
@@ -40,6 +38,10 @@ pub struct BrokerConfig {
     pub client_id: String,
     /// Topics that the gateway publishes on, as far as the configuration tells; nobody else may.
     pub own_topics: BTreeSet<String>,
+    /// Messages of its clients that enter the outbox; the first that matches counts.
+    pub ingest: Vec<Ingest>,
+    /// Client identifiers of bridges that do not say themselves that they are.
+    pub bridges: Vec<String>,
 }
 
 /// A listener of the broker.
@@ -135,6 +137,8 @@ impl BrokerConfig {
             path,
             client_id: "vigie".to_owned(),
             own_topics: BTreeSet::new(),
+            ingest: Vec::new(),
+            bridges: Vec::new(),
         }
     }
 }
@@ -159,6 +163,7 @@ pub(super) fn broker(options: &Options<'_>, around: &Surroundings<'_>) -> Option
     }
     more_listeners(options, around, users.is_some(), anonymous, &mut listeners);
     let rules = rules(options);
+    let bridges = options.optional::<Vec<String>>("bridges").unwrap_or_default();
     let limits = options.section_called("limits", "[broker.limits]");
     let limits = limits.as_ref().map_or_else(BrokerLimits::default, |section| {
         let read = self::limits(section);
@@ -177,7 +182,7 @@ pub(super) fn broker(options: &Options<'_>, around: &Surroundings<'_>) -> Option
     }
     let certificates = listeners.iter().any(BrokerListener::asks_for_certificates);
     let anonymous = anonymous.unwrap_or(users.is_none() && !certificates);
-    Some(BrokerConfig { listeners, anonymous, users, rules, limits, ..BrokerConfig::new(path) })
+    Some(BrokerConfig { listeners, anonymous, users, rules, limits, bridges, ..BrokerConfig::new(path) })
 }
 
 fn path(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<PathBuf> {
@@ -349,18 +354,9 @@ pub(super) fn user(table: &Options<'_>, name: &str) -> BrokerRules {
 
 /// Is it a filter (MQTT 3.1.1, 4.7.1)?
 fn check_pattern(pattern: &str) -> Result<(), &'static str> {
-    if pattern.is_empty() || pattern.len() > MAX_PATTERN_BYTES {
-        return Err("is empty or too long");
-    }
-    let levels: Vec<&str> = pattern.split('/').collect();
-    for (index, level) in levels.iter().enumerate() {
-        if *level == "#" && index + 1 < levels.len() {
-            return Err("has a `#` that is not its last level");
-        }
-        if level.contains(['+', '#']) && level.len() > 1 {
-            return Err("has a wildcard that is not a level of its own");
-        }
-        if level.contains('%') && !["%u", "%c"].contains(level) {
+    filter::check(pattern)?;
+    for level in pattern.split('/') {
+        if level.contains('%') && level != "%u" && level != "%c" {
             return Err("has a `%` that is neither the level %u nor the level %c");
         }
     }

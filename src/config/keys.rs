@@ -9,6 +9,7 @@ use crate::drivers::OptionInfo;
 mod broker;
 mod clock;
 mod hardware;
+mod lan;
 mod payload;
 mod place;
 mod privacy;
@@ -18,6 +19,7 @@ mod targets;
 use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
 use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
+use lan::{BROKER_DELIVER, BROKER_INGEST};
 use payload::{BATCH, PAYLOAD};
 use place::LOCATION;
 use privacy::{INTEGRITY, PRIVACY, RATE};
@@ -516,6 +518,8 @@ pub static SECTIONS: &[&Section] = &[
     &LISTENER_TLS,
     &BROKER_USER,
     &BROKER_LIMITS,
+    &BROKER_INGEST,
+    &BROKER_DELIVER,
     &ROOM,
     &SENSOR,
     &POWER,

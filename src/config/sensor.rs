@@ -8,10 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::SensorConfig;
 use super::filters::{self, Filters};
 use super::gateway::check_outright_topic;
 use super::place::{self, Place, Receiver};
+use super::{LanRoom, SensorConfig};
 use super::{hardware, read};
 use crate::drivers::{Claim, Driver, Source};
 use crate::hardware::PowerSettings;
@@ -241,6 +241,26 @@ pub(super) fn common(options: &Options<'_>, driver: Option<&'static Driver>) -> 
         },
         filters,
     }
+}
+
+/// The keys of a sensor that sends messages: what is made of them, its label and its tags.
+pub(super) fn of_messages(options: &Options<'_>) -> (PipelineConfig, Option<String>, Vec<(String, String)>) {
+    let (quantities, mut filters) = quantities(options, None);
+    let change = change(options, None, &quantities, &mut filters);
+    let of_sensor = filters::by_quantity(options, |_, _| ());
+    filters.refuse_twice(&of_sensor, options.problems());
+    filters.add(of_sensor, &Origin::Sensor);
+    let heartbeat = read::period(options, "heartbeat");
+    let pipeline =
+        PipelineConfig { quantities, filters: filters.links(), change, heartbeat, ..PipelineConfig::default() };
+    (pipeline, read::label(options, "label"), read::tags(options))
+}
+
+/// What is known of rooms.
+pub(super) fn known_rooms(rooms: &BTreeMap<String, Room>) -> BTreeMap<String, LanRoom> {
+    let known =
+        |room: &Room| LanRoom { label: room.label.clone(), location: room.location.clone(), tags: room.tags.clone() };
+    rooms.iter().map(|(name, room)| (name.clone(), known(room))).collect()
 }
 
 /// `power = { … }`

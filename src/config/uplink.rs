@@ -193,6 +193,7 @@ pub(super) fn uplink(
         connect,
         failback,
         commands,
+        deliver: Vec::new(),
         urls,
     })
 }
@@ -249,6 +250,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         connect: Connect::Always,
         failback: connection::DEFAULT_FAILBACK,
         commands,
+        deliver: Vec::new(),
     }
 }
 

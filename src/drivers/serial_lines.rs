@@ -227,6 +227,43 @@ impl ByteDecoder for SerialLines {
     }
 }
 
+/// Reads names and values from texts that do not come from a serial port.
+#[derive(Debug)]
+pub(super) struct Pairs(LineReader);
+
+impl Pairs {
+    pub(super) fn new() -> Self {
+        let settings = Settings {
+            form: Form::Pairs { keys: Vec::new() },
+            decimal: Decimal::Unsaid,
+            encoding: Encoding::Utf8,
+            ignore_other: false,
+            line_end: LineEnd::Lf,
+            acknowledge: None,
+            millis: None,
+        };
+        Self(SerialLines::new(settings).reader)
+    }
+
+    /// The samples of a text of one or more lines.
+    pub(super) fn read(&mut self, text: &[u8]) -> Result<Vec<Sample>, Fault> {
+        let text = decode(text, Encoding::Utf8);
+        let mut samples: Vec<Sample> = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let more = self.0.samples(line)?.unwrap_or_default();
+            if samples.len() + more.len() > MAX_QUANTITIES {
+                return Err(Fault::new(FaultCode::BadData, format!("more than {MAX_QUANTITIES} values")));
+            }
+            if let Some(twice) = more.iter().find(|one| samples.iter().any(|other| other.quantity == one.quantity)) {
+                let detail = format!("two values are called `{}`", twice.quantity);
+                return Err(Fault::new(FaultCode::BadData, detail));
+            }
+            samples.extend(more);
+        }
+        Ok(samples)
+    }
+}
+
 impl LineReader {
     /// `None` for a line that is no reading.
     fn line(&mut self, line: &[u8], at: BootTime) -> Option<Decoded> {

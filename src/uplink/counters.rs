@@ -29,6 +29,10 @@ pub struct Counters {
     pub commands: Count,
     /// Of these, commands that were refused before they were handed to their sensor.
     pub commands_refused: Count,
+    /// Messages for LAN clients that came and are in the outbox.
+    pub delivered: Count,
+    /// Messages for LAN clients that were dropped: too large, no topic for them, or no room.
+    pub delivery_refused: Count,
     /// Messages to us on topics that this uplink takes no commands by.
     pub ignored: Count,
     /// Connections that the broker accepted.

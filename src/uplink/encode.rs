@@ -291,7 +291,7 @@ impl Encoder {
     }
 
     fn raw<'a>(&'a mut self, raw: &'a Raw, id: (u32, Seq), backlog: bool) -> Result<Message<'a>, String> {
-        let mut topic = &*raw.topic;
+        let mut topic = raw.published_on();
         if let Some(around) = self.maker.settings.backlog_topic.as_ref().filter(|_| backlog) {
             self.raw_topic = around.of(topic);
             topic = &self.raw_topic;

@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::clock::BootTime;
 use crate::command::Request;
-use crate::config::{Backlog, Batch, BrokerUrl, Discovery, Qos, UplinkConfig};
+use crate::config::{BROKER_UPLINK, Backlog, Batch, BrokerUrl, Deliver, Discovery, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
 use super::counters::Counters;
@@ -37,6 +37,7 @@ use unsure::Unsure;
 mod batches;
 mod births;
 mod commands;
+mod delivery;
 mod latest;
 #[cfg(test)]
 mod model;
@@ -149,6 +150,10 @@ pub struct Feed {
     subscriptions: Subscriptions,
     /// Who it is among those that speak Sparkplug B.
     node: Option<Node>,
+    /// What of the broker's messages is for LAN clients.
+    deliver: Vec<Deliver>,
+    /// Records for LAN clients were appended since the last commit.
+    delivered: bool,
     /// Then what is announced to a home automation is sent again.
     announce_at: Option<BootTime>,
     /// Commands that came since they were last taken.
@@ -213,7 +218,7 @@ impl Feed {
             origin,
             known,
             closed: false,
-            selector: Selector::new(config.selection.clone()),
+            selector: Selector::new(config.selection.clone(), config.name == BROKER_UPLINK),
             pace: Pace::new(config.backlog.rate),
             backlog: config.backlog.clone(),
             live_from: 0,
@@ -237,7 +242,10 @@ impl Feed {
                 config.commands.as_ref(),
                 config.discovery.as_ref().map(Discovery::birth_topic),
                 config.sparkplug.as_ref().map(Node::topics).unwrap_or_default(),
+                &config.deliver,
             ),
+            deliver: config.deliver.clone(),
+            delivered: false,
             announce_at: None,
             requests: Vec::new(),
             news: None,
@@ -487,7 +495,7 @@ impl Feed {
                     Outcome::Ignored => self.counters.unexpected.add(1),
                 }
             }
-            Incoming::Publish(message) => self.message(output, &message, now)?,
+            Incoming::Publish(message) => self.message(outbox, output, &message, now)?,
             Incoming::SubAck(id, codes) => {
                 self.news = self.subscriptions.answered(id, &codes)?.or(self.news.take());
             }

@@ -13,7 +13,7 @@ use crate::config::{MqttVersion, Qos};
 
 pub use publish::{Alias, Form, Head, TooLarge, put_publish};
 pub use reason::Reason;
-pub use subscribe::{Message, Wanted, put_subscribe};
+pub use subscribe::{Message, Retained, Wanted, put_subscribe};
 
 mod property;
 mod publish;

@@ -84,6 +84,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         discovery: None,
         token: None,
         preset: None,
+        deliver: Vec::new(),
     }
 }
 

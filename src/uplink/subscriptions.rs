@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use crate::clock::BootTime;
 use crate::command::{MAX_BYTES, MAX_REFERENCE, Request};
-use crate::config::{Commands, Qos};
+use crate::config::{Commands, Deliver, Qos};
 
 use super::Failure;
-use super::packet::{Message, Reason, Wanted};
+use super::packet::{Message, Reason, Retained, Wanted};
 
 /// Topics in a SUBSCRIBE. AWS IoT takes no more than this.
 const MAX_TOPICS: usize = 8;
@@ -63,6 +63,8 @@ enum Use {
     Birth,
     /// What a host of Sparkplug says; `retained`: also what it said before.
     Sparkplug { retained: bool },
+    /// Messages for the clients of the embedded broker; these are not lost while we are away.
+    Delivery,
 }
 
 #[derive(Debug)]
@@ -75,9 +77,11 @@ struct Topic {
 impl Topic {
     fn wanted(&self) -> Wanted<'_> {
         let (qos, retained) = match self.of {
-            Use::Commands(_) | Use::Birth => (Qos::AtMostOnce, false),
+            Use::Commands(_) | Use::Birth => (Qos::AtMostOnce, Retained::Never),
             // Specification 3.0, 5.4 ("ncmd-subscribe").
-            Use::Sparkplug { retained } => (Qos::AtLeastOnce, retained),
+            Use::Sparkplug { retained: true } => (Qos::AtLeastOnce, Retained::Always),
+            Use::Sparkplug { retained: false } => (Qos::AtLeastOnce, Retained::Never),
+            Use::Delivery => (Qos::AtLeastOnce, Retained::Once),
         };
         Wanted { topic: &self.topic, qos, retained }
     }
@@ -122,9 +126,15 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Those of `commands`, that to a birth message, and those of a [node](super::sparkplug::Node::topics).
+    /// Those of `commands`, that to a birth message, those of a [node](super::sparkplug::Node::topics), and what is
+    /// delivered to LAN clients.
     #[must_use]
-    pub fn new(commands: Option<&Commands>, birth: Option<String>, node: Vec<(String, bool)>) -> Self {
+    pub fn new(
+        commands: Option<&Commands>,
+        birth: Option<String>,
+        node: Vec<(String, bool)>,
+        deliver: &[Deliver],
+    ) -> Self {
         let commands = commands.filter(|commands| !commands.topics.is_empty());
         let mut topics: Vec<Topic> = commands
             .iter()
@@ -132,6 +142,7 @@ impl Subscriptions {
             .map(|(topic, sensor)| (topic.clone(), Use::Commands(sensor.clone())))
             .chain(birth.map(|topic| (topic, Use::Birth)))
             .chain(node.into_iter().map(|(topic, retained)| (topic, Use::Sparkplug { retained })))
+            .chain(deliver.iter().flat_map(|deliver| &deliver.topics).map(|topic| (topic.clone(), Use::Delivery)))
             .map(|(topic, of)| Topic { topic, of, standing: Standing::Open })
             .collect();
         topics.sort_by(|a, b| a.topic.cmp(&b.topic));
@@ -152,6 +163,12 @@ impl Subscriptions {
     #[must_use]
     pub fn is_on(&self) -> bool {
         !self.topics.is_empty()
+    }
+
+    /// Are commands among it?
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        self.max_age.is_some()
     }
 
     /// A connection is up.

@@ -72,10 +72,10 @@ impl Lan {
 }
 
 /// A subscriber and what it has seen; ended when dropped.
-struct Subscriber(Child, Lines);
+pub(super) struct Subscriber(Child, pub(super) Lines);
 
 impl Subscriber {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().expect("mosquitto_sub");
         let lines = Lines::default();
         lines.collect(child.stdout.take().expect("a pipe was asked for"));

@@ -10,12 +10,12 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "archive", "broker", "clock", "command", "config", "control", "drivers", "hardware", "logging", "outbox",
-            "pipeline", "reading", "sampler", "service", "state", "targets", "topic", "uplink",
+            "archive", "broker", "clock", "command", "config", "control", "drivers", "hardware", "logging", "offer",
+            "outbox", "pipeline", "reading", "sampler", "service", "state", "targets", "topic", "uplink",
         ],
     ),
     ("archive", &["clock", "outbox", "reading"]),
-    ("broker", &["config"]),
+    ("broker", &["config", "offer", "topic::filter"]),
     (
         "cli",
         &[
@@ -51,6 +51,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("guard", &[]),
     ("hardware", &["clock", "reading"]),
     ("logging", &[]),
+    ("offer", &[]),
     ("options", &[]),
     ("outbox", &["clock", "reading", "state"]),
     // Time is an argument: the type of a boot time, not a clock.
@@ -73,7 +74,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("gpiocdev::", &["hardware"]),
     ("linux_embedded_hal::", &["hardware"]),
     ("::rppal::", &["hardware"]),
-    ("tokio::", &["agent", "broker", "cli", "control", "guard", "hardware", "sampler", "uplink"]),
+    ("tokio::", &["agent", "broker", "cli", "control", "guard", "hardware", "offer", "sampler", "uplink"]),
     ("SystemTime", &["agent", "broker", "cli", "clock", "sampler", "uplink"]),
     ("Instant::now", &["agent", "broker", "cli", "guard", "hardware", "logging", "sampler", "uplink"]),
 ];

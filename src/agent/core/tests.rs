@@ -96,6 +96,9 @@ fn core(disk: &Simulated, clock: &Arc<ManualClock>, pipeline: Pipeline) -> Core 
         gps: Some(SensorIndex(0)),
         positions: Positions::default(),
         summary: Rc::default(),
+        ingest: Ingest::new(&without_discovery()),
+        answers: Vec::new(),
+        full: false,
     }
 }
 
@@ -107,7 +110,8 @@ fn taken(core: Core, batches: impl IntoIterator<Item = Batch>) {
         out.try_send(batch).expect("there is room");
     }
     drop(out);
-    runtime.block_on(core.run(observations));
+    let (_, offered) = mpsc::channel(1);
+    runtime.block_on(core.run(observations, offered));
 }
 
 /// A heartbeat comes each ten seconds, whatever the wall clock does meanwhile.

@@ -41,6 +41,24 @@ pub(super) static BROKER: Section = Section {
         ),
         key("limits", "table, see [broker.limits](#brokerlimits)", Some("for a Pi with 512 MB"), "Bounds."),
         key(
+            "ingest",
+            "tables, see [[broker.ingest]](#brokeringest)",
+            Some("none"),
+            "What of the clients' messages goes up to the uplinks.",
+        ),
+        key(
+            "deliver",
+            "tables, see [[broker.deliver]](#brokerdeliver)",
+            Some("none"),
+            "What of the uplinks' messages comes down to the clients.",
+        ),
+        key(
+            "bridges",
+            "list of client identifiers",
+            Some("those that say that they are, as Mosquitto's of 3.1.1 do"),
+            "Clients that are bridges of other brokers: what they bring never goes up.",
+        ),
+        key(
             "path",
             "path",
             Some("`broker` in the state folder"),

@@ -163,7 +163,7 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &BROKER,
             asked(|keys| {
-                let _ = (broker::broker(keys, &around), uplink::commands(keys));
+                let _ = (broker::broker(keys, &around), uplink::commands(keys), crate::config::lan::lists(keys));
             }),
         ),
         (
@@ -188,6 +188,18 @@ fn the_documented_keys_are_those_that_are_read() {
             &BROKER_LIMITS,
             asked(|keys| {
                 let _ = broker::limits(keys);
+            }),
+        ),
+        (
+            &BROKER_INGEST,
+            asked(|keys| {
+                let _ = crate::config::lan::ingest(keys);
+            }),
+        ),
+        (
+            &BROKER_DELIVER,
+            asked(|keys| {
+                let _ = crate::config::lan::deliver(keys);
             }),
         ),
         (

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::clock::BootTime;
 use crate::config::Qos;
+use crate::outbox::Outbox;
 
 use super::super::packet::{self, Message};
 use super::super::subscriptions::News;
 use super::super::{Failure, Hub};
+use super::delivery::Delivery;
 use super::{Feed, Fill, Output};
 
 /// Commands that may wait until the agent takes them, which is at each turn. Only a flood gets there; what is more is
@@ -53,12 +55,27 @@ impl Feed {
     ///
     /// # Errors
     /// It says that the connection must end.
-    pub(super) fn message(&mut self, output: &mut Output, message: &Message, now: BootTime) -> Result<(), Failure> {
+    pub(super) fn message(
+        &mut self,
+        outbox: &mut Outbox,
+        output: &mut Output,
+        message: &Message,
+        now: BootTime,
+    ) -> Result<(), Failure> {
+        let request = self.subscriptions.request(&self.uplink, message, now);
+        let delivery = if request.is_none() { self.deliver(outbox, message, now) } else { Delivery::NotForLan };
+        if delivery == Delivery::Later {
+            // Without an acknowledgement the broker sends it again at the next connection.
+            return Ok(());
+        }
         // A broker that gets no acknowledgement would in the end send nothing at all.
         match message.qos {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => packet::put_puback(&mut output.buffer, message.id),
             Qos::ExactlyOnce => packet::put_pubrec(&mut output.buffer, message.id),
+        }
+        if delivery == Delivery::Done {
+            return Ok(());
         }
         if self.subscriptions.is_birth(message) {
             tracing::info!(uplink = self.uplink, "Home Assistant has started: the sensors are announced again");
@@ -70,7 +87,7 @@ impl Feed {
         {
             return Ok(());
         }
-        if let Some(request) = self.subscriptions.request(&self.uplink, message, now) {
+        if let Some(request) = request {
             if self.requests.len() < MAX_REQUESTS {
                 self.requests.push(request);
             } else {
@@ -106,8 +123,12 @@ impl Feed {
         tracing::warn!(uplink = self.uplink, "a message to us is larger than `max_packet`, and is not read");
     }
 
-    /// Hands on the commands that came.
+    /// Hands on the commands that came, and tells of what is for LAN clients. Call it after [`Feed::commit`].
     pub fn hand_on_requests(&mut self, hub: &Hub) {
+        if std::mem::take(&mut self.delivered) {
+            hub.flush.notify_one();
+            hub.appended();
+        }
         hub.commands(std::mem::take(&mut self.requests), &self.counters);
     }
 
@@ -124,13 +145,14 @@ impl Feed {
         let uplink = self.uplink.clone();
         let state = match news {
             News::Accepted => {
-                tracing::info!(uplink, "the broker has accepted the subscriptions: commands are taken");
+                let commands = if self.subscriptions.has_commands() { ": commands are taken" } else { "" };
+                tracing::info!(uplink, "the broker has accepted the subscriptions{commands}");
                 "accepted".to_owned()
             }
             News::Refused(why) => {
                 // A broker says the same at each connection.
                 if self.told.as_ref() != Some(&why) {
-                    tracing::error!(uplink, "commands do not get here: {why}");
+                    tracing::error!(uplink, "commands, or messages for the LAN, do not get here: {why}");
                     self.told = Some(why.clone());
                 }
                 format!("refused: {why}")

@@ -34,13 +34,15 @@ struct Present {
 #[derive(Debug)]
 pub(super) struct Selector {
     selection: Selection,
+    /// Does it lead to the embedded broker? What LAN clients have sent is there already.
+    to_lan: bool,
     /// Only where there is an age limit.
     present: Option<Present>,
 }
 
 impl Selector {
-    pub(super) fn new(selection: Selection) -> Self {
-        Self { selection, present: None }
+    pub(super) fn new(selection: Selection, to_lan: bool) -> Self {
+        Self { selection, to_lan, present: None }
     }
 
     /// Takes note of the time.
@@ -75,7 +77,8 @@ impl Selector {
     pub(super) fn admits(&self, entry: &Entry) -> bool {
         match &entry.body {
             Body::Reading { descriptor, .. } => self.holds(descriptor),
-            Body::Raw(_) => self.selection.rooms.is_empty() && self.selection.sensors.is_empty(),
+            Body::Raw(raw) if raw.comes_down() => self.to_lan,
+            Body::Raw(_) => !self.to_lan && self.selection.rooms.is_empty() && self.selection.sensors.is_empty(),
         }
     }
 }

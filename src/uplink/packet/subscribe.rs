@@ -11,8 +11,17 @@ use super::{Incoming, qos_bits, remaining_length};
 /// it (Retain As Published).
 const OPTIONS: u8 = 0x04 | 0x08;
 
-/// ... and nothing that is retained (Retain Handling 2).
-const NOTHING_RETAINED: u8 = 0x20;
+/// Which of what the broker has kept comes with a subscription, as only MQTT 5 can say ("Retain Handling", 3.8.3.1); in
+/// 3.1.1 all of it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retained {
+    /// All of it, each time.
+    Always = 0x00,
+    /// All of it, if the broker did not know of the subscription.
+    Once = 0x10,
+    /// Nothing.
+    Never = 0x20,
+}
 
 /// What is subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +30,8 @@ pub struct Wanted<'a> {
     pub topic: &'a str,
     /// At most at this quality of service.
     pub qos: Qos,
-    /// Is what the broker has kept wanted, too? Only MQTT 5 can say that it is not.
-    pub retained: bool,
+    /// Which of what the broker has kept.
+    pub retained: Retained,
 }
 
 /// A message to us.
@@ -56,7 +65,7 @@ pub fn put_subscribe(out: &mut BytesMut, version: MqttVersion, id: u16, topics: 
         body.put_slice(topic.as_bytes());
         let options = match version {
             MqttVersion::V311 => 0,
-            MqttVersion::V5 => OPTIONS | if *retained { 0 } else { NOTHING_RETAINED },
+            MqttVersion::V5 => OPTIONS | *retained as u8,
         };
         body.put_u8(options | qos_bits(*qos));
     }
@@ -89,13 +98,18 @@ mod tests {
         /// The codec's own writer is the reference.
         #[test]
         fn a_subscription_is_written_as_the_codec_writes_it(
-            id in 1..=u16::MAX, topics in prop::collection::vec(("[a-z]{1,30}/set", any::<bool>(), any::<bool>()), 1..9),
+            id in 1..=u16::MAX, topics in prop::collection::vec(("[a-z]{1,30}/set", any::<bool>(), 0..3_usize), 1..9),
         ) {
             let qos = |at_least_once: bool| if at_least_once { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-            let wanted = |(topic, once, retained): &'_ (String, bool, bool)| (topic.clone(), qos(*once), *retained);
-            let wanted: Vec<(String, Qos, bool)> = topics.iter().map(wanted).collect();
-            let texts: Vec<Wanted<'_>> =
-                wanted.iter().map(|(topic, qos, retained)| Wanted { topic, qos: *qos, retained: *retained }).collect();
+            let kept = [
+                (Retained::Always, v5::RetainForwardRule::OnEverySubscribe),
+                (Retained::Once, v5::RetainForwardRule::OnNewSubscribe),
+                (Retained::Never, v5::RetainForwardRule::Never),
+            ];
+            let wanted = topics.iter().map(|(topic, once, rule)| {
+                Wanted { topic, qos: qos(*once), retained: kept[*rule].0 }
+            });
+            let texts: Vec<Wanted<'_>> = wanted.collect();
             let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
             put_subscribe(&mut out, MqttVersion::V311, id, &texts);
             let filters = topics.iter().map(|(topic, once, _)| {
@@ -107,14 +121,10 @@ mod tests {
 
             let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
             put_subscribe(&mut out, MqttVersion::V5, id, &texts);
-            let filter = |(topic, once, retained): &(String, bool, bool)| v5::Filter {
+            let filter = |(topic, once, rule): &(String, bool, usize)| v5::Filter {
                 nolocal: true,
                 preserve_retain: true,
-                retain_forward_rule: if *retained {
-                    v5::RetainForwardRule::OnEverySubscribe
-                } else {
-                    v5::RetainForwardRule::Never
-                },
+                retain_forward_rule: kept[*rule].1.clone(),
                 ..v5::Filter::new(topic.clone(), if *once { QoS5::AtLeastOnce } else { QoS5::AtMostOnce })
             };
             let reference = v5::Subscribe { pkid: id, filters: topics.iter().map(filter).collect(), properties: None };

@@ -13,7 +13,7 @@ fn at(seconds: u64) -> BootTime {
 
 fn with(count: usize) -> Subscriptions {
     let topics = (0..count).map(|n| (format!("maison/relais{n}/set"), format!("relais{n}"))).collect();
-    Subscriptions::new(Some(&Commands { max_age: MAX_AGE, topics }), None, Vec::new())
+    Subscriptions::new(Some(&Commands { max_age: MAX_AGE, topics }), None, Vec::new(), &[])
 }
 
 /// A connection on which everything was accepted at this time.
@@ -59,7 +59,7 @@ fn a_fresh_message_on_an_accepted_topic_is_a_command() {
     assert_eq!((request.reference.as_deref(), request.time.as_deref()), (Some("a-1"), Some("2026-11-21T10:00:00Z")));
     assert_eq!((request.at, request.max_age, request.refused), (at(101), MAX_AGE, None));
     assert_eq!(subscriptions.request("home", &self::message("maison/relais1/set", b""), at(101)), None, "not ours");
-    assert_eq!(Subscriptions::new(None, None, Vec::new()).request("home", &message, at(101)), None);
+    assert_eq!(Subscriptions::new(None, None, Vec::new(), &[]).request("home", &message, at(101)), None);
 }
 
 #[test]
