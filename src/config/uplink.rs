@@ -243,7 +243,8 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         privacy: Privacy::default(),
         max_packet: u32::try_from(DEFAULT_MAX_PACKET.0).unwrap_or(u32::MAX),
         selection: Selection::default(),
-        backlog: Backlog::default(),
+        // It is never away for long, and what is kept for LAN clients on a topic must be the newest.
+        backlog: Backlog { live_first: false, ..Backlog::default() },
         tls: TlsConfig::default(),
         proxy: None,
         interface: None,

@@ -300,7 +300,8 @@ impl Encoder {
             return Err(NO_TOPIC.to_owned());
         }
         let integrity = self.maker.settings.payload.beside(&raw.payload);
-        let retain = raw.retain && !backlog;
+        // Those for LAN clients keep their order, so that the last one is the newest.
+        let retain = raw.retain && (!backlog || raw.comes_down());
         Ok(Message { topic, retain, id, content_type: None, integrity, payload: &raw.payload })
     }
 

@@ -188,12 +188,16 @@ fn raw_messages_and_bytes_go_out_as_they_are() {
     let message = first_message(&mut encoder, &with_image).expect("a raw message");
     assert_eq!((message.topic, message.retain, message.payload), ("z2m/lampe", false, b"\xfe{}".as_slice()));
 
-    // What a LAN client wants retained is, but not as backlog.
-    with_image.body = Body::Raw(Raw { topic: "z2m/lampe".into(), payload: Box::default(), retain: true });
-    for backlog in [false, true] {
-        let cut = Cut { backlog, ..cut(PayloadShape::Quantity) };
-        let parts = [part(&with_image, 1042..1043, TIME)];
-        assert_eq!(encoder.message(&parts, cut).expect("a raw message").retain, !backlog);
+    // What a LAN client wants retained is, but not as backlog; what comes down to them always.
+    let up = Raw { topic: "z2m/lampe".into(), payload: Box::default(), retain: true };
+    for (raw, also_backlog) in [(up, false), (Raw::down("z2m/lampe", b"", true), true)] {
+        with_image.body = Body::Raw(raw);
+        for backlog in [false, true] {
+            let cut = Cut { backlog, ..cut(PayloadShape::Quantity) };
+            let parts = [part(&with_image, 1042..1043, TIME)];
+            let message = encoder.message(&parts, cut).expect("a raw message");
+            assert_eq!((message.topic, message.retain), ("z2m/lampe", !backlog || also_backlog));
+        }
     }
 }
 
