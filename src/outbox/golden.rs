@@ -1,7 +1,7 @@
 //! Small outboxes that were written by each format so far must be read for ever.
 //!
 //! `tests/outbox/format-N` holds the files, without the zeros at the end of segments. Those of the present format are
-//! written anew with `UPDATE_GOLDEN=1`; those of former ones cannot be, and must never change. Format 3 is format 2,
+//! written anew with `UPDATE_FORMATS=1`; those of former ones cannot be, and must never change. Format 3 is format 2,
 //! sealed.
 
 use std::fs;
@@ -71,7 +71,7 @@ fn write(disk: &Simulated, version: u32) {
 
 #[test]
 fn every_format_so_far_is_read() {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("UPDATE_FORMATS").is_some() {
         for version in [VERSION, SEALED_VERSION] {
             let disk = Simulated::new(Path::new("/run"));
             write(&disk, version);
