@@ -42,6 +42,8 @@ mod gaps;
 mod identity;
 mod ingest;
 mod kept;
+#[cfg(feature = "broker")]
+mod lan;
 pub mod places;
 mod positions;
 mod summary;
@@ -216,7 +218,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         end = &mut flusher => Err(anyhow!("the flush of the outbox ended early: {end:?}")),
         end = &mut commands => Err(anyhow!("the commands' stage ended early: {end:?}")),
         Some(end) = uplinks.join_next() => Err(anyhow!("an uplink ended early: {end:?}")),
-        () = broker.watch() => unreachable!("it watches for ever"),
+        () = broker.watch(&hub) => unreachable!("it watches for ever"),
     };
 
     service::stopping();
