@@ -8,6 +8,8 @@ mod it {
     mod arduino;
     #[cfg(feature = "broker")]
     mod broker;
+    #[cfg(feature = "broker")]
+    mod broker_watch;
     mod cli;
     mod clock;
     mod commands;
