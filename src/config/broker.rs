@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::read::{Bytes, Surroundings};
-use super::{Gateway, Ingest, SensorConfig, checks};
+use super::{Gateway, Ingest, SensorConfig};
 use crate::options::{Options, Problem};
 use crate::topic::{self, filter};
 
@@ -398,7 +398,7 @@ pub(super) fn own_topics<'a>(gateway: &Gateway, sensors: impl Iterator<Item = &'
     let mut topics: BTreeSet<String> =
         ["availability", "gaps", "info"].into_iter().map(|last| format!("{own}/{last}")).collect();
     for sensor in sensors {
-        let descriptor = checks::descriptor(sensor, gateway);
+        let descriptor = sensor.known_descriptor(gateway);
         let base = gateway.topic.sensor_topic(&descriptor);
         topics.extend(["availability", "gaps"].into_iter().map(|last| format!("{base}/{last}")));
         topics.insert(topic::result_topic(&gateway.topic, &descriptor));
