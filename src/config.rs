@@ -50,6 +50,7 @@ mod secret;
 mod sensor;
 mod source;
 mod sparkplug;
+mod texts;
 mod token;
 mod uplink;
 mod wiring;
@@ -74,6 +75,7 @@ pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
 pub use source::MAX_FILE_BYTES;
 pub use sparkplug::Sparkplug;
+pub use texts::{check_texts, files, named_files, redacted, without_secrets};
 pub use token::Token;
 pub use uplink::BROKER_UPLINK;
 
