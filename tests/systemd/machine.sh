@@ -8,7 +8,7 @@
 
 NEEDS="mmdebstrap systemd-container lintian binutils xz-utils"
 # What the scripts need in the container.
-INSIDE="libgcc-s1,mosquitto-clients,procps,python3,strace,sudo,systemd-sysv"
+INSIDE="adduser,dbus,libgcc-s1,mosquitto,mosquitto-clients,procps,python3,strace,sudo,systemd-sysv"
 # The package, which is newer than any that it replaces and older than every release.
 VERSION=0.1.0~test2
 
@@ -64,6 +64,8 @@ make_root() {
         echo "making the container's root ($codename)"
         rm -rf "$cache/root" "$cache/root.made-of"
         quietly mmdebstrap --mode=root --variant=minbase --include="$INSIDE" "$codename" "$cache/root" - <<<"$sources"
+        # Debian's mosquitto starts a service on a port that the checks want for themselves.
+        quietly systemctl --root="$cache/root" disable mosquitto.service
         echo "$made_of" >"$cache/root.made-of"
     fi
     # A stopped container leaves nothing in /run of this machine, and where this machine runs systemd, it is not asked.
