@@ -102,7 +102,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// # Errors
 /// Everything else that is wrong, with its place.
 pub fn load_to_look(path: &Path) -> Result<Config, Report> {
-    load_on(path, &Machine { secrets: false, ..Machine::this() }, DRIVERS)
+    load_on(path, &Machine::looking_at(path), DRIVERS)
 }
 
 /// As [`load`], on a given machine and with given drivers.
