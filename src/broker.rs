@@ -69,7 +69,7 @@ pub use notices::{Event, Notice};
 pub use port_owner::PortOwner;
 pub use refusals::Refusal;
 pub use retained::RetainedStats;
-pub use store::{FLUSH, FLUSH_RETAINED, StoreStats};
+pub use store::{FLUSH, FLUSH_RETAINED, StoreStats, snapshot};
 pub use tls::TlsError;
 pub use token::TokenKeyError;
 

@@ -8,6 +8,7 @@ pub(super) use without_broker::Embedded;
 #[cfg(feature = "broker")]
 mod with_broker {
     use std::path::Path;
+    use std::pin::pin;
     use std::time::{Duration, Instant};
 
     use anyhow::Context as _;
@@ -108,11 +109,14 @@ mod with_broker {
         let (mut restarts, mut pause) = (0, Duration::ZERO);
         loop {
             let since = Instant::now();
-            let why = loop {
-                tokio::select! {
-                    why = broker.ended() => break why,
-                    why = silent(broker, pace) => break why,
-                    notice = broker.notice() => tell(notice, restarts),
+            let why = {
+                let broker = &*broker;
+                let mut failed = pin!(failed(broker, pace));
+                loop {
+                    tokio::select! {
+                        why = &mut failed => break why,
+                        notice = broker.notice() => tell(notice, restarts),
+                    }
                 }
             };
             pause = if since.elapsed() >= pace.steady { Duration::ZERO } else { pause };
@@ -130,20 +134,26 @@ mod with_broker {
         }
     }
 
-    /// Looks at the broker now and then, until it has not answered some times in a row; gives why.
-    async fn silent(broker: &Broker, pace: Pace) -> String {
-        let mut failed = 0;
-        loop {
-            tokio::time::sleep(if failed == 0 { pace.check } else { pace.again }).await;
-            match broker.check().await {
-                Ok(()) => failed = 0,
-                Err(silence) => {
-                    failed += 1;
-                    if failed == FAILED_LOOKS {
-                        return silence.to_string();
+    /// Waits until the broker ends, or has not answered some times in a row when it was looked at; gives why.
+    async fn failed(broker: &Broker, pace: Pace) -> String {
+        let silent = async {
+            let mut failed = 0;
+            loop {
+                tokio::time::sleep(if failed == 0 { pace.check } else { pace.again }).await;
+                match broker.check().await {
+                    Ok(()) => failed = 0,
+                    Err(silence) => {
+                        failed += 1;
+                        if failed == FAILED_LOOKS {
+                            return silence.to_string();
+                        }
                     }
                 }
             }
+        };
+        tokio::select! {
+            why = broker.ended() => why,
+            why = silent => why,
         }
     }
 
