@@ -9,6 +9,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config;
 use crate::guard;
 
+mod backup;
 #[cfg(feature = "broker")]
 mod broker;
 mod check;
@@ -89,6 +90,10 @@ enum Command {
     Outbox(outbox::Args),
     /// Print what the archive keeps, as a table or as JSON
     Export(export::Args),
+    /// Put configuration, outbox, archive and the embedded broker's data into one file; beside a running agent or without one
+    Backup(backup::Args),
+    /// Bring back what `vigie backup` has put into a file, while no agent runs
+    Restore(backup::RestoreArgs),
     /// Make passwords and certificates for the embedded broker
     #[cfg(feature = "broker")]
     Broker(broker::Args),
@@ -153,6 +158,8 @@ pub fn main() -> ExitCode {
         Some(Command::Once { config }) => once::once(&config),
         Some(Command::Outbox(args)) => outbox::outbox(args),
         Some(Command::Export(args)) => export::export(args),
+        Some(Command::Backup(args)) => backup::backup(&args),
+        Some(Command::Restore(args)) => backup::restore(&args),
         #[cfg(feature = "broker")]
         Some(Command::Broker(args)) => broker::broker(args),
         Some(Command::Pause(args)) => pause::pause(args),
@@ -170,6 +177,11 @@ pub fn main() -> ExitCode {
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The same to standard error, where standard output has something else.
+fn tell(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// One sentence about what went wrong, to standard error.

@@ -46,6 +46,7 @@ mod secret;
 mod sensor;
 mod source;
 mod sparkplug;
+mod texts;
 mod token;
 mod uplink;
 mod wiring;
@@ -76,6 +77,7 @@ pub use secret::Password;
 pub use sensor::SensorConfig;
 pub use source::MAX_FILE_BYTES;
 pub use sparkplug::Sparkplug;
+pub use texts::{check_texts, files, named_files, redacted, without_secrets};
 pub use token::Token;
 pub use uplink::{BROKER_UPLINK, Commands, MqttVersion, Qos, UplinkConfig};
 pub use written::Written;
@@ -100,7 +102,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// # Errors
 /// Everything else that is wrong, with its place.
 pub fn load_to_look(path: &Path) -> Result<Config, Report> {
-    load_on(path, &Machine { secrets: false, ..Machine::this() }, DRIVERS)
+    load_on(path, &Machine::looking_at(path), DRIVERS)
 }
 
 /// As [`load`], on a given machine and with given drivers.

@@ -304,7 +304,9 @@ pub(super) fn tls(section: &Options<'_>, around: &Surroundings<'_>) -> Option<Li
     }
     let [certificate, key, client_ca] = ["certificate", "key", "client_ca"].map(|name| {
         let path = section.raw(name).and_then(|value| value.get_ref().as_str()).map(|text| around.resolve(text))?;
-        if let Err(error) = std::fs::File::open(&path) {
+        if let Err(error) = std::fs::File::open(&path)
+            && around.machine.secrets
+        {
             section.problem_with_help(
                 name,
                 format!("{} cannot be read: {error}", path.display()),

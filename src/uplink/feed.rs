@@ -365,11 +365,11 @@ impl Feed {
         if let Some(until) = self.pause.until(fill.now) {
             return Some(until);
         }
-        if let Err(until) = self.send_births(hub, output, fill) {
+        if let Err(until) = self.send_births(hub, outbox, output, fill) {
             return until;
         }
         let again = self.send_streams(hub, outbox, output, fill);
-        self.send_news(hub, output, Some(outbox));
+        self.send_news(hub, outbox, output);
         again
     }
 
