@@ -30,6 +30,7 @@ mod it {
     mod outbox_cli;
     mod privacy;
     mod privileged;
+    mod reload;
     mod replay;
     mod restart;
     mod rotation;
