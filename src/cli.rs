@@ -24,6 +24,7 @@ mod pause;
 mod replay;
 mod run;
 mod scan;
+mod support;
 mod table;
 
 /// All is well.
@@ -104,6 +105,8 @@ enum Command {
     Clock(clock::Args),
     /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
     Scan(scan::Args),
+    /// Gather what somebody needs to know who is to help: state, configuration, log, without passwords
+    Support(support::Args),
     /// Runs a sensor's program; the agent calls it
     #[command(hide = true)]
     Guard {
@@ -163,6 +166,7 @@ pub fn main() -> ExitCode {
         Some(Command::Resume(args)) => pause::resume(args),
         Some(Command::Clock(args)) => clock::clock(&args),
         Some(Command::Scan(args)) => scan::scan(&args),
+        Some(Command::Support(args)) => support::support(&args),
         Some(Command::Guard { .. }) => unreachable!("done above, before there is a log"),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };
