@@ -6,6 +6,7 @@
 mod it {
     mod archive;
     mod arduino;
+    mod backup;
     #[cfg(feature = "broker")]
     mod broker;
     mod cli;
@@ -40,6 +41,7 @@ mod it {
     mod sleep;
     mod sparkplug;
     mod supervision;
+    mod support;
     mod targets;
     mod tidy;
     mod tls;
