@@ -9,6 +9,8 @@ mod it {
     mod backup;
     #[cfg(feature = "broker")]
     mod broker;
+    #[cfg(feature = "broker")]
+    mod broker_watch;
     mod cli;
     mod clock;
     mod commands;
