@@ -171,8 +171,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let (rounds, rounds_seen) = watch::channel(0);
     let places: Vec<SensorIndex> = (0..).zip(&config.sensors).map(|(index, _)| SensorIndex(index)).collect();
     let file = extras.file.clone();
+    let pipeline = restored_pipeline(&config, &hub.outbox.borrow(), boot);
     let core = Core {
-        pipeline: restored_pipeline(&config, &hub.outbox.borrow(), boot),
+        pipeline,
         hub: hub.clone(),
         boot,
         topic: config.gateway.topic.clone(),

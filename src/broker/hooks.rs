@@ -26,7 +26,7 @@ use super::peers::{Peer, Peers};
 use super::refusals::Refusal;
 use super::shared::Shared;
 
-/// Longest topic of a message, in bytes; the protocol allows 65,535.
+/// Longest topic of a message, and longest filter, in bytes; the protocol allows 65,535.
 pub const MAX_TOPIC_BYTES: usize = 4096;
 /// The longest that a client which publishes too fast is held up at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -250,6 +250,12 @@ impl Hooks {
             return refused(SubscribeAckReason::TopicFilterInvalid);
         }
         let access = self.shared.clients().access(client);
+        if !fits(&subscribe.topic_filter) {
+            self.shared.refusals.note(Refusal::Topic, &who(&session.id, access.user(), &subscribe.topic_filter));
+            return Some(HookResult::SubscribeAclResult(SubscribeAclResult::new_failure(
+                rmqtt::codec::v5::SubscribeAckReason::TopicFilterInvalid,
+            )));
+        }
         if access.may_read(client, &subscribe.topic_filter) {
             return None;
         }

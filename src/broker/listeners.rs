@@ -21,7 +21,7 @@ use super::peers::{Peer, Peers, Seat};
 use super::refusals::Refusal;
 use super::shared::Shared;
 use super::tls::{self, Tls};
-use super::{BrokerError, HANDSHAKE_TIMEOUT, PortOwner, pump, websocket};
+use super::{BrokerError, HANDSHAKE_TIMEOUT, MAX_SESSIONS, PortOwner, pump, websocket};
 use crate::config::BrokerListener;
 
 /// Connections that wait to be accepted.
@@ -126,11 +126,14 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 const DESCRIPTORS: u64 = 3;
 /// Descriptors that are left to everything else in the process.
 const RESERVE: u64 = 256;
+/// Descriptors of clients that have left: the broker crate keeps that of a session's last connection for as long as it
+/// keeps the session.
+const LEFT: u64 = MAX_SESSIONS as u64;
 
 /// So many connections there can be of those that are wanted: each takes descriptors, and without any left the sensors
 /// would stand still, too. The process's limit is raised as far as the system allows.
 pub(super) fn room_for(connections: usize) -> usize {
-    let wanted = RESERVE + DESCRIPTORS * u64::try_from(connections).unwrap_or(u64::MAX / DESCRIPTORS);
+    let wanted = RESERVE + LEFT + DESCRIPTORS * u64::try_from(connections).unwrap_or(u64::MAX / DESCRIPTORS);
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
         let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
@@ -139,7 +142,9 @@ pub(super) fn room_for(connections: usize) -> usize {
         }
     }
     let room = limit.current.map_or(connections, |current| {
-        usize::try_from(current.saturating_sub(RESERVE) / DESCRIPTORS).unwrap_or(usize::MAX).clamp(1, connections)
+        usize::try_from(current.saturating_sub(RESERVE + LEFT) / DESCRIPTORS)
+            .unwrap_or(usize::MAX)
+            .clamp(1, connections)
     });
     if room < connections {
         tracing::warn!(
