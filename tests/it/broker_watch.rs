@@ -25,7 +25,7 @@ fn silent_topics_and_unknown_clients_are_published_and_the_broker_says_how_it_is
         "[hardware]\nbackend = \"sim\"\n\n\
          [broker]\nlisten = \"127.0.0.1:{port}\"\npath = \"{}\"\nsys_interval = \"200ms\"\n\n\
          [broker.watch]\nunknown_clients = true\n\n\
-         [[broker.ingest]]\ntopics = [\"esp/+\"]\nsensor = \"{{2}}\"\nroom = \"salon\"\nsilent_after = \"2s\"\n",
+         [[broker.ingest]]\ntopics = [\"esp/+\"]\nsensor = \"{{2}}\"\nroom = \"{{2}}\"\nsilent_after = \"2s\"\n",
         folder.display()
     ));
     let mut agent = gateway.run();
