@@ -73,7 +73,7 @@ pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
 pub use source::MAX_FILE_BYTES;
-pub use sparkplug::Sparkplug;
+pub use sparkplug::{Sparkplug, Writable};
 pub use token::Token;
 pub use uplink::BROKER_UPLINK;
 
@@ -206,6 +206,7 @@ fn read_root(
         let on_gateways = uplinks.iter().map(|placed| &placed.uplink.payload).filter(|payload| payload.topic.is_none());
         let shapes: Vec<PayloadShape> = on_gateways.map(|payload| payload.shape).collect();
         uplink::check_client_ids(&uplinks, root.problems());
+        sparkplug::check_nodes(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
         wiring::claims(&sensors, &expanders, root.problems());

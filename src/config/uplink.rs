@@ -10,8 +10,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
     Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Named, Payload, Preset, Privacy, Pseudonyms, Qos,
-    Selection, TlsConfig, UplinkConfig, backlog, connection, discovery, integrity, payload, preset, privacy, secret,
-    sensor, sparkplug, token,
+    Selection, TlsConfig, UplinkConfig, Writable, backlog, connection, discovery, integrity, payload, preset, privacy,
+    secret, sensor, sparkplug, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -216,6 +216,9 @@ pub(super) fn fill_in_commands(uplink: &mut UplinkConfig, gateway: &Gateway, sen
             && topic::result_topic(&gateway.topic, &descriptor).len() <= topic::MAX_BYTES
         {
             commands.topics.push((topic::command_topic(&gateway.topic, &descriptor), sensor.name.clone()));
+            if let Some(node) = &mut uplink.sparkplug {
+                node.writable.insert(sensor.name.clone(), Writable::of(sensor));
+            }
         }
     }
 }
