@@ -140,7 +140,8 @@ proptest! {
     #[test]
     fn no_filter_is_slower_than_it_says(numbers in prop::collection::vec(-5_i8..5, 1..60), millis in 1..3_000_u32) {
         let every = Duration::from_millis(millis.into());
-        let values: Vec<(u32, f64)> = numbers.iter().map(|number| (millis, f64::from(*number))).collect();
+        // One of the formulas has no value at 0, which is an error and no pace.
+        let values: Vec<(u32, f64)> = numbers.iter().map(|number| (millis, f64::from(*number) + 0.5)).collect();
         for list in all() {
             let mut chain = good(&list);
             let Some(pace) = chain.pace(Some(every)) else { continue };
