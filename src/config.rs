@@ -71,7 +71,7 @@ pub use privacy::{FixedRate, Omit, Privacy};
 pub use pseudonyms::{Named, Pseudonyms};
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
-pub use secret::Password;
+pub use secret::{Password, Username};
 pub use source::MAX_FILE_BYTES;
 pub use sparkplug::{Sparkplug, Writable};
 pub use token::Token;
@@ -275,7 +275,7 @@ impl Config {
     pub fn reach_broker(&mut self, entrance: SocketAddr, username: &str, password: &SecretString) {
         for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
             uplink.urls = vec![BrokerUrl::of(entrance)];
-            uplink.username = Some(username.to_owned());
+            uplink.username = Some(Username::Text(username.to_owned()));
             uplink.password = Some(Password::given(password.clone()));
         }
     }
@@ -390,7 +390,7 @@ pub struct UplinkConfig {
     /// Client identifier, placeholders filled in.
     pub client_id: String,
     /// User name.
-    pub username: Option<String>,
+    pub username: Option<Username>,
     /// Where the password is read from at each connection; it was readable when the configuration was checked.
     pub password: Option<Password>,
     /// What makes the password instead; then there is none.

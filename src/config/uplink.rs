@@ -125,7 +125,7 @@ pub(super) fn uplink(
     let urls = connection::urls(options);
     let privacy = privacy::privacy(options, around);
     let client_id = client_id(options, gateway, around, privacy.pseudonyms.as_ref());
-    let username = username(options);
+    let username = secret::username(options, around);
     let password = secret::password(options, "password", around);
     if options.raw("password").is_some() && options.raw("username").is_none() {
         options.problem_with_help(
@@ -327,17 +327,6 @@ pub(super) fn check_text(text: &str) -> Result<(), String> {
         return Err(format!("is longer than {MAX_TEXT_BYTES} bytes"));
     }
     Ok(())
-}
-
-fn username(options: &Options<'_>) -> Option<String> {
-    let text = options.optional::<String>("username")?;
-    match check_text(&text) {
-        Ok(()) => Some(text),
-        Err(why) => {
-            options.problem("username", format!("`username` of {} {why}", options.what()), None);
-            None
-        }
-    }
 }
 
 /// Two uplinks to one broker under one client identifier would throw each other out for ever (MQTT 3.1.1, 3.1.4). Every
