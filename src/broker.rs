@@ -54,7 +54,7 @@ pub use ingest::ANSWER_WITHIN;
 pub use port_owner::PortOwner;
 pub use refusals::Refusal;
 pub use retained::RetainedStats;
-pub use store::{FLUSH, FLUSH_RETAINED, StoreStats};
+pub use store::{FLUSH, FLUSH_RETAINED, StoreStats, snapshot};
 pub use tls::TlsError;
 
 use server::Server;

@@ -4,7 +4,7 @@
 //! one uplink alone sends. What was announced is remembered in the outbox's state: an entity or a device that a later
 //! configuration does not have must be taken away by us, because the broker retains it for ever.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,14 +91,43 @@ enum Entities {
 pub(super) struct Discovery {
     hub: Rc<Hub>,
     topic: Template,
+    version: &'static str,
+    board: Option<String>,
     announcers: Vec<Announcer>,
-    sensors: Vec<Known>,
+    sensors: HashMap<SensorIndex, Known>,
+}
+
+/// When the configuration is taken up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    Start,
+    /// No start, as far as those are counted.
+    Reload,
 }
 
 impl Discovery {
     /// Announces the gateway, and takes away what the configuration has no longer.
     pub(super) fn new(config: &Config, hub: Rc<Hub>, version: &'static str, board: Option<&str>) -> Self {
-        let sensors: Vec<Known> = config.sensors.iter().map(Known::new).collect();
+        let places: Vec<SensorIndex> = (0..).zip(&config.sensors).map(|(index, _)| SensorIndex(index)).collect();
+        Self::of(config, &places, hub, version, board, Occasion::Start)
+    }
+
+    /// Goes on with another configuration, `places` being the indices of its sensors. Each is announced anew when it is
+    /// next [seen](Self::seen), which nobody is told of where nothing has changed.
+    pub(super) fn renew(&mut self, config: &Config, places: &[SensorIndex]) {
+        *self = Self::of(config, places, self.hub.clone(), self.version, self.board.as_deref(), Occasion::Reload);
+    }
+
+    fn of(
+        config: &Config,
+        places: &[SensorIndex],
+        hub: Rc<Hub>,
+        version: &'static str,
+        board: Option<&str>,
+        occasion: Occasion,
+    ) -> Self {
+        let known = places.iter().zip(&config.sensors).map(|(place, sensor)| (*place, Known::new(sensor)));
+        let sensors: HashMap<SensorIndex, Known> = known.collect();
         forget_former_uplinks(config, &hub);
         let mut announcers = Vec::new();
         for uplink in &config.uplinks {
@@ -116,7 +145,7 @@ impl Discovery {
                 remembered: BTreeMap::new(),
             });
             let there = announcer.as_ref().map(|announcer| announcer.topics(&config.sensors)).unwrap_or_default();
-            for topic in start(&mut remembered, &there) {
+            for topic in start(&mut remembered, &there, occasion) {
                 hub.set_state_of(&uplink.name, &topic, "");
             }
             if let Some(mut announcer) = announcer {
@@ -130,13 +159,14 @@ impl Discovery {
             }
         }
         hub.outbox.borrow_mut().commit(hub.clock.boot());
-        Self { topic: config.gateway.topic.clone(), hub, announcers, sensors }
+        let board = board.map(str::to_owned);
+        Self { topic: config.gateway.topic.clone(), version, board, hub, announcers, sensors }
     }
 
     /// A sensor gave a reading under this descriptor. What is remembered is safe with the next commit.
     pub(super) fn seen(&mut self, sensor: SensorIndex, descriptor: &Arc<Descriptor>) {
-        let Self { hub, topic, announcers, sensors } = self;
-        let Some(known) = sensors.get_mut(sensor.0 as usize).filter(|_| !announcers.is_empty()) else { return };
+        let Self { hub, topic, announcers, sensors, .. } = self;
+        let Some(known) = sensors.get_mut(&sensor).filter(|_| !announcers.is_empty()) else { return };
         if known.descriptor.as_ref().is_some_and(|last| Arc::ptr_eq(last, descriptor)) {
             return;
         }
@@ -304,12 +334,13 @@ fn recall(hub: &Hub, uplink: &str) -> BTreeMap<String, Remembered> {
     stored.and_then(|stored| postcard::from_bytes(stored).ok()).unwrap_or_default()
 }
 
-/// A start with these topics. Gives those to be taken away.
-fn start(remembered: &mut BTreeMap<String, Remembered>, there: &BTreeSet<String>) -> Vec<String> {
+/// A start, or a reload, with these topics. Gives those to be taken away.
+fn start(remembered: &mut BTreeMap<String, Remembered>, there: &BTreeSet<String>, occasion: Occasion) -> Vec<String> {
+    let starts = u8::from(occasion == Occasion::Start);
     for (topic, device) in remembered.iter_mut() {
-        device.gone = if there.contains(topic) { 0 } else { device.gone.saturating_add(1) };
+        device.gone = if there.contains(topic) { 0 } else { device.gone.saturating_add(starts).max(1) };
         for former in device.entities.values_mut() {
-            former.unseen = former.unseen.saturating_add(1);
+            former.unseen = former.unseen.saturating_add(starts);
         }
         device.entities.retain(|_, former| former.unseen < 2 * FORGOTTEN_AT);
     }

@@ -92,7 +92,7 @@ impl Bound {
                 seat,
                 inner,
                 tls: self.tls.clone(),
-                websocket: self.websocket,
+                websocket: self.websocket.then(|| websocket::longest_message(shared.config.limits.packet)),
                 shared: Arc::clone(&shared),
             };
             tokio::spawn(async move {
@@ -151,7 +151,8 @@ struct Connection {
     seat: Seat,
     inner: SocketAddr,
     tls: Option<Arc<Tls>>,
-    websocket: bool,
+    /// The longest message of a WebSocket; `None`: it is none.
+    websocket: Option<usize>,
     shared: Arc<Shared>,
 }
 
@@ -187,16 +188,16 @@ impl Connection {
 /// Makes a WebSocket of the stream where the listener is for such, and joins it to the broker.
 async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    websocket: bool,
+    websocket: Option<usize>,
     seat: Seat,
     peer: Peer,
     inner: SocketAddr,
     failed: impl Fn(String),
 ) {
-    if !websocket {
+    let Some(longest) = websocket else {
         return join(stream, seat, peer, inner, failed).await;
-    }
-    match timeout(HANDSHAKE_TIMEOUT, websocket::accept(stream)).await {
+    };
+    match timeout(HANDSHAKE_TIMEOUT, websocket::accept(stream, longest)).await {
         Ok(Ok(stream)) => join(stream, seat, peer, inner, failed).await,
         Ok(Err(error)) => failed(error.to_string()),
         Err(_) => failed(format!("no WebSocket within {} s", HANDSHAKE_TIMEOUT.as_secs())),

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::read::{Bytes, Surroundings};
-use super::{Gateway, Ingest, SensorConfig, checks};
+use super::{Gateway, Ingest, SensorConfig};
 use crate::options::{Options, Problem};
 use crate::topic::{self, filter};
 
@@ -304,7 +304,9 @@ pub(super) fn tls(section: &Options<'_>, around: &Surroundings<'_>) -> Option<Li
     }
     let [certificate, key, client_ca] = ["certificate", "key", "client_ca"].map(|name| {
         let path = section.raw(name).and_then(|value| value.get_ref().as_str()).map(|text| around.resolve(text))?;
-        if let Err(error) = std::fs::File::open(&path) {
+        if let Err(error) = std::fs::File::open(&path)
+            && around.machine.secrets
+        {
             section.problem_with_help(
                 name,
                 format!("{} cannot be read: {error}", path.display()),
@@ -398,7 +400,7 @@ pub(super) fn own_topics<'a>(gateway: &Gateway, sensors: impl Iterator<Item = &'
     let mut topics: BTreeSet<String> =
         ["availability", "gaps", "info"].into_iter().map(|last| format!("{own}/{last}")).collect();
     for sensor in sensors {
-        let descriptor = checks::descriptor(sensor, gateway);
+        let descriptor = sensor.known_descriptor(gateway);
         let base = gateway.topic.sensor_topic(&descriptor);
         topics.extend(["availability", "gaps"].into_iter().map(|last| format!("{base}/{last}")));
         topics.insert(topic::result_topic(&gateway.topic, &descriptor));

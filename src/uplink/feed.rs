@@ -179,7 +179,7 @@ impl Feed {
         let peer = |url: &BrokerUrl| saved::peer(&url.to_string(), &config.client_id, &grouping);
         let peers: Vec<u32> = config.urls.iter().map(peer).collect();
         let here = |peer| Origin { peer, boot: hub.boot, run: outbox.run() };
-        let state_key = format!("session/{}", config.name);
+        let state_key = saved::state_key(&config.name);
         let terms = Terms::new(config);
         let window = terms.window();
         let is_ours = |saved: &Saved| {

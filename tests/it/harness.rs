@@ -38,6 +38,8 @@ pub(crate) use framing::{FRAMINGS, Framing, MODBUS};
 pub(crate) use ledger::Reading;
 pub(crate) use lines::Lines;
 pub(crate) use mosquitto::Mosquitto;
+#[cfg(feature = "broker")]
+pub(crate) use net::Neighbour;
 pub(crate) use net::{Net, Way, run};
 pub(crate) use proxy::Proxy;
 pub(crate) use pty::Port;

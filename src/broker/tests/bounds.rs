@@ -155,7 +155,8 @@ async fn both_versions_come_over_a_websocket_and_other_subprotocols_do_not() {
         let socket = websocket::connect(stream, address, "mqtt").await.unwrap();
         let mut client = Raw::connect(socket, &Hello::new(version, "ws")).await.unwrap_or_else(|_| panic!());
         assert_eq!(client.subscribe(&["back"]).await, [1]);
-        let large = "y".repeat(100_000);
+        // Nearly the largest packet, in one message.
+        let large = "y".repeat(1_000_000);
         assert_eq!(client.publish("over", &large).await, Answer::Taken);
         assert_eq!(plain.message().await.1, large);
         assert_eq!(plain.publish("back", &large).await, Answer::Taken);

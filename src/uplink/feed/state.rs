@@ -23,11 +23,13 @@ pub struct LastWord {
 impl Feed {
     /// Sends state that the broker has not yet; says whether that is all of it.
     pub(super) fn send_state(&mut self, hub: &Hub, output: &mut Output, now: BootTime) -> bool {
-        if !self.sends_state {
-            return true;
-        }
         let board = hub.board.borrow();
         while let Some((version, topic, payload)) = board.next_after(self.status_seen, &self.uplink) {
+            // Whoever sends no state may have readings to take back.
+            if !self.sends_state && !payload.is_empty() {
+                self.status_seen = version;
+                continue;
+            }
             if !output.has_room() || self.session.free_status() == 0 {
                 return false;
             }
