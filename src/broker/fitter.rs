@@ -10,25 +10,36 @@ use rmqtt::types::{ConnectInfo, Disconnect, FitterType, Id, ListenerConfig};
 
 use super::RECEIVE_MAXIMUM;
 
-/// Makes a [`Terms`] for each connection.
-pub(super) struct Fitters;
+/// Makes [`Terms`] for each connection.
+pub(super) struct Fitters {
+    /// The longest keep-alive of MQTT 5, in seconds.
+    pub(super) keep_alive: Option<NonZeroU16>,
+}
 
 impl FitterManager for Fitters {
     fn create(&self, connect: Arc<ConnectInfo>, id: Id, settings: ListenerConfig) -> FitterType {
         let is_v5 = connect.proto_ver() == MQTT_LEVEL_5;
-        Arc::new(Terms { inner: DefaultFitter::new(connect, id, settings), is_v5 })
+        let keep_alive = self.keep_alive.filter(|_| is_v5);
+        Arc::new(Terms { inner: DefaultFitter::new(connect, id, settings), is_v5, keep_alive })
     }
 }
 
-/// The crate's own terms, but for the messages in flight: a client of MQTT 5 is told how many there may be, one of 3.1.1
-/// cannot be and may have as many as there are packet identifiers.
+/// The crate's own terms, but for what only a client of MQTT 5 can be told: how many messages may be in flight, and how long
+/// it may be quiet. One of 3.1.1 may have as many as there are packet identifiers, and be quiet for as long as it says.
 struct Terms {
     inner: DefaultFitter,
     is_v5: bool,
+    keep_alive: Option<NonZeroU16>,
 }
 
 impl Fitter for Terms {
     fn keep_alive(&self, keep_alive: &mut u16) -> rmqtt::Result<u16> {
+        if let Some(longest) = self.keep_alive
+            && (*keep_alive == 0 || *keep_alive > longest.get())
+        {
+            // It is told so in the CONNACK (3.2.2.3.14).
+            *keep_alive = longest.get();
+        }
         self.inner.keep_alive(keep_alive)
     }
 

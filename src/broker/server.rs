@@ -198,7 +198,7 @@ async fn serve(
             Err(error) => format!("{error:#}"),
         }),
         Some(end) = doors.join_next() => Err(format!("a listener ended: {end:?}")),
-        () = super::sys::run(scx, shared, shared.config.sys_interval) => Err("it says nothing more".to_owned()),
+        () = super::sys::run(&scx, shared, shared.config.sys_interval) => Err("it says nothing more".to_owned()),
         () = shared.watch.run(&shared.notices) => Err("it watches no more".to_owned()),
         () = faults(shared) => Err("a test wanted it".to_owned()),
     }
@@ -258,7 +258,7 @@ async fn make_context(shared: &Arc<Shared>, peers: &Arc<Peers>) -> ServerContext
         .mqtt_max_sessions(isize::try_from(super::MAX_SESSIONS).expect("a small number"))
         .build()
         .await;
-    *context.extends.fitter_mgr_mut().await = Box::new(Fitters);
+    *context.extends.fitter_mgr_mut().await = Box::new(Fitters { keep_alive: shared.config.limits.keep_alive });
     *context.extends.shared_subscription_mut().await = Box::new(Groups::default());
     *context.extends.retain_mut().await = Box::new(Store(Arc::clone(shared)));
     *context.extends.shared_mut().await = Box::new(Forwarder::new(context.clone(), Arc::clone(shared)));

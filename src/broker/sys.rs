@@ -71,17 +71,17 @@ fn message(topic: &str, value: &str) -> Message {
 }
 
 /// Says it again and again. Where that is switched off, nothing is ever said.
-pub(super) async fn run(context: ServerContext, shared: &Shared, interval: Duration) {
+pub(super) async fn run(context: &ServerContext, shared: &Shared, interval: Duration) {
     if interval.is_zero() {
         return std::future::pending().await;
     }
     let start = Instant::now();
     let from = Sender::from_system(Id::from(super::server::NODE, ClientId::from_static(SENDER)));
     loop {
-        let values = values(&context, shared, start.elapsed()).await;
+        let values = values(context, shared, start.elapsed()).await;
         for (topic, value) in shared.latest.set(values) {
             let publish = convert::publish(&message(topic, &value), 0, false, &[]);
-            if let Err(error) = SessionState::forwards(&context, from.clone(), publish, false, None).await {
+            if let Err(error) = SessionState::forwards(context, from.clone(), publish, false, None).await {
                 tracing::warn!(%error, topic, "broker: it cannot say how it is");
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,6 +124,8 @@ pub struct BrokerLimits {
     pub retained_bytes: usize,
     /// Subscriptions of a client.
     pub subscriptions: usize,
+    /// The longest keep-alive of a client of MQTT 5, in seconds; `None`: what the client asks for.
+    pub keep_alive: Option<NonZeroU16>,
 }
 
 impl Default for BrokerLimits {
@@ -137,6 +140,7 @@ impl Default for BrokerLimits {
             retained: 10_000,
             retained_bytes: 16 * 1024 * 1024,
             subscriptions: 500,
+            keep_alive: None,
         }
     }
 }
@@ -417,6 +421,7 @@ fn check_pattern(pattern: &str) -> Result<(), &'static str> {
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000;
 const RATE: RangeInclusive<u32> = 1..=1_000_000;
 const COUNT: RangeInclusive<u32> = 1..=1_000_000;
+const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(65_535);
 const PACKET: RangeInclusive<Bytes> = Bytes(1024)..=Bytes(16 * 1024 * 1024);
 const TOTAL: RangeInclusive<Bytes> = Bytes(64 * 1024)..=Bytes(256 * 1024 * 1024);
 
@@ -437,6 +442,9 @@ pub(super) fn limits(section: &Options<'_>) -> BrokerLimits {
         retained: section.optional_in("retained", COUNT).map_or(default.retained, size),
         retained_bytes: section.optional_in("retained_bytes", TOTAL).map_or(default.retained_bytes, bytes),
         subscriptions: section.optional_in("subscriptions", COUNT).map_or(default.subscriptions, size),
+        keep_alive: section
+            .optional_in("keep_alive", KEEP_ALIVE)
+            .and_then(|longest| u16::try_from(longest.as_secs()).ok().and_then(NonZeroU16::new)),
     }
 }
 

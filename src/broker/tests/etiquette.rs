@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::raw::{Answer, Hello, Raw, publish};
+use super::raw::{Answer, Hello, Raw};
 use super::*;
 
 async fn connect(broker: &Broker, hello: &Hello<'_>) -> Raw<TcpStream> {
@@ -91,12 +91,6 @@ async fn farewell(client: &mut Raw<TcpStream>) -> Option<u8> {
 async fn a_client_of_mqtt_5_hears_why_its_connection_ends() {
     let home = Home::new();
     let broker = home.start().await;
-    // More in flight than the CONNACK allows.
-    let mut hasty = connect(&broker, &Hello::new(5, "hasty")).await;
-    for id in 1..=RECEIVE_MAXIMUM.get() + 1 {
-        hasty.send(&publish(5, "a", "x", 2, id)).await;
-    }
-    assert_eq!(farewell(&mut hasty).await, Some(0x93), "Receive Maximum exceeded");
     // An alias above the maximum, and one that was never given a topic: PUBLISH with the property 0x23.
     for (topic, alias) in [("a", MAX_TOPIC_ALIASES + 1), ("", 1)] {
         let mut client = connect(&broker, &Hello::new(5, "alias")).await;
@@ -158,4 +152,23 @@ async fn where_the_interval_is_zero_nothing_is_said() {
     let mut publisher = connect(&broker, &Hello::new(5, "publisher")).await;
     assert_eq!(publisher.publish("a", "the first that comes").await, Answer::Taken);
     assert_eq!(client.message().await.1, "the first that comes");
+}
+
+#[tokio::test]
+async fn a_client_of_mqtt_5_is_told_what_it_may() {
+    let mut home = Home::new();
+    home.config.limits.keep_alive = NonZeroU16::new(60);
+    let broker = home.start().await;
+    for (version, is_told) in [(5, true), (4, false)] {
+        let mut stream = TcpStream::connect(broker.address()).await.unwrap();
+        // Its keep-alive is 0: it would be quiet for ever.
+        stream.write_all(&Hello::new(version, "client").packet()).await.unwrap();
+        let (first, body) = Raw { stream, version }.next().await.expect("a CONNACK");
+        assert_eq!((first, body[1]), (0x20, 0));
+        // Server Keep Alive, Receive Maximum; Shared Subscription Available is left out, which means that it is.
+        let has = |property: &[u8]| body.windows(property.len()).any(|part| part == property);
+        let most = RECEIVE_MAXIMUM.get().to_be_bytes();
+        assert_eq!((has(&[0x13, 0, 60]), has(&[0x21, most[0], most[1]])), (is_told, is_told), "{body:?}");
+        assert!(!has(&[0x2A, 0]), "{body:?}");
+    }
 }

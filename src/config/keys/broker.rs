@@ -225,5 +225,12 @@ pub(super) static BROKER_LIMITS: Section = Section {
         ),
         key("retained_bytes", "size, `\"64KiB\"` to `\"256MiB\"`", Some("`\"16MiB\"`"), "Their size."),
         key("subscriptions", "1 to 1000000", Some("500"), "Subscriptions of a client."),
+        key(
+            "keep_alive",
+            "duration, `\"10s\"` to 65535 s",
+            Some("what the client asks for"),
+            "The longest keep-alive of MQTT 5, whose clients are told. A client that is gone without a word is noticed after one \
+             and a half times as long.",
+        ),
     ],
 };
