@@ -106,9 +106,14 @@ async fn topics_that_are_too_long_or_too_deep_are_refused() {
     }
     let mut client = connect(&broker, &Hello::new(5, "c")).await;
     assert!(client.subscribe(&[&deep]).await[0] >= 0x80);
+    for (version, refused) in [(4, 0x80), (5, 0x8f)] {
+        let mut client = connect(&broker, &Hello::new(version, "c")).await;
+        assert_eq!(client.subscribe(&[&long, &"x".repeat(MAX_TOPIC_BYTES)]).await, [refused, 1]);
+    }
+    let mut client = connect(&broker, &Hello::new(5, "c")).await;
     // The longest that is allowed.
     assert_eq!(client.publish(&"x".repeat(MAX_TOPIC_BYTES), "x").await, Answer::Taken);
-    assert_eq!(broker.refused(Refusal::Topic), 4);
+    assert_eq!(broker.refused(Refusal::Topic), 6);
     still_serves(&broker).await;
 }
 
