@@ -316,6 +316,13 @@ impl Hub {
         self.work.send_replace(());
     }
 
+    /// An uplink has something on these topics again.
+    pub fn reuse<'a>(&self, uplink: &str, topics: impl Iterator<Item = &'a String>) {
+        for topic in topics {
+            self.board.borrow_mut().reuse(uplink, topic);
+        }
+    }
+
     /// A sensor is there no more, or somewhere else; what brokers retain of it is not removed by this.
     pub fn forget_sensor(&self, template: &Template, sensor: &Arc<Descriptor>) {
         let board = &mut *self.board.borrow_mut();

@@ -227,3 +227,25 @@ fn a_lan_clients_sensor_is_announced_when_it_is_met_and_stays_over_restarts() {
     drop(run);
     assert_eq!(Run::start(folder.path(), &text).announced("vigie_1_esp"), None, "it is there again");
 }
+
+#[test]
+fn a_reload_takes_away_what_is_gone_and_counts_as_no_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(folder.path(), &format!("{HOME}{METEO}{SKETCH}"));
+    run.gives(0, &[("temperature", Some("°C"))]);
+    run.gives(1, &[("t", None), ("u", None)]);
+    let machine = Machine { hostname: "pi".to_owned(), ..Machine::this() };
+    let without = config::from_text("test.toml", &format!("{HOME}{SKETCH}"), &machine, DRIVERS).expect("no errors");
+    // Its place in the pipeline is the one that it had.
+    for _ in 0..2 * FORGOTTEN_AT {
+        run.discovery.renew(&without, &[SensorIndex(1)]);
+    }
+    assert_eq!(run.announced("vigie_1_meteo").as_deref(), Some(""));
+    run.gives(1, &[("t", None)]);
+    assert_eq!(keys(&run.entities("vigie_1_sketch")), ["t"], "`u` may come yet, and is not taken away");
+    let whole =
+        config::from_text("test.toml", &format!("{HOME}{METEO}{SKETCH}"), &machine, DRIVERS).expect("no errors");
+    run.discovery.renew(&whole, &[0, 1].map(SensorIndex));
+    run.gives(0, &[("temperature", Some("°C"))]);
+    assert_eq!(keys(&run.entities("vigie_1_meteo")), ["temperature"]);
+}
