@@ -21,6 +21,7 @@ mod export;
 mod once;
 mod outbox;
 mod pause;
+mod reload;
 mod replay;
 mod run;
 mod scan;
@@ -101,6 +102,8 @@ enum Command {
     Pause(pause::Args),
     /// Have a paused sensor take its device back
     Resume(pause::Resume),
+    /// Have the agent take over what has changed in its configuration, and touch nothing else
+    Reload(reload::Args),
     /// Whether the time is known, and telling it where nothing else does
     Clock(clock::Args),
     /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
@@ -164,6 +167,7 @@ pub fn main() -> ExitCode {
         Some(Command::Broker(args)) => broker::broker(args),
         Some(Command::Pause(args)) => pause::pause(args),
         Some(Command::Resume(args)) => pause::resume(args),
+        Some(Command::Reload(args)) => reload::reload(&args),
         Some(Command::Clock(args)) => clock::clock(&args),
         Some(Command::Scan(args)) => scan::scan(&args),
         Some(Command::Support(args)) => support::support(&args),

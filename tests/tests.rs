@@ -9,6 +9,8 @@ mod it {
     mod backup;
     #[cfg(feature = "broker")]
     mod broker;
+    #[cfg(feature = "broker")]
+    mod broker_watch;
     mod cli;
     mod clock;
     mod commands;
@@ -31,6 +33,7 @@ mod it {
     mod outbox_cli;
     mod privacy;
     mod privileged;
+    mod reload;
     mod replay;
     mod restart;
     mod rotation;

@@ -6,6 +6,7 @@ What is sent is put together here from the formats' own descriptions, and not by
 
 import struct
 import threading
+import time
 
 
 def json_line(number):
@@ -57,16 +58,22 @@ class ModbusUnit:
     """Answers each request for the first two of its holding registers, which hold the next number; `with` it: until the end.
 
     `read` gives the bytes that have come, none after a short while without; `write` takes some. `spoil` makes of a number
-    what is written in place of its answer, or gives nothing; that the number is then not said counts as spoilt.
+    what is written in place of its answer, or gives nothing; the number is then not said, but spoilt.
+
+    A host that is held up makes answers late: then they are asked for again, and one of them is not used. So it notes when
+    it had heard each number's request, and when it began to answer it.
     """
 
     DRIVER, QUANTITY = "modbus-rtu", "n"
-    KEYS = 'address = 1\ntimeout = "10s"\nvalue = [{ quantity = "n", holding = 0, type = "u32" }]'
+    # Seconds: the longest that can be set.
+    TIMEOUT = 10
+    KEYS = f'address = 1\ntimeout = "{TIMEOUT}s"\nvalue = [{{ quantity = "n", holding = 0, type = "u32" }}]'
     REQUEST = with_crc(struct.pack(">BBHH", 1, 3, 0, 2))
 
     def __init__(self, read, write, first, spoil=lambda number: None):
         self.read, self.write, self.next, self.spoil = read, write, first, spoil
-        self.said, self.spoilt, self.ends = [], 0, False
+        self.said, self.spoilt, self.ends = [], [], False
+        self.heard, self.answered = {}, {first - 1: time.monotonic()}
         self.thread = threading.Thread(target=self.answer, daemon=True)
 
     @staticmethod
@@ -82,12 +89,21 @@ class ModbusUnit:
             if not request:
                 continue
             asked, number, self.next = behind, self.next, self.next + 1
+            self.heard[number] = time.monotonic()
             instead = self.spoil(number)
+            self.answered[number] = time.monotonic()
             self.write(instead or self.record(number))
-            if instead:
-                self.spoilt += 1
-            else:
-                self.said.append(number)
+            (self.spoilt if instead else self.said).append(number)
+
+    def given_up(self):
+        """The numbers that may have been given up, as their answers came too late, and those behind them, whose answers may
+        have been taken for theirs.
+
+        A number is asked for once the one before it was answered, and given up after the timeout, when it is asked again.
+        """
+        asked = sorted(self.heard.items())
+        late = {number for (number, _), (_, again) in zip(asked, asked[1:]) if again - self.answered[number - 1] >= self.TIMEOUT}
+        return late | {number + 1 for number in late}
 
     def __enter__(self):
         self.thread.start()

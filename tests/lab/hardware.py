@@ -41,6 +41,16 @@ class Message:
         self.topic, self.body, self.came = topic, body, time.monotonic()
 
     @property
+    def id(self):
+        """Which reading it is; `None` of what is no reading."""
+        return self.body.get("id") if isinstance(self.body, dict) else None
+
+    @property
+    def run(self):
+        """Of which start of the agent it is; `None` of what is no reading."""
+        return int(self.id.partition("-")[0]) if self.id else None
+
+    @property
     def value(self):
         return self.body["value"]
 
@@ -60,31 +70,60 @@ def time_of(text):
 
 
 class Broker:
-    """Mosquitto on the host, with a subscriber to everything of the gateway's."""
+    """Mosquitto on the host, with a subscriber to everything of the gateway's.
+
+    A reading counts once: which one it is says its `id`, and at QoS 1 it comes again when a connection was held up for so
+    long that it was given up.
+    """
 
     def __init__(self, folder):
         self.mosquitto = Mosquitto(folder, free_port())
         self.port = self.mosquitto.port
         # Only ever appended to.
         self.messages = []
+        self.readings = set()
+        self.marks, self.marked = 0, 0
+        # The agent's run whose readings count: one that has ended may leave some, which come at the next start. `None`: all.
+        self.run = None
         command = ["mosquitto_sub", "-p", self.port, "-q", 1, "-t", "lab/#", "-F", "%t %p"]
         self.subscriber = Process(command, stdout=subprocess.PIPE)
         threading.Thread(target=self.receive, daemon=True).start()
         wait_for("the subscription", self.subscribed, pause=0.1)
 
-    def subscribed(self):
-        message = ["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", "lab/mark", "-m", "{}"]
+    def mark(self):
+        self.marks += 1
+        message = ["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", "lab/mark", "-m", str(self.marks)]
         subprocess.run(message, check=True)
-        return self.messages
+
+    def subscribed(self):
+        self.mark()
+        return self.marked
+
+    def settle(self):
+        """Waits until everything is noted that the broker has handed on by now."""
+        self.mark()
+        mine = self.marks
+        wait_for("the broker", lambda: self.marked >= mine)
 
     def receive(self):
         for line in self.subscriber.child.stdout:
             topic, _, payload = line.decode().rstrip("\n").partition(" ")
             with contextlib.suppress(ValueError):
-                self.messages.append(Message(topic.removeprefix("lab/"), json.loads(payload)))
+                body = json.loads(payload)
+                if topic == "lab/mark":
+                    self.marked = body
+                    continue
+                message = Message(topic.removeprefix("lab/"), body)
+                reading = (topic, message.id)
+                if message.id is None or reading not in self.readings:
+                    self.readings.add(reading)
+                    self.messages.append(message)
 
     def of(self, topic, since=0):
-        return [message for message in self.messages[since:] if message.topic == topic]
+        return [message for message in self.messages[since:] if message.topic == topic and self.counts(message)]
+
+    def counts(self, message):
+        return self.run is None or message.run in (None, self.run)
 
     def close(self):
         for process in (self.subscriber, self.mosquitto):
@@ -152,6 +191,10 @@ class Gateway:
         level = "up" if high else "down"
         return self.between(f"echo pull-{level} >{self.line_folder(chip, offset)}/pull")
 
+    def now(self):
+        """The guest's wall clock, seconds since 1970."""
+        return self.between("true")[0]
+
     def between(self, command):
         """Runs a command; gives the guest's wall clock before and after, seconds since 1970."""
         said = self.sh(f"adjtimex >/run/before; {command}; adjtimex >/run/after; cat /run/before /run/after")
@@ -159,11 +202,13 @@ class Gateway:
         return tuple(int(whole) + int(part) / 1e6 for whole, part in zip(seconds, micros))
 
     def pulses(self, line, count, rate, limit=DEADLINE):
-        """Lets a line go up and down so often, so many times a second; returns once it has."""
-        self.sh(f"echo '{line} {count} {rate}' >/sys/module/gpio_simx/parameters/pulses")
-        done = f"{count} of {count}"
-        self.sh(f"until [ \"$(cat /sys/module/gpio_simx/parameters/pulses)\" = '{done}' ]; do sleep 0.1; done",
-                limit=limit)
+        """Lets a line go up and down so often, so many times a second; returns once it has: by how much, in seconds, the
+        edge was late that was latest, because the guest was held up.
+        """
+        parameter = "/sys/module/gpio_simx/parameters/pulses"
+        self.sh(f"echo '{line} {count} {rate}' >{parameter}")
+        said = self.sh(f"until grep '^{count} of {count},' {parameter}; do sleep 0.1; done", limit=limit)
+        return int(re.search(r"late by (\d+)", said)[1]) / 1e6
 
     # The agent.
 
@@ -182,6 +227,7 @@ class Gateway:
         )
         self.until("the agent to start", lambda: any(word in self.guest.log()[since:] for word in (says, ENDED)))
         self.expect(ENDED not in self.guest.log()[since:], "the agent ended at once")
+        self.broker.run = int(re.search(r"vigie starts .*run=(\d+)", self.guest.log()[since:])[1])
 
     def signal(self, name):
         self.sh(f"kill -{name} $(cat /run/vigie.pid)")
@@ -191,6 +237,7 @@ class Gateway:
         since = len(self.guest.log())
         self.signal(name)
         self.guest.logged(f"{ENDED} {status}\n", since)
+        self.broker.settle()
 
     def kill(self):
         self.end("KILL", status=128 + 9)
@@ -199,6 +246,7 @@ class Gateway:
 
     def mark(self):
         """The number of messages so far, to look only at later ones."""
+        self.broker.settle()
         return len(self.broker.messages)
 
     def until(self, what, condition, most=DEADLINE):
