@@ -42,6 +42,8 @@ mod gaps;
 mod identity;
 mod ingest;
 mod kept;
+#[cfg(feature = "broker")]
+mod lan;
 pub mod places;
 mod positions;
 mod reload;
@@ -169,8 +171,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let (rounds, rounds_seen) = watch::channel(0);
     let places: Vec<SensorIndex> = (0..).zip(&config.sensors).map(|(index, _)| SensorIndex(index)).collect();
     let file = extras.file.clone();
+    let pipeline = restored_pipeline(&config, &hub.outbox.borrow(), boot);
     let core = Core {
-        pipeline: restored_pipeline(&config, &hub.outbox.borrow(), boot),
+        pipeline,
         hub: hub.clone(),
         boot,
         topic: config.gateway.topic.clone(),
@@ -220,7 +223,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let mut running =
         Running { config, hub: hub.clone(), sensors, uplinks, core: on_core, commands: on_commands, about, summary };
     let early: anyhow::Result<()> = {
-        let mut broker = pin!(broker.watch());
+        let mut broker = pin!(broker.watch(&hub));
         loop {
             let reply = tokio::select! {
                 signal = signals.next() => match signal {

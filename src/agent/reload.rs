@@ -112,7 +112,7 @@ fn uplinks_told(new: &[UplinkConfig], running: &Uplinks) -> Changed {
     for uplink in new {
         match running.config(&uplink.name) {
             None => told.added.push(uplink.name.clone()),
-            Some(before) if before == uplink => told.untouched += 1,
+            Some(_) if running.runs_on(uplink) => told.untouched += 1,
             Some(_) => told.anew.push(uplink.name.clone()),
         }
     }
@@ -213,8 +213,9 @@ impl Running {
         let mut new = Rc::into_inner(new).ok_or("the pipeline still holds the configuration")?;
 
         for uplink in &new.uplinks {
-            if self.uplinks.config(&uplink.name).is_none() {
-                self.uplinks.start(uplink.clone());
+            match self.uplinks.config(&uplink.name) {
+                Some(_) => self.uplinks.go_on(uplink),
+                None => self.uplinks.start(uplink.clone()),
             }
         }
         let about = About::new(&new, self.about.borrow().outbox.clone());

@@ -7,7 +7,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
@@ -67,6 +67,10 @@ impl Bound {
     /// Takes connections for ever.
     pub(super) async fn run(self, inner: SocketAddr, shared: Arc<Shared>, peers: Arc<Peers>) {
         loop {
+            #[cfg(test)]
+            if shared.faults.at_accept().await {
+                return;
+            }
             let (stream, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -75,6 +79,9 @@ impl Bound {
                     continue;
                 }
             };
+            if shared.looks.is_ours(address) {
+                continue;
+            }
             let (seat, wait) = match peers.seat(address.ip(), &shared.config.limits, Instant::now()) {
                 Ok(seat) => seat,
                 Err(refusal) => {
@@ -170,12 +177,7 @@ impl Connection {
         let _ = sockopt::set_socket_keepalive(&stream, true);
         let failed = |why: String| shared.refusals.note(Refusal::Handshake, &format_args!("{}: {why}", address.ip()));
         let late = || failed(format!("not done within {} s", HANDSHAKE_TIMEOUT.as_secs()));
-        let mut peer = Peer {
-            address: address.ip(),
-            certificate: None,
-            bridge: AtomicBool::new(false),
-            introduced: AtomicBool::new(false),
-        };
+        let mut peer = Peer::new(address.ip());
         let Some(tls) = tls else {
             return upgrade(stream, websocket, seat, peer, inner, failed).await;
         };
@@ -234,7 +236,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     tokio::select! {
-        () = pump::carry(Introduced::new(stream, Arc::clone(&peer)), broker) => {}
+        () = pump::carry(Introduced::new(stream, Arc::clone(&peer)), broker, peer.farewell.packet()) => {}
         () = too_late => failed(format!("no CONNECT within {} s", HANDSHAKE_TIMEOUT.as_secs())),
     }
 }

@@ -174,9 +174,9 @@ fn clients_go_on_through_sigkill_and_nothing_that_they_were_to_send_is_missing()
             (0..MESSAGES).filter(|number| !there.contains(&number.to_string())).count()
         };
         wait_until(&format!("everything of QoS {qos}"), || missing() == 0);
-        // Each kill may make what was in flight come twice: mosquitto_pub has at most 20 messages in flight.
+        // Each kill may make what was in flight come twice: mosquitto_pub has at most 20 messages in flight, the uplink 100.
         let extra = up.on(&topic).len() - MESSAGES;
-        assert!(extra <= 4 * 20, "QoS {qos}: {extra} duplicates");
+        assert!(extra <= 4 * (20 + 100), "QoS {qos}: {extra} duplicates");
     }
     assert_eq!(agent.terminate(), Exit::Code(0));
 }

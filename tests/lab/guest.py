@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "bench"))
 sys.path.insert(0, str(HERE))
 from drive import Drive
-from lab import wait_for
+from lab import DEADLINE, wait_for
 
 # What the guest's kernel is given, with everything that these need.
 MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "crc32c_generic"]
@@ -31,7 +31,7 @@ MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "
 FLAKY_DISK = ["dm_flakey"]
 FLAKY_NETWORK = ["sch_netem", "sch_ingress", "act_mirred", "cls_matchall", "ifb"]
 # Seconds that a command in a guest may take, and a guest's start: the machine may have much else to do.
-COMMAND, START = 90, 120
+COMMAND = START = DEADLINE
 HOST = "10.0.2.2"
 END = "LAB-END"
 
@@ -245,7 +245,8 @@ def alone(script):
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
         drive = Drive(folder, 64, seed=0)
         with Guest(folder, initramfs(folder), drive) as guest:
-            output, status = guest.status(f"/lab/{script}")
+            # It waits several times itself.
+            output, status = guest.status(f"/lab/{script}", limit=4 * COMMAND)
             print(output, end="")
             if status:
                 print(guest.log(), file=sys.stderr)
