@@ -40,13 +40,14 @@ impl Met {
 
     /// One of them was met; `true`: that is to be saved.
     pub(super) fn meet(&mut self, topic: &str) -> bool {
+        let is_full = self.0.len() >= MAX_TOPICS;
         match self.0.get_mut(topic) {
             Some(0) => false,
             Some(unmet) => {
                 *unmet = 0;
                 true
             }
-            None if self.0.len() >= MAX_TOPICS => false,
+            None if is_full => false,
             None => self.0.insert(topic.to_owned(), 0).is_none(),
         }
     }
