@@ -4,35 +4,35 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tracing::{Instrument as _, Span, info, info_span, warn};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
 
-use crate::clock::{BootId, BootTime, Clock, SystemClock};
-use crate::config::{Config, SensorConfig};
+use crate::clock::{BootId, Clock, SystemClock};
+use crate::config::Config;
 use crate::control;
-use crate::control::server::Server;
+use crate::control::server::{Reloads, Server};
 use crate::control::status::About;
-use crate::drivers::Source;
 use crate::logging::AUDIT;
 use crate::offer;
-use crate::outbox::{self, Full, Outbox, Recovery};
-use crate::pipeline::{Declared, Pipeline};
+use crate::outbox::Outbox;
+use crate::pipeline::Pipeline;
 use crate::reading::{Descriptor, SensorIndex, Value, Values};
-use crate::sampler::remote::{Reins, Remotes, remote};
-use crate::sampler::{self, Sampler};
+use crate::sampler;
+use crate::sampler::remote::Remotes;
 use crate::service;
 use crate::topic::Template;
 use crate::uplink::status::Info;
 use crate::uplink::{self, Hub};
 
 mod archive;
+mod calls;
 mod commands;
 mod core;
 mod discovery;
@@ -42,9 +42,18 @@ mod gaps;
 mod identity;
 mod ingest;
 mod kept;
+#[cfg(feature = "broker")]
+mod lan;
 pub mod places;
 mod positions;
+mod reload;
+mod restart;
+mod retained;
+mod sensors;
+mod signals;
+mod store;
 mod summary;
+mod uplinks;
 mod watchdog;
 mod when;
 
@@ -54,14 +63,21 @@ use self::discovery::Discovery;
 use self::embedded::Embedded;
 use self::ingest::Ingest;
 use self::positions::Positions;
+use self::reload::Running;
+use self::retained::Sweeps;
+use self::sensors::{Facts, Sensors};
+use self::signals::{Asked, Signals};
+use self::store::{open_outbox, outbox_settings};
 use self::summary::Summary;
+use self::uplinks::Uplinks;
+
+pub use self::store::{cursors, kept_so_far, outbox_settings_at};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Bytes of records that are kept in memory.
-const MEMORY: usize = 8 << 20;
-/// How old small values (counter totals, the session) may be on disk.
-const PERSIST: Duration = Duration::from_secs(300);
+/// Calls that may block at a time. Flushes run one at a time, and so do questions to hardware clocks, the archive's writes
+/// and reloads; each uplink reads files and looks up names, one of which may be stuck. Threads are made as they are needed.
+const BLOCKING: usize = 64;
 /// The whole shutdown takes no longer than this.
 const SHUTDOWN: Duration = Duration::from_millis(1500);
 /// How much of that is spent on waiting for acknowledgements.
@@ -76,6 +92,8 @@ pub struct Extras {
     pub on_broker: Option<Box<dyn Fn(SocketAddr)>>,
     /// Told of everything that goes to the outbox.
     pub on_reading: Option<Box<OnReading>>,
+    /// Where the configuration is read anew from at a reload; `None`: there is none.
+    pub file: Option<PathBuf>,
 }
 
 /// Sees what goes to the outbox: the topics' template, the sensor, its values.
@@ -88,9 +106,7 @@ pub type OnReading = dyn Fn(&Template, &Descriptor, &Values);
 pub fn run(config: Config, extras: Extras) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Flushes run one at a time, and so do questions to hardware clocks; each uplink reads files and looks up names, one
-        // of which may be stuck.
-        .max_blocking_threads(3 + 2 * config.uplinks.len())
+        .max_blocking_threads(BLOCKING)
         .thread_keep_alive(Duration::from_secs(2))
         .build()
         .context("no runtime")?;
@@ -102,14 +118,14 @@ pub fn run(config: Config, extras: Extras) -> anyhow::Result<()> {
 
 async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     // From here on a signal is an orderly shutdown, also while things are still starting.
-    let mut signals = Signals::new().context("signals cannot be handled")?;
+    let mut signals = Signals::new(extras.file.is_some()).context("signals cannot be handled")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(config.trust));
     let Some(boot) = BootId::current() else {
         bail!("/proc/sys/kernel/random/boot_id cannot be read: is /proc mounted?")
     };
     identity::look(&mut config);
     let settings = outbox_settings(&config);
-    let about = About::new(&config, settings.clone());
+    let about = Rc::new(RefCell::new(About::new(&config, settings.clone())));
     let tail = settings.tail_dir.clone();
     let (outbox, recovery) = open_outbox(&config, settings, boot, clock.boot())?;
     let run = outbox.run();
@@ -131,32 +147,21 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let hub = Hub::new(outbox, clock.clone(), boot, config.gateway.clone(), info, recovery.tail_found);
 
     hub.veil(&config.uplinks);
-    let (stop_uplinks, uplinks_stop) = watch::channel(None);
-    let mut uplinks = JoinSet::new();
+    let mut uplinks = Uplinks::new(hub.clone());
     for uplink in &config.uplinks {
-        uplinks.spawn_local(uplink::run(uplink.clone(), hub.clone(), uplinks_stop.clone()));
+        uplinks.start(uplink.clone());
     }
     let clock_watch = tokio::task::spawn_local(uplink::watch_clock(hub.clone()));
 
     let (stop_archive, archive_stop) = watch::channel(false);
     let archive = config.archive.as_ref().map(|archive| {
-        let names = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-        tokio::task::spawn_local(archive::run(hub.clone(), archive.clone(), names, archive_stop))
+        tokio::task::spawn_local(archive::run(hub.clone(), archive.clone(), about.clone(), archive_stop))
     });
 
-    // The sensors' ends, in the configuration's order; names are unique.
-    let (ends, reins): (Vec<_>, Vec<_>) = config.sensors.iter().map(|_| remote()).unzip();
-    let names = config.sensors.iter().map(|sensor| sensor.name.clone());
-    let remotes: Rc<Remotes> = Rc::new(names.zip(ends).collect());
-
-    let (stop_commands, commands_stop) = watch::channel(false);
-    let (requests, waiting) = mpsc::channel(commands::QUEUE);
-    hub.send_commands_to(requests);
-    let commands = Commands::new(&config, hub.clone(), &remotes);
-    let mut commands = tokio::task::spawn_local(commands.run(waiting, commands_stop));
-
+    let remotes: Rc<Remotes> = Rc::default();
     let (stop_control, control_stop) = watch::channel(false);
-    let control = serve_control(&hub, about, Rc::clone(&remotes), control_stop);
+    let (reloads, mut asked) = mpsc::channel(1);
+    let control = serve_control(&hub, &about, Rc::clone(&remotes), reloads, control_stop);
 
     let (stop_flusher, flusher_stop) = watch::channel(false);
     let mut flusher = tokio::task::spawn_local(flush::run(hub.clone(), flusher_stop));
@@ -164,6 +169,8 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let summary = Rc::new(RefCell::new(Summary::new(&config.sensors)));
     let (out, observations) = mpsc::channel(sampler::QUEUE);
     let (rounds, rounds_seen) = watch::channel(0);
+    let places: Vec<SensorIndex> = (0..).zip(&config.sensors).map(|(index, _)| SensorIndex(index)).collect();
+    let file = extras.file.clone();
     let pipeline = restored_pipeline(&config, &hub.outbox.borrow(), boot);
     let core = Core {
         pipeline,
@@ -176,67 +183,96 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         rounds,
         complaints: HashMap::new(),
         gps: config.gps,
-        positions: Positions::new(&config.sensors),
+        positions: Positions::new(&config.sensors, &places),
         summary: summary.clone(),
         ingest: Ingest::new(&config),
         answers: Vec::new(),
         full: false,
+        sweeps: Sweeps::default(),
     };
-    let mut core = tokio::task::spawn_local(core.run(observations, offered));
-    let names: Vec<String> = config.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-    let status = watchdog::status_line(&hub, &summary.borrow(), &names);
-    let watchdog = tokio::task::spawn_local(watchdog::run(out.clone(), rounds_seen, hub.clone(), summary, names));
+    let (on_core, core_calls) = calls::calls();
+    let mut core = tokio::task::spawn_local(core.run(observations, offered, core_calls));
+    let status = watchdog::status_line(&hub, &summary.borrow(), &about.borrow());
+    let watchdog =
+        tokio::task::spawn_local(watchdog::run(out.clone(), rounds_seen, hub.clone(), summary.clone(), about.clone()));
 
-    let (stop_samplers, samplers_stop) = watch::channel(false);
     let context = sampler::Context {
         hardware: config.hardware.start(&clock),
         clock: clock.clone(),
         offset: hub.offset(),
         out,
-        stop: samplers_stop,
+        stop: watch::channel(false).1,
         counts: Arc::default(),
         supplies: sampler::Supplies::default(),
     };
-    let mut samplers = JoinSet::new();
-    for ((index, sensor), reins) in (0..).zip(config.sensors).zip(reins) {
-        let kept = kept::of(&hub.outbox.borrow(), &sensor.name);
-        let place = sensor.room.as_ref().map_or(Span::none(), |room| info_span!("room", %room));
-        let sampler = Sampler::new(SensorIndex(index), sensor, kept, reins);
-        samplers.spawn_local(sampler::run(sampler, context.clone()).instrument(place));
+    let mut sensors = Sensors::new(hub.clone(), remotes, context);
+    for (place, sensor) in places.into_iter().zip(std::mem::take(&mut config.sensors)) {
+        let facts = Facts::of(&sensor, &config.gateway);
+        sensors.start(place, sensor, facts);
     }
-    drop(context);
+
+    let (stop_commands, commands_stop) = watch::channel(false);
+    let (requests, waiting) = mpsc::channel(commands::QUEUE);
+    hub.send_commands_to(requests);
+    let targets = sensors.targets(&config.gateway.topic);
+    let commands = Commands::new(hub.clone(), config.outbox.flush.is_zero(), targets);
+    let (on_commands, commands_calls) = calls::calls();
+    let mut commands = tokio::task::spawn_local(commands.run(waiting, commands_calls, commands_stop));
     service::ready(&status);
 
-    let early: anyhow::Result<()> = tokio::select! {
-        name = signals.next() => {
-            info!(target: AUDIT, audit = "stop", "{name}: shutting down");
-            Ok(())
+    let mut running =
+        Running { config, hub: hub.clone(), sensors, uplinks, core: on_core, commands: on_commands, about, summary };
+    let early: anyhow::Result<()> = {
+        let mut broker = pin!(broker.watch(&hub));
+        loop {
+            let reply = tokio::select! {
+                signal = signals.next() => match signal {
+                    Asked::Stop(name) => {
+                        info!(target: AUDIT, audit = "stop", "{name}: shutting down");
+                        break Ok(());
+                    }
+                    Asked::Reload => {
+                        info!("SIGHUP: reloading");
+                        None
+                    }
+                },
+                end = &mut core => break Err(anyhow!("the pipeline ended early: {end:?}")),
+                end = &mut flusher => break Err(anyhow!("the flush of the outbox ended early: {end:?}")),
+                end = &mut commands => break Err(anyhow!("the commands' stage ended early: {end:?}")),
+                end = running.uplinks.ended() => break Err(anyhow!("an uplink ended early: {end}")),
+                () = &mut broker => unreachable!("it watches for ever"),
+                Some(reply) = asked.recv() => Some(reply),
+            };
+            // What ends while it lasts is noticed after it.
+            tokio::select! {
+                reloaded = running.reload(file.as_deref(), reply) => if let Err(end) = reloaded {
+                    break Err(anyhow!("a stage ended early: {end}"));
+                },
+                name = signals.stop() => {
+                    info!(target: AUDIT, audit = "stop", "{name}: shutting down");
+                    break Ok(());
+                }
+            }
         }
-        end = &mut core => Err(anyhow!("the pipeline ended early: {end:?}")),
-        end = &mut flusher => Err(anyhow!("the flush of the outbox ended early: {end:?}")),
-        end = &mut commands => Err(anyhow!("the commands' stage ended early: {end:?}")),
-        Some(end) = uplinks.join_next() => Err(anyhow!("an uplink ended early: {end:?}")),
-        () = broker.watch() => unreachable!("it watches for ever"),
     };
 
     service::stopping();
     watchdog.abort();
     clock_watch.abort();
+    let Running { sensors, mut uplinks, .. } = running;
     let orderly = async {
-        stop_samplers.send_replace(true);
-        while samplers.join_next().await.is_some() {}
+        sensors.stop_all().await;
         // Every sender is gone now: the core takes what is left and ends.
         finished(&mut core).await;
         // With the sensors gone every command has its result.
         stop_commands.send_replace(true);
         finished(&mut commands).await;
-        stop_uplinks.send_replace(Some(clock.boot().after(LAST_ACKS)));
-        while uplinks.join_next().await.is_some() {}
+        uplinks.stop_all(clock.boot().after(LAST_ACKS)).await;
     };
     tokio::select! {
         () = orderly => {}
         () = tokio::time::sleep(SHUTDOWN) => warn!("the shutdown takes too long: what waits stays in the outbox"),
-        name = signals.next() => warn!("{name} again: what waits stays in the outbox"),
+        name = signals.stop() => warn!("{name} again: what waits stays in the outbox"),
     }
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
     for mut stage in [core, commands] {
@@ -252,7 +288,6 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         let _ = control.await;
     }
     uplinks.shutdown().await;
-    samplers.shutdown().await;
     let _ = (watchdog.await, clock_watch.await);
     stop_flusher.send_replace(true);
     if !flusher.is_finished() {
@@ -281,97 +316,20 @@ async fn finished(stage: &mut JoinHandle<()>) {
 /// Takes requests of the command line. An agent without that works all the same.
 fn serve_control(
     hub: &Rc<Hub>,
-    about: About,
+    about: &Rc<RefCell<About>>,
     remotes: Rc<Remotes>,
+    reloads: Reloads,
     stop: watch::Receiver<bool>,
 ) -> Option<JoinHandle<()>> {
-    let socket = control::socket(&about.outbox.tail_dir, &about.outbox.dir);
-    match Server::bind(&socket, hub.clone(), about, remotes) {
+    let settings = &about.borrow().outbox;
+    let socket = control::socket(&settings.tail_dir, &settings.dir);
+    match Server::bind(&socket, hub.clone(), about.clone(), remotes, reloads) {
         Ok(server) => Some(tokio::task::spawn_local(server.run(stop))),
         Err(error) => {
             warn!(socket = %socket.display(), "no control socket ({error}): `vigie outbox` will not reach this agent");
             None
         }
     }
-}
-
-/// Settings of an outbox whose tail is in a given folder.
-#[must_use]
-pub fn outbox_settings_at(config: &Config, tail_dir: PathBuf) -> outbox::Settings {
-    outbox::Settings {
-        dir: config.outbox.path.clone(),
-        tail_dir,
-        flush: config.outbox.flush,
-        max_bytes: config.outbox.max_bytes,
-        free_share: config.outbox.free_share,
-        full: if config.outbox.drop_newest { Full::DropNewest } else { Full::DropOldest },
-        memory_bytes: MEMORY,
-        persist: PERSIST,
-        key: config.outbox.key.clone(),
-    }
-}
-
-/// What the sensors on lines have kept so far, by name, as an agent that is not running left it. Nothing where there is
-/// no outbox yet, or somebody has it: then the lines are taken, too.
-#[must_use]
-pub fn kept_so_far(config: &Config, now: BootTime) -> HashMap<String, Box<[u8]>> {
-    let keeps = |sensor: &&SensorConfig| matches!(sensor.source, Source::Line(_));
-    let names: Vec<&str> = config.sensors.iter().filter(keeps).map(|sensor| sensor.name.as_str()).collect();
-    if names.is_empty() {
-        return HashMap::new();
-    }
-    let tail = places::tail(config.outbox.tail.as_deref(), &config.outbox.path);
-    let outbox = BootId::current()
-        .and_then(|boot| Outbox::inspect(outbox_settings_at(config, tail.dir), boot, now).ok())
-        .map(|(outbox, _)| outbox);
-    let kept = |name: &str| Some((name.to_owned(), kept::of(outbox.as_ref()?, name)?));
-    names.into_iter().filter_map(kept).collect()
-}
-
-/// Names of the outbox's cursors; any other is forgotten.
-#[must_use]
-pub fn cursors(config: &Config) -> Vec<&str> {
-    let archive = config.archive.as_ref().map(|_| crate::archive::CURSOR);
-    config.uplinks.iter().map(|uplink| uplink.name.as_str()).chain(archive).collect()
-}
-
-fn outbox_settings(config: &Config) -> outbox::Settings {
-    let tail = places::tail(config.outbox.tail.as_deref(), &config.outbox.path);
-    if !tail.in_memory {
-        warn!(tail = %tail.dir.display(), "the tail is not on a tmpfs: each record is a write to the disk's cache");
-    }
-    outbox_settings_at(config, tail.dir)
-}
-
-fn open_outbox(
-    config: &Config,
-    settings: outbox::Settings,
-    boot: BootId,
-    now: BootTime,
-) -> anyhow::Result<(Outbox, Recovery)> {
-    let path = &config.outbox.path;
-    let (mut outbox, recovery) = Outbox::open(settings, boot, now)?;
-    let Recovery { waiting, from_tail, segments, .. } = recovery;
-    info!(outbox = %path.display(), waiting, from_tail, segments, "outbox opened");
-    if recovery.tail_torn {
-        warn!("the tail ended in the middle of a write: a reading that was not yet taken is missing");
-    }
-    if recovery.state_lost {
-        warn!("the outbox had no readable state: counters start anew");
-    }
-    if recovery.sealed_from_now {
-        info!("the outbox is encrypted from now on; what it held before stays in clear until it has been sent");
-    }
-    if !recovery.run_counted {
-        warn!(run = outbox.run(), "the run could not be counted on disk: it has a random number");
-    }
-    for file in &recovery.set_aside {
-        warn!(file = %file.display(), "damaged, and set aside; what was good in it is used");
-    }
-    outbox.retain_cursors(&cursors(config));
-    let sensors: Vec<&str> = config.sensors.iter().map(|sensor| sensor.name.as_str()).collect();
-    kept::forget_former(&mut outbox, &sensors);
-    Ok((outbox, recovery))
 }
 
 /// A pipeline with the configuration's sensors, whose filters go on from what they kept in earlier runs.
@@ -389,13 +347,7 @@ fn restored_pipeline(config: &Config, outbox: &Outbox, boot: BootId) -> Pipeline
 #[must_use]
 pub fn with_sensors(mut pipeline: Pipeline, config: &Config) -> Pipeline {
     for sensor in &config.sensors {
-        let declared: Vec<Declared> = sensor
-            .driver
-            .quantities
-            .iter()
-            .map(|quantity| Declared { name: quantity.name, unit: quantity.unit, kind: quantity.kind })
-            .collect();
-        pipeline.add(sensor.descriptor(&config.gateway), &declared, sensor.pipeline.clone());
+        pipeline.add(sensor.descriptor(&config.gateway), &sensors::declared(sensor), sensor.pipeline.clone());
     }
     pipeline
 }
@@ -415,39 +367,8 @@ pub fn describe(descriptor: &Descriptor, index: u16, value: &Value) -> [String; 
     [name, value, unit]
 }
 
-impl Sampler {
-    /// A configured sensor at its place in the pipeline, with what it kept in an earlier run and its end of a
-    /// [`remote`](sampler::remote::remote).
-    #[must_use]
-    pub fn new(index: SensorIndex, sensor: SensorConfig, kept: Option<Box<[u8]>>, reins: Reins) -> Self {
-        let SensorConfig { name, source, every, align, deadline, power, .. } = sensor;
-        let (kept, lost) = (RefCell::new(kept), RefCell::default());
-        Self { index, name, source, every, align, deadline, power, kept, lost, reins }
-    }
-}
-
 /// What the board calls itself.
 fn board() -> Option<String> {
     let model = std::fs::read_to_string("/proc/device-tree/model").ok()?;
     Some(model.trim_end_matches(['\0', '\n']).to_owned())
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    term: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// The next of them, by name.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

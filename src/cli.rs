@@ -9,6 +9,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config;
 use crate::guard;
 
+mod backup;
 #[cfg(feature = "broker")]
 mod broker;
 mod check;
@@ -20,9 +21,11 @@ mod export;
 mod once;
 mod outbox;
 mod pause;
+mod reload;
 mod replay;
 mod run;
 mod scan;
+mod support;
 mod table;
 
 /// All is well.
@@ -88,6 +91,10 @@ enum Command {
     Outbox(outbox::Args),
     /// Print what the archive keeps, as a table or as JSON
     Export(export::Args),
+    /// Put configuration, outbox, archive and the embedded broker's data into one file; beside a running agent or without one
+    Backup(backup::Args),
+    /// Bring back what `vigie backup` has put into a file, while no agent runs
+    Restore(backup::RestoreArgs),
     /// Make passwords and certificates for the embedded broker
     #[cfg(feature = "broker")]
     Broker(broker::Args),
@@ -95,10 +102,14 @@ enum Command {
     Pause(pause::Args),
     /// Have a paused sensor take its device back
     Resume(pause::Resume),
+    /// Have the agent take over what has changed in its configuration, and touch nothing else
+    Reload(reload::Args),
     /// Whether the time is known, and telling it where nothing else does
     Clock(clock::Args),
     /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
     Scan(scan::Args),
+    /// Gather what somebody needs to know who is to help: state, configuration, log, without passwords
+    Support(support::Args),
     /// Runs a sensor's program; the agent calls it
     #[command(hide = true)]
     Guard {
@@ -150,12 +161,16 @@ pub fn main() -> ExitCode {
         Some(Command::Once { config }) => once::once(&config),
         Some(Command::Outbox(args)) => outbox::outbox(args),
         Some(Command::Export(args)) => export::export(args),
+        Some(Command::Backup(args)) => backup::backup(&args),
+        Some(Command::Restore(args)) => backup::restore(&args),
         #[cfg(feature = "broker")]
         Some(Command::Broker(args)) => broker::broker(args),
         Some(Command::Pause(args)) => pause::pause(args),
         Some(Command::Resume(args)) => pause::resume(args),
+        Some(Command::Reload(args)) => reload::reload(&args),
         Some(Command::Clock(args)) => clock::clock(&args),
         Some(Command::Scan(args)) => scan::scan(&args),
+        Some(Command::Support(args)) => support::support(&args),
         Some(Command::Guard { .. }) => unreachable!("done above, before there is a log"),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };
@@ -166,6 +181,11 @@ pub fn main() -> ExitCode {
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The same to standard error, where standard output has something else.
+fn tell(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// One sentence about what went wrong, to standard error.

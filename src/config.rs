@@ -4,25 +4,21 @@
 //! its place. The files below `config/` read one section each; nothing outside of this module sees TOML, but for the
 //! drivers, which read their own keys through [`Options`].
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
 
 use secrecy::SecretString;
 
 use crate::clock::Trust;
-use crate::drivers::{DRIVERS, Driver, Source};
-use crate::hardware::{PowerSettings, Settings};
+use crate::drivers::{DRIVERS, Driver};
+use crate::hardware::Settings;
 use crate::options::{Options, Problem, Problems};
-use crate::pipeline::PipelineConfig;
-use crate::reading::{Descriptor, Location, SensorIndex};
-use crate::topic::Template;
+use crate::reading::SensorIndex;
 
 mod backlog;
 mod broker;
 mod broker_url;
+mod broker_watch;
 mod checks;
 mod clock;
 mod connection;
@@ -43,6 +39,7 @@ mod privacy;
 #[cfg(test)]
 mod property;
 mod pseudonyms;
+mod quantities;
 mod read;
 mod redact;
 mod report;
@@ -50,21 +47,28 @@ mod secret;
 mod sensor;
 mod source;
 mod sparkplug;
+mod texts;
 mod token;
 mod uplink;
 mod wiring;
+mod written;
 
+pub use backlog::{Backlog, BacklogPolicy, BacklogTopic, Selection};
 pub use broker::{BrokerConfig, BrokerLimits, BrokerListener, BrokerRules, ListenerTls};
 pub use broker_url::BrokerUrl;
+pub use broker_watch::{BrokerJwt, BrokerWatch};
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
 pub use filters::KnownQuantity;
+pub use gateway::{ArchiveConfig, Gateway, OutboxConfig};
 pub use integrity::Integrity;
 pub use keys::{SECTIONS, Section, docs};
 pub use lan::{Becomes, Deliver, Ingest, LanRoom, LanSensor};
 pub use machine::{Machine, board_serial};
 pub use outbox_key::OutboxKey;
-pub use payload::{Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, TimeFormat};
+pub use payload::{
+    Batch, CHANNEL_FIELDS, FORMATS, Field, Format, FormatInfo, MAX_BATCH, Payload, PayloadShape, TimeFormat,
+};
 pub use place::{Follows, Place};
 pub use preset::Preset;
 pub use privacy::{FixedRate, Omit, Privacy};
@@ -72,10 +76,13 @@ pub use pseudonyms::{Named, Pseudonyms};
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
 pub use secret::Password;
+pub use sensor::SensorConfig;
 pub use source::MAX_FILE_BYTES;
 pub use sparkplug::Sparkplug;
+pub use texts::{check_texts, files, named_files, redacted, without_secrets};
 pub use token::Token;
-pub use uplink::BROKER_UPLINK;
+pub use uplink::{BROKER_UPLINK, Commands, MqttVersion, Qos, UplinkConfig};
+pub use written::Written;
 
 use read::Surroundings;
 use sensor::Inherited;
@@ -97,7 +104,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// # Errors
 /// Everything else that is wrong, with its place.
 pub fn load_to_look(path: &Path) -> Result<Config, Report> {
-    load_on(path, &Machine { secrets: false, ..Machine::this() }, DRIVERS)
+    load_on(path, &Machine::looking_at(path), DRIVERS)
 }
 
 /// As [`load`], on a given machine and with given drivers.
@@ -174,6 +181,7 @@ fn read_root(
     let mut broker = broker_keys.as_ref().and_then(|keys| broker::broker(keys, around));
     let broker_commands = broker_keys.as_ref().and_then(uplink::commands);
     let lan = broker_keys.as_ref().map(lan::lists).unwrap_or_default();
+    let written = broker_keys.as_ref().map(|keys| Written::of(keys, |_| true)).unwrap_or_default();
     for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
         read.finish();
     }
@@ -185,6 +193,8 @@ fn read_root(
     let mut sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location.clone() }, drivers);
     if let Some(broker) = &mut broker {
         broker.client_id = uplink::default_client_id(&gateway, around);
+        broker.name.clone_from(&gateway.name);
+        broker.trust = trust;
         broker.own_topics = broker::own_topics(&gateway, sensors.iter().map(|placed| &placed.sensor));
         let first = broker.listeners.first().map_or(([127, 0, 0, 1], 1883).into(), |first| first.listen);
         let uplink = uplink::to_broker(first, broker.client_id.clone(), broker_commands);
@@ -237,6 +247,7 @@ fn read_root(
         uplinks,
         sensors: sensors.into_iter().map(|placed| placed.sensor).collect(),
         broker,
+        broker_keys: written,
         hash,
         warnings: None,
     })
@@ -263,6 +274,8 @@ pub struct Config {
     pub sensors: Vec<SensorConfig>,
     /// `[broker]`
     pub broker: Option<BrokerConfig>,
+    /// Its keys themselves.
+    pub broker_keys: Written,
     /// CRC-32 of all files' bytes, in hexadecimal: which configuration is running.
     pub hash: String,
     /// What works, but not as well as it could.
@@ -270,6 +283,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The uplink to the embedded broker goes to where that one does.
+    pub fn reach_broker_as(&mut self, running: &UplinkConfig) {
+        for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
+            uplink.urls.clone_from(&running.urls);
+            uplink.username.clone_from(&running.username);
+            uplink.password.clone_from(&running.password);
+        }
+    }
+
     /// The uplink to the embedded broker goes to where that really is, and logs in as the gateway.
     pub fn reach_broker(&mut self, entrance: SocketAddr, username: &str, password: &SecretString) {
         for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
@@ -277,300 +299,5 @@ impl Config {
             uplink.username = Some(username.to_owned());
             uplink.password = Some(Password::given(password.clone()));
         }
-    }
-}
-
-/// `[gateway]`
-#[derive(Clone, Debug)]
-pub struct Gateway {
-    /// Topic-safe name; default: the host's name.
-    pub name: String,
-    /// Identity of the board; default: its serial number, else a hash of the machine id.
-    pub id: String,
-    /// Name for people.
-    pub label: Option<String>,
-    /// First level of the default topics.
-    pub site: Option<String>,
-    /// Topic of readings.
-    pub topic: Template,
-    /// Where the gateway is.
-    pub location: Option<Place>,
-}
-
-/// `[outbox]`
-#[derive(Clone, Debug)]
-pub struct OutboxConfig {
-    /// Folder of the log; default: `outbox` in the state folder.
-    pub path: PathBuf,
-    /// Folder on tmpfs for the tail; `None`: chosen as docs say (`/run/vigie`, `$XDG_RUNTIME_DIR`, `/dev/shm`).
-    pub tail: Option<PathBuf>,
-    /// How long a record may wait for its acknowledgement before it is written to disk; zero: on disk at once.
-    pub flush: Duration,
-    /// Bytes that the log may take on disk.
-    pub max_bytes: u64,
-    /// At most this share, in per cent, of what the log takes and what is free on its disk.
-    pub free_share: u8,
-    /// `full = "drop-newest"`: at the limit what is new goes instead of what is old.
-    pub drop_newest: bool,
-    /// What the outbox is encrypted with; `None`: it is not.
-    pub key: Option<OutboxKey>,
-}
-
-/// `[archive]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArchiveConfig {
-    /// Its folder; default: `archive` in the state folder.
-    pub path: PathBuf,
-    /// How long it is kept.
-    pub keep: Duration,
-    /// Bytes that it may take on disk.
-    pub max: u64,
-    /// Between two writes.
-    pub batch: Duration,
-}
-
-/// `payload = "…"`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PayloadShape {
-    /// One message a quantity.
-    #[default]
-    Quantity,
-    /// One message a sensor.
-    Sensor,
-}
-
-/// MQTT quality of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Qos {
-    /// 0: at most once.
-    AtMostOnce,
-    /// 1: at least once.
-    AtLeastOnce,
-    /// 2: exactly once.
-    ExactlyOnce,
-}
-
-/// `mqtt = "…"`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MqttVersion {
-    /// MQTT 3.1.1, protocol level 4.
-    #[default]
-    V311,
-    /// MQTT 5, protocol level 5.
-    V5,
-}
-
-impl fmt::Display for MqttVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V311 => "3.1.1",
-            Self::V5 => "5",
-        })
-    }
-}
-
-/// `[uplink.NAME]`
-#[derive(Clone, Debug)]
-pub struct UplinkConfig {
-    /// The table's name.
-    pub name: String,
-    /// Where the brokers are, the preferred one first; at least one. None knows the sessions of another.
-    pub urls: Vec<BrokerUrl>,
-    /// While connected to a later one of `urls`, how often the first is tried.
-    pub failback: Duration,
-    /// Connected always, or only now and then?
-    pub connect: Connect,
-    /// Network interface that the connection must go through.
-    pub interface: Option<String>,
-    /// HTTP proxy that the connection goes through.
-    pub proxy: Option<ProxyConfig>,
-    /// Version of MQTT.
-    pub mqtt: MqttVersion,
-    /// Client identifier, placeholders filled in.
-    pub client_id: String,
-    /// User name.
-    pub username: Option<String>,
-    /// Where the password is read from at each connection; it was readable when the configuration was checked.
-    pub password: Option<Password>,
-    /// What makes the password instead; then there is none.
-    pub token: Option<Token>,
-    /// Quality of service of readings.
-    pub qos: Qos,
-    /// Are readings (not events) retained?
-    pub retain: bool,
-    /// Are availability, information about the gateway and gaps published?
-    pub state: bool,
-    /// Where sensors are announced to a home automation; `None`: nowhere.
-    pub discovery: Option<Discovery>,
-    /// What a preset has set of all this.
-    pub preset: Option<Preset>,
-    /// How many messages may wait for their acknowledgement, 1 to 65535.
-    pub inflight: u16,
-    /// Keep-alive.
-    pub keep_alive: Duration,
-    /// How long to hold undated readings after the connection is up.
-    pub clock_wait: Duration,
-    /// What messages look like.
-    pub payload: Payload,
-    /// Who it is among those that speak Sparkplug B; `None` in other forms.
-    pub sparkplug: Option<Sparkplug>,
-    /// What they are not to tell.
-    pub privacy: Privacy,
-    /// Largest packet that is sent or accepted, in bytes.
-    pub max_packet: u32,
-    /// Which readings it sends.
-    pub selection: Selection,
-    /// How it catches up.
-    pub backlog: Backlog,
-    /// TLS settings, for `mqtts` and `wss`.
-    pub tls: TlsConfig,
-    /// Which commands it takes; `None`: none.
-    pub commands: Option<Commands>,
-    /// What of its broker is delivered to the clients of the embedded one.
-    pub deliver: Vec<Deliver>,
-}
-
-/// `commands = true`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commands {
-    /// A command that is older is refused.
-    pub max_age: Duration,
-    /// Topics, and the sensor that each is for: those of the uplink's sensors whose devices take commands.
-    pub topics: Vec<(String, String)>,
-}
-
-/// Which readings an uplink sends.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// Those of these rooms...
-    pub rooms: Vec<String>,
-    /// ...and of these sensors; all, if neither names any.
-    pub sensors: Vec<String>,
-    /// But none that is older.
-    pub max_age: Option<Duration>,
-}
-
-impl Selection {
-    /// Does it hold a sensor, which is perhaps in this room? Where it names none, it holds all.
-    #[must_use]
-    pub fn holds(&self, sensor: &str, room: Option<&str>) -> bool {
-        (self.rooms.is_empty() && self.sensors.is_empty())
-            || self.sensors.iter().any(|name| name == sensor)
-            || self.rooms.iter().any(|name| Some(name.as_str()) == room)
-    }
-}
-
-/// How an uplink catches up after it was away.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backlog {
-    /// What is sent of it.
-    pub policy: BacklogPolicy,
-    /// Messages a second, above zero; `None`: as fast as the link takes them.
-    pub rate: Option<f64>,
-    /// Where it is published, if not where live readings are.
-    pub topic: Option<BacklogTopic>,
-    /// Live readings go before it.
-    pub live_first: bool,
-}
-
-impl Default for Backlog {
-    fn default() -> Self {
-        Self { policy: BacklogPolicy::All, rate: None, topic: None, live_first: true }
-    }
-}
-
-/// `backlog = "…"`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BacklogPolicy {
-    /// Every reading.
-    #[default]
-    All,
-    /// Of each topic only the newest one.
-    Latest,
-}
-
-/// `backlog_topic = "…"`: what stands around the topic of live readings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BacklogTopic {
-    /// Before it.
-    pub before: String,
-    /// Behind it.
-    pub after: String,
-}
-
-impl BacklogTopic {
-    /// Where the backlog of a topic goes.
-    #[must_use]
-    pub fn of(&self, topic: &str) -> String {
-        format!("{}{topic}{}", self.before, self.after)
-    }
-}
-
-/// `[[sensor]]`
-#[derive(Debug)]
-pub struct SensorConfig {
-    /// Topic-safe, unique name.
-    pub name: String,
-    /// Name for people.
-    pub label: Option<String>,
-    /// Its room.
-    pub room: Option<String>,
-    /// The room's name for people.
-    pub room_label: Option<String>,
-    /// Its own place, else its room's, else the gateway's.
-    pub location: Option<Location>,
-    /// The receiver that says where it is, in place of that.
-    pub follows: Option<Follows>,
-    /// Free tags, sorted by name.
-    pub tags: Vec<(String, String)>,
-    /// The driver.
-    pub driver: &'static Driver,
-    /// What the driver made of its keys.
-    pub source: Source,
-    /// Between two samples of a poller; between two looks at a line's level.
-    pub every: Duration,
-    /// At multiples of that on the wall clock.
-    pub align: bool,
-    /// How long one sample may take before the sensor counts as stuck.
-    pub deadline: Duration,
-    /// How its supply is switched, if it is.
-    pub power: Option<PowerSettings>,
-    /// What is filtered and how; shared with the pipeline.
-    pub pipeline: Arc<PipelineConfig>,
-}
-
-impl SensorConfig {
-    /// Its quantities, as far as they are known before it is read.
-    #[must_use]
-    pub fn known_quantities(&self) -> Vec<KnownQuantity> {
-        filters::known_quantities(self.driver, &self.pipeline)
-    }
-
-    /// The sensor as its readings describe it, before any quantity was seen.
-    #[must_use]
-    pub fn descriptor(&self, gateway: &Gateway) -> Descriptor {
-        let text = |text: &Option<String>| text.as_deref().map(Into::into);
-        Descriptor {
-            gateway: gateway.name.as_str().into(),
-            site: text(&gateway.site),
-            room: text(&self.room),
-            room_label: text(&self.room_label),
-            sensor: self.name.as_str().into(),
-            label: text(&self.label),
-            location: self.location,
-            tags: self.tags.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
-            quantities: Vec::new(),
-        }
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Poller(_) => "Poller",
-            Self::Serial { .. } => "Serial",
-            Self::Line { .. } => "Line",
-            Self::Process { .. } => "Process",
-        })
     }
 }

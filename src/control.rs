@@ -20,9 +20,11 @@ pub use crate::uplink::ClockStatus;
 pub mod client;
 pub mod desk;
 pub mod pauses;
+pub mod reload;
 pub mod server;
 pub mod status;
 
+use reload::Reloaded;
 use status::Status;
 
 /// The longest request, in bytes, newline included.
@@ -87,6 +89,8 @@ pub enum Request {
         /// Which.
         sensor: String,
     },
+    /// The configuration is read anew.
+    Reload {},
     /// How it stands with the clock.
     Clock {},
     /// So long after the start of the machine it was that time.
@@ -122,6 +126,8 @@ pub enum Answer {
     Pauses(Vec<Pause>),
     /// To [`Request::Clock`] and [`Request::SetClock`].
     Clock(ClockStatus),
+    /// To [`Request::Reload`].
+    Reloaded(Reloaded),
     /// The end of the rows.
     Done {
         /// Records lie on disk that cannot be read at the moment.

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod archive;
+pub mod backup;
 #[cfg(feature = "broker")]
 pub mod broker;
 pub mod cli;

@@ -268,6 +268,16 @@ impl Outbox {
         recovery::open(Arc::new(storage::Disk), settings, boot, now)
     }
 
+    /// As [`open`](Self::open), for one that was brought back from a backup: its run gets a random number, of which it is
+    /// counted on from then on. Else what is measured from here on would have the same ids as what was measured after
+    /// the backup.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_restored(settings: Settings, boot: BootId, now: BootTime) -> Result<(Self, Recovery), OpenError> {
+        recovery::open_as(Arc::new(storage::Disk), settings, boot, now, true)
+    }
+
     /// Reads an outbox that no process uses, as [`open`](Self::open) would, and changes nothing on disk, neither now
     /// nor later: what is done to it is forgotten with it.
     ///

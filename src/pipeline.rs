@@ -34,7 +34,7 @@ pub const GARBLED_IN_A_ROW: u32 = 3;
 pub const MAX_KEPT_FILTERS: usize = 64;
 
 /// What the pipeline does with a sensor's samples.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PipelineConfig {
     /// By the driver's name of the quantity. Quantities that are not named here pass as they are.
     pub quantities: BTreeMap<String, QuantityConfig>,
@@ -49,7 +49,7 @@ pub struct PipelineConfig {
 }
 
 /// `[sensor.quantity.NAME]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantityConfig {
     /// The driver's quantity whose values it takes, where it is not the driver's own.
     pub of: Option<String>,
@@ -137,7 +137,8 @@ pub struct Outcome {
 /// The state of all sensors' pipelines.
 #[derive(Debug, Default)]
 pub struct Pipeline {
-    sensors: Vec<Sensor>,
+    /// `None`: it is there no more, and the next that comes takes its place.
+    sensors: Vec<Option<Sensor>>,
     explains: bool,
     only_looks: bool,
 }
@@ -164,22 +165,66 @@ impl Pipeline {
 
     /// Adds a sensor; `descriptor` has no quantities yet.
     pub fn add(&mut self, descriptor: Descriptor, declared: &[Declared], config: Arc<PipelineConfig>) -> SensorIndex {
-        let index = SensorIndex(u32::try_from(self.sensors.len()).expect("fewer than 2^32 sensors"));
-        self.sensors.push(Sensor::new(descriptor, declared.to_vec(), config, self.only_looks));
-        index
+        let free = self.sensors.iter().position(Option::is_none).unwrap_or(self.sensors.len());
+        let sensor = Some(Sensor::new(descriptor, declared.to_vec(), config, self.only_looks));
+        match self.sensors.get_mut(free) {
+            Some(place) => *place = sensor,
+            None => self.sensors.push(sensor),
+        }
+        SensorIndex(u32::try_from(free).expect("fewer than 2^32 sensors"))
+    }
+
+    /// A sensor is there no more: what is still observed of it is dropped, until another one has its index.
+    pub fn remove(&mut self, sensor: SensorIndex) {
+        if let Some(place) = self.sensors.get_mut(sensor.0 as usize) {
+            *place = None;
+        }
+    }
+
+    /// What is made of a sensor's samples is another thing from now on. Its filters and quantities start anew; its health
+    /// is what it was.
+    pub fn replace(
+        &mut self,
+        sensor: SensorIndex,
+        descriptor: Descriptor,
+        declared: &[Declared],
+        config: Arc<PipelineConfig>,
+    ) {
+        if let Some(Some(place)) = self.sensors.get_mut(sensor.0 as usize) {
+            let new = Sensor::new(descriptor, declared.to_vec(), config, self.only_looks);
+            *place = new.with_health_of(place);
+        }
+    }
+
+    /// A sensor has other names, or another place; its quantities and filters go on as they are.
+    pub fn describe(&mut self, sensor: SensorIndex, descriptor: &Descriptor) {
+        if let Some(Some(sensor)) = self.sensors.get_mut(sensor.0 as usize) {
+            sensor.describe(descriptor);
+        }
+    }
+
+    /// All sensors that there are, each with its health where that is known.
+    pub fn sensors(&self) -> impl Iterator<Item = (SensorIndex, &Arc<Descriptor>, Option<&Health>)> {
+        let all = (0..).zip(&self.sensors);
+        all.filter_map(|(index, sensor)| {
+            let sensor = sensor.as_ref()?;
+            Some((SensorIndex(index), sensor.descriptor(), sensor.health()))
+        })
     }
 
     /// Gives a sensor's filters what they kept in an earlier run, before its first observation. `same_boot`: that was
     /// on the same boot clock.
     pub fn restore(&mut self, sensor: SensorIndex, kept: &[u8], same_boot: bool) {
-        if let Some(sensor) = self.sensors.get_mut(sensor.0 as usize) {
+        if let Some(Some(sensor)) = self.sensors.get_mut(sensor.0 as usize) {
             sensor.restore(kept, same_boot);
         }
     }
 
     /// Takes an observation.
     pub fn observe(&mut self, observation: Observation) -> Outcome {
-        let Some(sensor) = self.sensors.get_mut(observation.sensor.0 as usize) else { return Outcome::default() };
+        let Some(Some(sensor)) = self.sensors.get_mut(observation.sensor.0 as usize) else {
+            return Outcome::default();
+        };
         match observation.outcome {
             Ok(samples) => sensor.samples(samples, observation.at, self.explains),
             Err(fault) => sensor.fault(fault, observation.at, self.explains),
@@ -189,13 +234,14 @@ impl Pipeline {
     /// When a filter wants to do something by itself.
     #[must_use]
     pub fn next_due(&self) -> Option<BootTime> {
-        self.sensors.iter().filter_map(Sensor::next_due).min()
+        self.sensors.iter().flatten().filter_map(Sensor::next_due).min()
     }
 
     /// Does what is due at `now`, and tells what came of it.
     pub fn tick(&mut self, now: BootTime) -> Vec<(SensorIndex, Outcome)> {
         let mut outcomes = Vec::new();
         for (index, sensor) in (0..).zip(&mut self.sensors) {
+            let Some(sensor) = sensor else { continue };
             if sensor.next_due().is_some_and(|due| due <= now) {
                 outcomes.push((SensorIndex(index), sensor.tick(now, self.explains)));
             }
@@ -206,7 +252,7 @@ impl Pipeline {
     /// A sensor as it is now.
     #[must_use]
     pub fn descriptor(&self, sensor: SensorIndex) -> Option<&Arc<Descriptor>> {
-        self.sensors.get(sensor.0 as usize).map(Sensor::descriptor)
+        self.sensors.get(sensor.0 as usize)?.as_ref().map(Sensor::descriptor)
     }
 }
 

@@ -29,6 +29,7 @@ mod power;
 mod process;
 pub mod remote;
 
+use poller::Worker;
 use remote::Reins;
 
 pub use power::Supplies;
@@ -62,12 +63,8 @@ pub struct Sampler {
     pub name: String,
     /// Where samples come from.
     pub source: Source,
-    /// Between two samples.
-    pub every: Duration,
-    /// At multiples of that on the wall clock.
-    pub align: bool,
-    /// How long one sample may take.
-    pub deadline: Duration,
+    /// When it is sampled; what changes holds from the next sample on.
+    pub schedule: watch::Receiver<Schedule>,
     /// How its supply is switched, if it is.
     pub power: Option<PowerSettings>,
     /// What the driver last gave to keep; at first, what it gave in an earlier run.
@@ -76,6 +73,23 @@ pub struct Sampler {
     pub(crate) lost: RefCell<port::Lost>,
     /// What others ask of it while it runs.
     pub reins: Reins,
+}
+
+/// When a sensor is sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Between two samples.
+    pub every: Duration,
+    /// At multiples of that on the wall clock.
+    pub align: bool,
+    /// How long one sample may take.
+    pub deadline: Duration,
+}
+
+impl Sampler {
+    fn schedule(&self) -> Schedule {
+        *self.schedule.borrow()
+    }
 }
 
 /// What samplers share.
@@ -117,9 +131,19 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// A call to a device that may still run although its sensor has been told to end: a call cannot be cancelled.
+pub struct LastCall(Worker);
+
+impl LastCall {
+    /// Waits until it has ended, and the device is closed.
+    pub async fn over(self) {
+        self.0.end().await;
+    }
+}
+
 /// Keeps one sensor going until `context.stop`. A panic in a driver is that sensor's fault alone: it is reported, and
 /// the sensor starts anew after a pause.
-pub async fn run(sampler: Sampler, mut context: Context) {
+pub async fn run(sampler: Sampler, mut context: Context) -> Option<LastCall> {
     let sampler = Rc::new(sampler);
     let span = info_span!("sensor", sensor = %sampler.name);
     async {
@@ -154,20 +178,21 @@ pub async fn run(sampler: Sampler, mut context: Context) {
             };
             match done {
                 Ok(left) if goes_on => worker = left,
-                Ok(_) => return,
+                Ok(left) => return left.map(LastCall),
                 Err(end) => {
                     let detail = format!("the driver panicked: {end}");
                     warn!("{detail}");
                     let batch = context.observe_fault(sampler.index, Fault::new(FaultCode::Panic, detail));
                     if context.out.send(batch).await.is_err() || !context.pause(BACK_OFF_MOST).await {
-                        return;
+                        return None;
                     }
                 }
             }
         }
+        None
     }
     .instrument(span)
-    .await;
+    .await
 }
 
 /// A pause that doubles from [`BACK_OFF_FIRST`] up to a ceiling, and starts anew after a success.

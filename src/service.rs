@@ -12,6 +12,14 @@ pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
 }
 
+/// The configuration is being read anew, until [`ready`] is called again. The manager wants to know since when: it may
+/// know of another reload as well (sd_notify(3), `RELOADING=1`).
+pub fn reloading() {
+    let since = NotifyState::monotonic_usec_now();
+    let since = since.inspect_err(|error| tracing::warn!(%error, "the monotonic clock cannot be read"));
+    send(&[NotifyState::Reloading, NotifyState::Status("reloading")].into_iter().chain(since.ok()).collect::<Vec<_>>());
+}
+
 /// One line for `systemctl status`.
 pub fn status(status: &str) {
     send(&[NotifyState::Status(&one_line(status))]);

@@ -85,6 +85,13 @@ impl Template {
     }
 }
 
+impl PartialEq for Template {
+    fn eq(&self, other: &Self) -> bool {
+        let source = |template: &Self| Some(template.engine.get_template(NAME).ok()?.source().to_owned());
+        source(self) == source(other)
+    }
+}
+
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Template").finish_non_exhaustive()

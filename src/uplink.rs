@@ -108,6 +108,12 @@ pub async fn watch_clock(hub: Rc<Hub>) {
     }
 }
 
+/// The keys of the outbox's state under which an uplink keeps what is its own.
+#[must_use]
+pub fn state_keys(uplink: &str) -> [String; 2] {
+    [saved::state_key(uplink), sparkplug::Node::state_key(uplink)]
+}
+
 /// Brings the outbox's records to a broker, until `stop` gives a deadline for an orderly end.
 ///
 /// Never ends before that: whatever fails is tried again. The outbox is to be closed after it.

@@ -1,6 +1,7 @@
 //! The archive's stage: what every uplink has acknowledged goes to the archive, in batches, away from the thread that
 //! serves sensors and brokers. Whatever becomes of it, the outbox goes on.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::MEMORY;
+use super::store::MEMORY;
 use crate::archive::{Archive, Builder, CURSOR, Failure, Settings};
 use crate::clock::WallTime;
 use crate::config::ArchiveConfig;
+use crate::control::status::About;
 use crate::outbox::{CursorId, Entry, Seq};
 use crate::uplink::Hub;
 use crate::uplink::dating::Date;
@@ -23,14 +25,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PIECE: usize = 64;
 
 /// Writes a batch whenever one is due, until `stop`; then the last one.
-pub(super) async fn run(hub: Rc<Hub>, config: ArchiveConfig, uplinks: Vec<String>, mut stop: watch::Receiver<bool>) {
-    let (cursor, uplinks) = {
-        let outbox = &mut *hub.outbox.borrow_mut();
-        (outbox.cursor_soft(CURSOR), uplinks.iter().map(|name| outbox.cursor(name)).collect())
-    };
+pub(super) async fn run(
+    hub: Rc<Hub>,
+    config: ArchiveConfig,
+    about: Rc<RefCell<About>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let cursor = hub.outbox.borrow_mut().cursor_soft(CURSOR);
     let ArchiveConfig { path: dir, keep, max: max_bytes, batch } = config;
     let settings = Settings { dir, keep, max_bytes };
-    let mut stage = Stage { hub, cursor, uplinks, settings, archive: None, failing: false };
+    let mut stage = Stage { hub, cursor, about, settings, archive: None, failing: false };
     let mut last = stage.hub.clock.boot();
     loop {
         let stopping = tokio::select! {
@@ -53,7 +57,8 @@ pub(super) async fn run(hub: Rc<Hub>, config: ArchiveConfig, uplinks: Vec<String
 struct Stage {
     hub: Rc<Hub>,
     cursor: CursorId,
-    uplinks: Vec<CursorId>,
+    /// Says which uplinks there are.
+    about: Rc<RefCell<About>>,
     settings: Settings,
     /// `None`: not opened yet, or a write was not finished.
     archive: Option<Archive>,
@@ -101,10 +106,11 @@ impl Stage {
     /// Takes records that every uplink has acknowledged and the archive has not, as many as a batch holds.
     fn gather(&self) -> (Builder, Vec<Range<Seq>>) {
         let outbox = &mut *self.hub.outbox.borrow_mut();
+        let uplinks: Vec<CursorId> = self.about.borrow().names().map(|name| outbox.cursor(name)).collect();
         let (mut batch, mut taken) = (Builder::default(), Vec::<Range<Seq>>::new());
         let mut entries: Vec<Entry> = Vec::new();
         let mut from = 0;
-        while let Some(stretch) = outbox.acked_by(&self.uplinks, from) {
+        while let Some(stretch) = outbox.acked_by(&uplinks, from) {
             entries.clear();
             outbox.read(self.cursor, stretch.start, PIECE, &mut entries);
             from = stretch.end;

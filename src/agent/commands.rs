@@ -13,15 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use super::calls::Calls;
 use super::when::When;
 use crate::clock::BootTime;
 use crate::command::Request;
-use crate::config::Config;
 use crate::logging::AUDIT;
 use crate::outbox::Body;
 use crate::reading::{Descriptor, Kind, Quantity, Value};
-use crate::sampler::remote::{MAX_WAITING, Order, Remotes};
-use crate::topic;
+use crate::sampler::remote::{MAX_WAITING, Order};
+use crate::topic::{self, Template};
 use crate::uplink::Hub;
 use crate::uplink::dating::Date;
 
@@ -44,7 +44,7 @@ pub(super) struct Commands {
 }
 
 /// A sensor that takes commands.
-struct Target {
+pub(super) struct Target {
     orders: mpsc::Sender<Order>,
     /// What its results are records of.
     descriptor: Arc<Descriptor>,
@@ -57,6 +57,8 @@ struct Target {
 #[derive(Debug)]
 struct Asked {
     sensor: String,
+    /// What its result is a record of; `None`: there is no such sensor.
+    result: Option<Arc<Descriptor>>,
     uplink: String,
     reference: Option<serde_json::Value>,
     bytes: usize,
@@ -78,39 +80,49 @@ struct Told<'a> {
     error: Option<&'a str>,
 }
 
+impl Target {
+    /// A sensor, described without quantities, and the way to its device.
+    pub(super) fn new(template: &Template, mut descriptor: Descriptor, orders: mpsc::Sender<Order>) -> Self {
+        let topic = topic::result_topic(template, &descriptor);
+        // An event of bytes goes out as it is, and is never retained.
+        descriptor.quantities = vec![Quantity {
+            name: "result".into(),
+            unit: None,
+            kind: Kind::Event,
+            topic: Some(topic.into()),
+            content_type: None,
+        }];
+        Self { orders, descriptor: Arc::new(descriptor), commands: Rate::default(), refusals: Rate::default() }
+    }
+}
+
 impl Commands {
-    /// For the sensors that take commands.
-    pub(super) fn new(config: &Config, hub: Rc<Hub>, remotes: &Remotes) -> Self {
-        let target = |sensor: &crate::config::SensorConfig| {
-            let remote = remotes.get(&sensor.name).filter(|_| sensor.source.takes_commands())?;
-            let mut descriptor = sensor.descriptor(&config.gateway);
-            let topic = topic::result_topic(&config.gateway.topic, &descriptor);
-            // An event of bytes goes out as it is, and is never retained.
-            descriptor.quantities = vec![Quantity {
-                name: "result".into(),
-                unit: None,
-                kind: Kind::Event,
-                topic: Some(topic.into()),
-                content_type: None,
-            }];
-            let target = Target {
-                orders: remote.orders.clone(),
-                descriptor: Arc::new(descriptor),
-                commands: Rate::default(),
-                refusals: Rate::default(),
-            };
-            Some((sensor.name.clone(), target))
+    /// For these sensors. `strict`: results are on disk before they count as taken.
+    pub(super) fn new(hub: Rc<Hub>, strict: bool, targets: Vec<Target>) -> Self {
+        let mut commands = Self { targets: HashMap::new(), strict, under_way: JoinSet::new(), hub };
+        commands.renew(targets);
+        commands
+    }
+
+    /// These sensors take commands from now on. How many of them each has had lately still counts.
+    pub(super) fn renew(&mut self, targets: Vec<Target>) {
+        let mut before = std::mem::take(&mut self.targets);
+        let going_on = |target: Target| {
+            let name = target.descriptor.sensor.to_string();
+            let rates = before.remove(&name).map(|before| (before.commands, before.refusals));
+            let (commands, refusals) = rates.unwrap_or_default();
+            (name, Target { commands, refusals, ..target })
         };
-        Self {
-            targets: config.sensors.iter().filter_map(target).collect(),
-            strict: config.outbox.flush.is_zero(),
-            under_way: JoinSet::new(),
-            hub,
-        }
+        self.targets = targets.into_iter().map(going_on).collect();
     }
 
     /// Works until it is told to stop, which is after the sensors have ended: then all results are there.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut calls: Calls<Self>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         loop {
             tokio::select! {
                 biased;
@@ -120,6 +132,7 @@ impl Commands {
                     self.tell(&asked, result).await;
                 }
                 Some(request) = requests.recv() => self.take(request).await,
+                call = calls.next() => call(&mut self),
                 _ = stop.wait_for(|stop| *stop) => break,
             }
         }
@@ -133,6 +146,7 @@ impl Commands {
     async fn take(&mut self, request: Request) {
         let mut asked = Asked {
             sensor: request.sensor.clone(),
+            result: self.targets.get(&request.sensor).map(|target| Arc::clone(&target.descriptor)),
             uplink: request.uplink.clone(),
             reference: request.reference.clone().map(Into::into),
             bytes: request.payload.len(),
@@ -199,8 +213,7 @@ impl Commands {
 
     /// Logs and publishes a result.
     async fn tell(&self, asked: &Asked, result: Result<(), String>) {
-        let Asked { sensor, uplink, reference, bytes, at } = asked;
-        let Some(target) = self.targets.get(sensor) else { return };
+        let Asked { sensor, result: Some(descriptor), uplink, reference, bytes, at } = asked else { return };
         let now = self.hub.clock.boot();
         let took = humantime::format_duration(std::time::Duration::from_millis(
             u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX),
@@ -225,7 +238,7 @@ impl Commands {
             };
             let payload = serde_json::to_vec(&told).expect("texts and numbers have a form in JSON");
             let values = vec![(0, Value::Bytes(payload.into()))];
-            outbox.append(now, time, Body::Reading { descriptor: Arc::clone(&target.descriptor), values });
+            outbox.append(now, time, Body::Reading { descriptor: Arc::clone(descriptor), values });
         }
         super::core::commit(&self.hub, self.strict).await;
     }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
+use super::calls::Calls;
 use super::discovery::Discovery;
 use super::ingest::{Ingest, Made};
 use super::positions::Positions;
+use super::retained::Sweeps;
 use super::summary::Summary;
 use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
@@ -28,6 +30,9 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// The longest sleep until a filter is due: timers stand still while the machine is suspended, the boot clock does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Between two looks whether topics that are used no more can be cleared.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two looks whether the disk has caught up.
 const CONGESTED_PAUSE: Duration = Duration::from_millis(20);
@@ -57,6 +62,8 @@ pub(super) struct Core {
     pub(super) answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     /// The outbox has refused a record since this was last asked.
     pub(super) full: bool,
+    /// Topics that a reload has left behind.
+    pub(super) sweeps: Sweeps,
 }
 
 /// What was appended is taken, and everybody is told.
@@ -78,7 +85,12 @@ pub(super) struct Complaints {
 
 impl Core {
     /// Works until every sender of observations is gone and the last batch is taken.
-    pub(super) async fn run(mut self, mut observations: mpsc::Receiver<Batch>, mut offered: mpsc::Receiver<Offer>) {
+    pub(super) async fn run(
+        mut self,
+        mut observations: mpsc::Receiver<Batch>,
+        mut offered: mpsc::Receiver<Offer>,
+        mut calls: Calls<Self>,
+    ) {
         let (mut batches, mut offers) = (Vec::new(), Vec::new());
         loop {
             self.decongest().await;
@@ -89,6 +101,8 @@ impl Core {
                 count = offered.recv_many(&mut offers, offer::QUEUE), if !offered.is_closed() => {
                     debug!(count, "offers of LAN clients");
                 }
+                // What was observed before a call is taken before it.
+                call = calls.next() => call(&mut self),
                 () = self.until_due() => {}
             }
             self.hub.look_at_clock();
@@ -114,13 +128,18 @@ impl Core {
                 self.publish(sensor, now, outcome);
             }
             self.commit().await;
+            if self.sweeps.wait() {
+                self.sweeps.look(&self.hub);
+            }
         }
     }
 
     /// Sleeps until a filter wants to do something by itself, or until it is time to look at the clock again.
     async fn until_due(&self) {
-        match self.pipeline.next_due() {
-            Some(due) => tokio::time::sleep(due.since(self.hub.clock.boot()).min(LONGEST_SLEEP)).await,
+        let due = self.pipeline.next_due().map(|due| due.since(self.hub.clock.boot()).min(LONGEST_SLEEP));
+        let sweep = self.sweeps.wait().then_some(SWEEP_EVERY);
+        match due.into_iter().chain(sweep).min() {
+            Some(wait) => tokio::time::sleep(wait).await,
             None => std::future::pending().await,
         }
     }
@@ -208,6 +227,9 @@ impl Core {
     }
 
     fn append(&mut self, sensor: SensorIndex, at: BootTime, descriptor: Arc<Descriptor>, values: Values) {
+        if !self.discovery.knows(sensor) && self.ingest.has_met(sensor) {
+            self.discovery.meet(sensor, &descriptor);
+        }
         self.discovery.seen(sensor, &descriptor);
         if let Some(show) = &self.extras.on_reading {
             show(&self.topic, &descriptor, &values);
@@ -273,5 +295,6 @@ fn time_of_fix(samples: &[Sample]) -> Option<WallTime> {
     }
 }
 
+mod renew;
 #[cfg(test)]
 mod tests;

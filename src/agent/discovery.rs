@@ -4,7 +4,7 @@
 //! one uplink alone sends. What was announced is remembered in the outbox's state: an entity or a device that a later
 //! configuration does not have must be taken away by us, because the broker retains it for ever.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,10 @@ use crate::topic::Template;
 use crate::uplink::Hub;
 use crate::uplink::encode::acceptable;
 use crate::uplink::status::sensor_availability_topic;
+
+mod met;
+
+use self::met::Met;
 
 /// Before an uplink's name: the key of what it has announced.
 const PREFIX: &str = "discovery/";
@@ -60,6 +64,8 @@ struct Announcer {
     away: Duration,
     /// By topic.
     remembered: BTreeMap<String, Remembered>,
+    /// Sensors of LAN clients.
+    met: Met,
 }
 
 /// A sensor.
@@ -88,15 +94,45 @@ enum Entities {
 pub(super) struct Discovery {
     hub: Rc<Hub>,
     topic: Template,
+    version: &'static str,
+    board: Option<String>,
     announcers: Vec<Announcer>,
-    sensors: Vec<Known>,
+    sensors: HashMap<SensorIndex, Known>,
+}
+
+/// When the configuration is taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    Start,
+    /// No start, as far as those are counted.
+    Reload,
 }
 
 impl Discovery {
     /// Announces the gateway, and takes away what the configuration has no longer.
     pub(super) fn new(config: &Config, hub: Rc<Hub>, version: &'static str, board: Option<&str>) -> Self {
-        let sensors: Vec<Known> = config.sensors.iter().map(Known::new).collect();
+        let places: Vec<SensorIndex> = (0..).zip(&config.sensors).map(|(index, _)| SensorIndex(index)).collect();
+        Self::of(config, &places, hub, version, board, Occasion::Start)
+    }
+
+    /// Goes on with another configuration, `places` being the indices of its sensors. Each is announced anew when it is
+    /// next [seen](Self::seen), which nobody is told of where nothing has changed.
+    pub(super) fn renew(&mut self, config: &Config, places: &[SensorIndex]) {
+        *self = Self::of(config, places, self.hub.clone(), self.version, self.board.as_deref(), Occasion::Reload);
+    }
+
+    fn of(
+        config: &Config,
+        places: &[SensorIndex],
+        hub: Rc<Hub>,
+        version: &'static str,
+        board: Option<&str>,
+        occasion: Occasion,
+    ) -> Self {
+        let known = places.iter().zip(&config.sensors).map(|(place, sensor)| (*place, Known::new(sensor)));
+        let sensors: HashMap<SensorIndex, Known> = known.collect();
         forget_former_uplinks(config, &hub);
+        met::forget_former_uplinks(config, &hub);
         let mut announcers = Vec::new();
         for uplink in &config.uplinks {
             let mut remembered = recall(&hub, &uplink.name);
@@ -111,9 +147,10 @@ impl Discovery {
                 },
                 discovery: discovery.clone(),
                 remembered: BTreeMap::new(),
+                met: Met::recall(&hub, &uplink.name, occasion),
             });
             let there = announcer.as_ref().map(|announcer| announcer.topics(&config.sensors)).unwrap_or_default();
-            for topic in start(&mut remembered, &there) {
+            for topic in start(&mut remembered, &there, occasion) {
                 hub.set_state_of(&uplink.name, &topic, "");
             }
             if let Some(mut announcer) = announcer {
@@ -121,19 +158,45 @@ impl Discovery {
                 let device = Device::gateway(&announcer.gateway);
                 announcer.publish(&hub, &message::device_id(&announcer.gateway, None), &device);
                 announcer.save(&hub);
+                announcer.met.save(&hub, &announcer.uplink);
                 announcers.push(announcer);
             } else {
                 save(&hub, &uplink.name, &remembered);
             }
         }
         hub.outbox.borrow_mut().commit(hub.clock.boot());
-        Self { topic: config.gateway.topic.clone(), hub, announcers, sensors }
+        let board = board.map(str::to_owned);
+        Self { topic: config.gateway.topic.clone(), version, board, hub, announcers, sensors }
+    }
+
+    /// Is there nothing to learn of that sensor?
+    pub(super) fn knows(&self, sensor: SensorIndex) -> bool {
+        self.announcers.is_empty() || self.sensors.contains_key(&sensor)
+    }
+
+    /// A LAN client's sensor is there that no configuration names. Of those with one name in several rooms the first is
+    /// announced: a device has one topic.
+    pub(super) fn meet(&mut self, sensor: SensorIndex, descriptor: &Descriptor) {
+        let Self { hub, announcers, sensors, .. } = self;
+        let name = &*descriptor.sensor;
+        if sensors.values().any(|known| known.name == name) {
+            return;
+        }
+        for announcer in announcers {
+            let id = message::device_id(&announcer.gateway, Some(name));
+            if announcer.selection.holds(name, descriptor.room.as_deref())
+                && announcer.met.meet(&announcer.discovery.device_topic(&id))
+            {
+                announcer.met.save(hub, &announcer.uplink);
+            }
+        }
+        sensors.insert(sensor, Known::met(name));
     }
 
     /// A sensor gave a reading under this descriptor. What is remembered is safe with the next commit.
     pub(super) fn seen(&mut self, sensor: SensorIndex, descriptor: &Arc<Descriptor>) {
-        let Self { hub, topic, announcers, sensors } = self;
-        let Some(known) = sensors.get_mut(sensor.0 as usize).filter(|_| !announcers.is_empty()) else { return };
+        let Self { hub, topic, announcers, sensors, .. } = self;
+        let Some(known) = sensors.get_mut(&sensor).filter(|_| !announcers.is_empty()) else { return };
         if known.descriptor.as_ref().is_some_and(|last| Arc::ptr_eq(last, descriptor)) {
             return;
         }
@@ -153,7 +216,8 @@ impl Announcer {
         let held = sensors.iter().filter(|sensor| self.selection.holds(&sensor.name, sensor.room.as_deref()));
         let ids = held.map(|sensor| message::device_id(&self.gateway, Some(&sensor.name)));
         let gateway = message::device_id(&self.gateway, None);
-        ids.chain([gateway]).map(|id| self.discovery.device_topic(&id)).collect()
+        let of_ours = ids.chain([gateway]).map(|id| self.discovery.device_topic(&id));
+        of_ours.chain(self.met.topics().cloned()).collect()
     }
 
     fn announce(&mut self, hub: &Hub, topic: &Template, known: &Known, descriptor: &Descriptor) {
@@ -258,6 +322,18 @@ impl Known {
         }
     }
 
+    /// A LAN client's sensor, of which nothing is known but what it says.
+    fn met(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            driver: "MQTT",
+            entities: Entities::AllBut(BTreeSet::new()),
+            every: None,
+            held_back: BTreeMap::new(),
+            descriptor: None,
+        }
+    }
+
     /// Between two messages with that quantity.
     fn interval(&self, quantity: &str) -> Option<Duration> {
         let every = self.every?;
@@ -301,12 +377,13 @@ fn recall(hub: &Hub, uplink: &str) -> BTreeMap<String, Remembered> {
     stored.and_then(|stored| postcard::from_bytes(stored).ok()).unwrap_or_default()
 }
 
-/// A start with these topics. Gives those to be taken away.
-fn start(remembered: &mut BTreeMap<String, Remembered>, there: &BTreeSet<String>) -> Vec<String> {
+/// A start, or a reload, with these topics. Gives those to be taken away.
+fn start(remembered: &mut BTreeMap<String, Remembered>, there: &BTreeSet<String>, occasion: Occasion) -> Vec<String> {
+    let starts = u8::from(occasion == Occasion::Start);
     for (topic, device) in remembered.iter_mut() {
-        device.gone = if there.contains(topic) { 0 } else { device.gone.saturating_add(1) };
+        device.gone = if there.contains(topic) { 0 } else { device.gone.saturating_add(starts).max(1) };
         for former in device.entities.values_mut() {
-            former.unseen = former.unseen.saturating_add(1);
+            former.unseen = former.unseen.saturating_add(starts);
         }
         device.entities.retain(|_, former| former.unseen < 2 * FORGOTTEN_AT);
     }

@@ -2,7 +2,8 @@
 //!
 //! The outbox remembers the serial number of its board. On another one, its content is set aside in a folder of its own,
 //! and the client identifiers that nobody has chosen get the new board's number. The gateway's `id` is that number by
-//! itself. A machine without a serial number (a PC, a container) is left alone.
+//! itself. What the embedded broker keeps (retained messages, sessions) is set aside as well: the clients that it is for
+//! are those of the other board. A machine without a serial number (a PC, a container) is left alone.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -39,7 +40,8 @@ enum Board {
 /// outbox can do without one is its promise.
 pub(super) fn look(config: &mut Config) {
     let Some(serial) = board_serial() else { return };
-    let board = match compare(&config.outbox.path, &serial) {
+    let broker = config.broker.as_ref().map(|broker| broker.path.as_path());
+    let board = match compare(&config.outbox.path, broker, &serial) {
         Ok(Board::Own) => return,
         Ok(board) => board,
         Err(error) => {
@@ -81,7 +83,7 @@ fn rename_clients(config: &mut Config, serial: &str) -> Vec<String> {
     chosen
 }
 
-fn compare(outbox: &Path, serial: &str) -> io::Result<Board> {
+fn compare(outbox: &Path, broker: Option<&Path>, serial: &str) -> io::Result<Board> {
     let file = outbox.join(FILE);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
@@ -98,6 +100,9 @@ fn compare(outbox: &Path, serial: &str) -> io::Result<Board> {
             Ok(Board::Own)
         }
         Some(known) => {
+            if let Some(broker) = broker.filter(|broker| broker.is_dir()) {
+                set_aside(broker, known)?;
+            }
             let aside = set_aside(outbox, known)?;
             // Last: where this is interrupted, the next start goes on with it.
             remember(&file, serial, Some(known))?;
@@ -106,21 +111,22 @@ fn compare(outbox: &Path, serial: &str) -> io::Result<Board> {
     }
 }
 
-/// Moves everything into a folder within, as the outbox's own may be where a partition is mounted.
-fn set_aside(outbox: &Path, from: &str) -> io::Result<PathBuf> {
+/// Moves everything into a folder within, as the folder's own may be where a partition is mounted.
+fn set_aside(folder: &Path, from: &str) -> io::Result<PathBuf> {
     let name: String = from.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(64).collect();
-    let aside = outbox.join(format!("{ASIDE}{name}"));
+    let aside = folder.join(format!("{ASIDE}{name}"));
     fs::create_dir_all(&aside)?;
-    for entry in fs::read_dir(outbox)? {
+    for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         let stays = [FILE, "lost+found"].iter().any(|stays| name == *stays);
-        if !stays && !name.to_string_lossy().starts_with(ASIDE) {
+        let set_aside = [ASIDE, "before-restore-"].iter().any(|begin| name.to_string_lossy().starts_with(begin));
+        if !stays && !set_aside {
             fs::rename(entry.path(), aside.join(&name))?;
         }
     }
     File::open(&aside)?.sync_all()?;
-    File::open(outbox)?.sync_all()?;
+    File::open(folder)?.sync_all()?;
     Ok(aside)
 }
 
@@ -152,9 +158,9 @@ mod tests {
     #[test]
     fn a_board_keeps_its_outbox() {
         let (_folder, outbox) = outbox();
-        assert_eq!(compare(&outbox, "10000000aa").expect("a new outbox"), Board::Own);
+        assert_eq!(compare(&outbox, None, "10000000aa").expect("a new outbox"), Board::Own);
         fs::write(outbox.join("segment"), "records").expect("a file");
-        assert_eq!(compare(&outbox, "10000000aa").expect("an outbox"), Board::Own);
+        assert_eq!(compare(&outbox, None, "10000000aa").expect("an outbox"), Board::Own);
         assert_eq!(fs::read_to_string(outbox.join("segment")).expect("a file"), "records");
     }
 
@@ -164,42 +170,60 @@ mod tests {
         fs::create_dir(&outbox).expect("a folder");
         fs::write(outbox.join("segment"), "records").expect("a file");
         fs::write(outbox.join(FILE), [0xff, 0xfe]).expect("a file");
-        assert_eq!(compare(&outbox, "10000000aa").expect("an outbox"), Board::Own);
+        assert_eq!(compare(&outbox, None, "10000000aa").expect("an outbox"), Board::Own);
         assert!(outbox.join("segment").exists());
-        assert_eq!(compare(&outbox, "10000000aa").expect("an outbox"), Board::Own);
+        assert_eq!(compare(&outbox, None, "10000000aa").expect("an outbox"), Board::Own);
     }
 
     #[test]
     fn a_copy_is_set_aside_once_and_stays_a_copy() {
         let (_folder, outbox) = outbox();
-        compare(&outbox, "10000000aa").expect("a new outbox");
+        compare(&outbox, None, "10000000aa").expect("a new outbox");
         fs::create_dir(outbox.join("refused")).expect("a folder");
         fs::write(outbox.join("refused/one"), "a message").expect("a file");
         fs::write(outbox.join("segment"), "records").expect("a file");
         let aside = outbox.join("copied-from-10000000aa");
         assert_eq!(
-            compare(&outbox, "10000000bb").expect("an outbox"),
+            compare(&outbox, None, "10000000bb").expect("an outbox"),
             Board::JustCopied { from: "10000000aa".to_owned(), aside: aside.clone() }
         );
         assert_eq!(fs::read_to_string(aside.join("segment")).expect("a file"), "records");
         assert_eq!(fs::read_to_string(aside.join("refused/one")).expect("a file"), "a message");
         assert!(!outbox.join("segment").exists());
         fs::write(outbox.join("segment"), "new").expect("a file");
-        assert_eq!(compare(&outbox, "10000000bb").expect("an outbox"), Board::Copy);
+        assert_eq!(compare(&outbox, None, "10000000bb").expect("an outbox"), Board::Copy);
         assert_eq!(fs::read_to_string(outbox.join("segment")).expect("a file"), "new");
         // The copy is copied again: what was set aside before stays where it is.
-        assert!(matches!(compare(&outbox, "10000000cc").expect("an outbox"), Board::JustCopied { .. }));
+        assert!(matches!(compare(&outbox, None, "10000000cc").expect("an outbox"), Board::JustCopied { .. }));
         assert!(aside.exists() && outbox.join("copied-from-10000000bb/segment").exists());
+    }
+
+    #[test]
+    fn what_the_broker_of_a_copy_keeps_is_set_aside_as_well() {
+        let (folder, outbox) = outbox();
+        let broker = folder.path().join("broker");
+        // A gateway may have no broker, and its folder is made by the broker itself.
+        compare(&outbox, Some(&broker), "aa").expect("a new outbox");
+        fs::create_dir(&broker).expect("a folder");
+        fs::write(broker.join("store"), "sessions").expect("a file");
+        assert_eq!(compare(&outbox, Some(&broker), "aa").expect("an outbox"), Board::Own);
+        assert!(broker.join("store").exists());
+        assert!(matches!(compare(&outbox, Some(&broker), "bb").expect("an outbox"), Board::JustCopied { .. }));
+        assert!(!broker.join("store").exists());
+        assert_eq!(fs::read_to_string(broker.join("copied-from-aa/store")).expect("a file"), "sessions");
+        fs::write(broker.join("store"), "new").expect("a file");
+        assert_eq!(compare(&outbox, Some(&broker), "bb").expect("an outbox"), Board::Copy);
+        assert!(broker.join("store").exists());
     }
 
     #[test]
     fn an_interrupted_move_is_finished() {
         let (_folder, outbox) = outbox();
-        compare(&outbox, "aa").expect("a new outbox");
+        compare(&outbox, None, "aa").expect("a new outbox");
         fs::create_dir(outbox.join("copied-from-aa")).expect("a folder");
         fs::write(outbox.join("copied-from-aa/first"), "moved").expect("a file");
         fs::write(outbox.join("second"), "to be moved").expect("a file");
-        assert!(matches!(compare(&outbox, "bb").expect("an outbox"), Board::JustCopied { .. }));
+        assert!(matches!(compare(&outbox, None, "bb").expect("an outbox"), Board::JustCopied { .. }));
         assert!(["first", "second"].iter().all(|name| outbox.join("copied-from-aa").join(name).exists()));
     }
 

@@ -53,6 +53,25 @@ impl Ingest {
         }
     }
 
+    /// Goes on with another configuration, whose rules are the same but for what rooms are called. Gives the sensors whose
+    /// names are now the configuration's.
+    pub(super) fn renew(&mut self, config: &Config, pipeline: &mut Pipeline) -> Vec<SensorIndex> {
+        let (sensors, mut gone) = (std::mem::take(&mut self.sensors), Vec::new());
+        *self = Self::new(config);
+        for ((room, name), known) in sensors {
+            let is_taken = self.configured.contains(&name);
+            match self.rules.get(known.rule).map(|rule| &rule.becomes) {
+                Some(Becomes::Reading(sensor)) if !is_taken => {
+                    let descriptor = sensor.descriptor(&self.gateway, &name, room.as_deref());
+                    pipeline.describe(known.index, &descriptor);
+                    self.sensors.insert((room, name), known);
+                }
+                _ => gone.push(known.index),
+            }
+        }
+        gone
+    }
+
     /// Is it one of the sensors that were met here?
     pub(super) fn has_met(&self, sensor: SensorIndex) -> bool {
         self.sensors.values().any(|known| known.index == sensor)

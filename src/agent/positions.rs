@@ -16,8 +16,7 @@ const METRES_PER_HDOP: f64 = 5.0;
 /// The last fix of each receiver that sensors follow.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
-    /// By the sensors' indices.
-    follows: Vec<Option<Follows>>,
+    follows: HashMap<SensorIndex, Follows>,
     last: HashMap<SensorIndex, Option<Last>>,
 }
 
@@ -29,10 +28,32 @@ struct Last {
 }
 
 impl Positions {
-    pub(super) fn new(sensors: &[SensorConfig]) -> Self {
-        let follows: Vec<Option<Follows>> = sensors.iter().map(|sensor| sensor.follows).collect();
-        let last = follows.iter().flatten().map(|follows| (follows.receiver, None)).collect();
+    /// Of these sensors, `places` being their indices.
+    pub(super) fn new(sensors: &[SensorConfig], places: &[SensorIndex]) -> Self {
+        let at = |index: SensorIndex| places.get(index.0 as usize).copied();
+        let follows: HashMap<SensorIndex, Follows> = places
+            .iter()
+            .zip(sensors)
+            .filter_map(|(place, sensor)| {
+                let follows = sensor.follows?;
+                Some((*place, Follows { receiver: at(follows.receiver)?, ..follows }))
+            })
+            .collect();
+        let last = follows.values().map(|follows| (follows.receiver, None)).collect();
         Self { follows, last }
+    }
+
+    /// The same with what was known `before` of receivers that are still followed.
+    pub(super) fn going_on(mut self, before: &Self) -> Self {
+        for (receiver, last) in &mut self.last {
+            *last = before.last.get(receiver).copied().flatten();
+        }
+        self
+    }
+
+    /// A receiver is there no more, or another one has its index.
+    pub(super) fn forget(&mut self, sensor: SensorIndex) {
+        self.last.remove(&sensor);
     }
 
     /// Takes up what a sensor gave, if it is a receiver that another follows.
@@ -56,7 +77,7 @@ impl Positions {
 
     /// Where a sensor was at that time, if a receiver says so.
     pub(super) fn of(&self, sensor: SensorIndex, at: BootTime) -> Option<Fix> {
-        let Follows { receiver, max_age } = (*self.follows.get(sensor.0 as usize)?)?;
+        let Follows { receiver, max_age } = *self.follows.get(&sensor)?;
         let last = (*self.last.get(&receiver)?)?;
         // Zero one way round, as a boot time is never before another by a negative time.
         let age = at.since(last.at).max(last.at.since(at));
@@ -84,7 +105,7 @@ mod tests {
     fn a_fix_holds_for_what_is_measured_about_then() {
         let follows = Follows { receiver: SensorIndex(1), max_age: Duration::from_secs(10) };
         let mut positions = Positions {
-            follows: vec![Some(follows), Some(follows), None],
+            follows: [0, 1].map(|index| (SensorIndex(index), follows)).into(),
             last: HashMap::from([(SensorIndex(1), None)]),
         };
         assert_eq!(positions.of(SensorIndex(0), at(0)), None, "nothing is known yet");

@@ -16,12 +16,26 @@ pub(super) struct Summary {
     sensors: usize,
     /// By sensor; bounded by the configuration.
     faults: BTreeMap<Box<str>, FaultCode>,
+    /// Why the last reload came to nothing, if it did.
+    not_reloaded: Option<String>,
 }
 
 impl Summary {
     pub(super) fn new(sensors: &[SensorConfig]) -> Self {
         let rooms: BTreeSet<&str> = sensors.iter().filter_map(|sensor| sensor.room.as_deref()).collect();
-        Self { rooms: rooms.len(), sensors: sensors.len(), faults: BTreeMap::new() }
+        Self { rooms: rooms.len(), sensors: sensors.len(), ..Self::default() }
+    }
+
+    /// A reload has ended, and why it has come to nothing, if it has.
+    pub(super) fn reloaded(&mut self, refused: Option<String>) {
+        self.not_reloaded = refused;
+    }
+
+    /// There are these sensors from now on.
+    pub(super) fn renew(&mut self, sensors: &[SensorConfig]) {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.retain(|name, _| sensors.iter().any(|sensor| *sensor.name == **name));
+        *self = Self { faults, ..Self::new(sensors) };
     }
 
     /// A sensor's health has changed.
@@ -49,6 +63,7 @@ impl Summary {
             parts.push(format!("{} ({})", counted(self.faults.len(), "fault"), named.join(", ")));
         }
         parts.extend(backlog.iter().map(|(uplink, waiting)| format!("{uplink}: {waiting} waiting")));
+        parts.extend(self.not_reloaded.iter().map(|why| format!("not reloaded: {why}")));
         parts.join("; ")
     }
 }
@@ -82,6 +97,10 @@ mod tests {
         for sensor in ["d", "c", "b", "meteo"] {
             summary.turned(sensor, &Health::Online);
         }
+        assert_eq!(summary.line(8, &[]), "run 8: 1 room, 6 sensors");
+        summary.reloaded(Some("outbox.flush needs a restart".to_owned()));
+        assert_eq!(summary.line(8, &[]), "run 8: 1 room, 6 sensors; not reloaded: outbox.flush needs a restart");
+        summary.reloaded(None);
         assert_eq!(summary.line(8, &[]), "run 8: 1 room, 6 sensors");
     }
 }

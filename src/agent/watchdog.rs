@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::summary::Summary;
+use crate::control::status::About;
 use crate::sampler::Batch;
 use crate::service;
 use crate::uplink::Hub;
@@ -23,7 +24,7 @@ pub(super) async fn run(
     mut rounds: watch::Receiver<u64>,
     hub: Rc<Hub>,
     summary: Rc<RefCell<Summary>>,
-    uplinks: Vec<String>,
+    about: Rc<RefCell<About>>,
 ) {
     let watched = service::watchdog_interval();
     let interval = watched.map_or(STATUS_EVERY, |watched| watched.min(STATUS_EVERY));
@@ -46,18 +47,18 @@ pub(super) async fn run(
             return;
         }
         service::watchdog();
-        service::status(&status_line(&hub, &summary.borrow(), &uplinks));
+        service::status(&status_line(&hub, &summary.borrow(), &about.borrow()));
     }
 }
 
 /// What `systemctl status` shows: rooms, faults, and how much waits for each uplink.
-pub(super) fn status_line(hub: &Hub, summary: &Summary, uplinks: &[String]) -> String {
+pub(super) fn status_line(hub: &Hub, summary: &Summary, about: &About) -> String {
     let outbox = &mut *hub.outbox.borrow_mut();
-    let backlog: Vec<(&str, u64)> = uplinks
-        .iter()
+    let backlog: Vec<(&str, u64)> = about
+        .names()
         .map(|name| {
             let cursor = outbox.cursor(name);
-            (name.as_str(), outbox.backlog(cursor))
+            (name, outbox.backlog(cursor))
         })
         .collect();
     summary.line(outbox.run(), &backlog)

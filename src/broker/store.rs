@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 pub(super) mod record;
 
+pub mod snapshot;
+
 mod file;
 mod state;
 mod tail;

@@ -20,17 +20,23 @@ const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 const MAX_UNSENT: usize = 64 * 1024;
 /// Bytes for which there is room at each read.
 const READ_SIZE: usize = 4 * 1024;
-/// Longest message from a client; it may hold many packets, or a part of one.
-const MAX_MESSAGE: usize = 256 * 1024;
+/// How much longer a message from a client may be than the largest packet: it may hold many packets or a part of one,
+/// but clients mostly send each packet as one.
+const MESSAGE_ABOVE_PACKET: usize = 64 * 1024;
 
-/// Does the HTTP part; any path will do.
-pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<Socket<S>, Error> {
+/// The longest message from a client, in bytes, where packets may be so long.
+pub(super) fn longest_message(packet: u32) -> usize {
+    usize::try_from(packet).unwrap_or(usize::MAX).saturating_add(MESSAGE_ABOVE_PACKET)
+}
+
+/// Does the HTTP part; any path will do. A longer message than that closes the connection.
+pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S, longest: usize) -> Result<Socket<S>, Error> {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_SIZE)
         .write_buffer_size(READ_SIZE)
         .max_write_buffer_size(MAX_UNSENT)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest));
     let socket = tokio_tungstenite::accept_hdr_async_with_config(stream, choose, Some(config)).await?;
     Ok(Socket { socket, unread: Bytes::new() })
 }

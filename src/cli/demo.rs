@@ -36,6 +36,7 @@ pub(super) fn demo() -> u8 {
         any_port: true,
         on_broker: Some(Box::new(move |address| welcome(address, &site))),
         on_reading: Some(Box::new(show)),
+        file: None,
     };
     let result = agent::run(config, extras);
     let _ = std::fs::remove_dir_all(&folder);

@@ -83,7 +83,7 @@ async fn look(config: crate::config::Config) -> Vec<(String, Lines)> {
         let index = SensorIndex(u32::try_from(index).expect("fewer than 2^32 sensors"));
         let kept = kept.remove(&sensor.name);
         let (_, reins) = sampler::remote::remote();
-        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, kept, reins), context.clone()));
+        tokio::task::spawn_local(sampler::run(Sampler::new(index, sensor, None, kept, reins), context.clone()));
     }
     drop(context);
     let mut results: BTreeMap<u32, Lines> = BTreeMap::new();

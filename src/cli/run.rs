@@ -11,7 +11,7 @@ pub(super) fn run(path: &Path) -> u8 {
     for warning in config.warnings.take().iter().flat_map(Report::lines) {
         tracing::warn!("{warning}");
     }
-    match agent::run(config, agent::Extras::default()) {
+    match agent::run(config, agent::Extras { file: Some(path.to_owned()), ..agent::Extras::default() }) {
         Ok(()) => FINE,
         Err(error) => {
             // To the journal or to standard error, as the rest of the log.

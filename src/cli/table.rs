@@ -1,4 +1,4 @@
-//! Columns for people.
+//! Columns and sizes for people.
 
 /// A table: its columns are as wide as what is in them. The last cell of a row may be longer: nothing follows it.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
@@ -22,9 +22,34 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Bytes for people.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, size)| count >= *size) {
+        Some((unit, size)) => {
+            let tenths = count.saturating_mul(10) / size;
+            if tenths.is_multiple_of(10) {
+                format!("{} {unit}", tenths / 10)
+            } else {
+                format!("{}.{} {unit}", tenths / 10, tenths % 10)
+            }
+        }
+        None => format!("{count} B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{bytes, table};
+
+    #[test]
+    fn bytes_are_short_and_never_rounded_up() {
+        for (count, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1_100_000, "1 MiB"), (256 << 20, "256 MiB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+    }
 
     #[test]
     fn columns_align_by_characters_not_bytes() {

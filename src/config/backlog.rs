@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::read::YEAR;
-use super::{Backlog, BacklogPolicy, BacklogTopic, Selection, sensor};
+use super::sensor;
 use crate::options::{Options, Problem, did_you_mean};
 use crate::topic;
 
@@ -16,6 +16,73 @@ const RATE: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
 
 /// `max_age`: below a second nothing would ever be sent.
 const MAX_AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=YEAR;
+
+/// Which readings an uplink sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those of these rooms...
+    pub rooms: Vec<String>,
+    /// ...and of these sensors; all, if neither names any.
+    pub sensors: Vec<String>,
+    /// But none that is older.
+    pub max_age: Option<Duration>,
+}
+
+impl Selection {
+    /// Does it hold a sensor, which is perhaps in this room? Where it names none, it holds all.
+    #[must_use]
+    pub fn holds(&self, sensor: &str, room: Option<&str>) -> bool {
+        (self.rooms.is_empty() && self.sensors.is_empty())
+            || self.sensors.iter().any(|name| name == sensor)
+            || self.rooms.iter().any(|name| Some(name.as_str()) == room)
+    }
+}
+
+/// How an uplink catches up after it was away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backlog {
+    /// What is sent of it.
+    pub policy: BacklogPolicy,
+    /// Messages a second, above zero; `None`: as fast as the link takes them.
+    pub rate: Option<f64>,
+    /// Where it is published, if not where live readings are.
+    pub topic: Option<BacklogTopic>,
+    /// Live readings go before it.
+    pub live_first: bool,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { policy: BacklogPolicy::All, rate: None, topic: None, live_first: true }
+    }
+}
+
+/// `backlog = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BacklogPolicy {
+    /// Every reading.
+    #[default]
+    All,
+    /// Of each topic only the newest one.
+    Latest,
+}
+
+/// `backlog_topic = "…"`: what stands around the topic of live readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BacklogTopic {
+    /// Before it.
+    pub before: String,
+    /// Behind it.
+    pub after: String,
+}
+
+impl BacklogTopic {
+    /// Where the backlog of a topic goes.
+    #[must_use]
+    pub fn of(&self, topic: &str) -> String {
+        format!("{}{topic}{}", self.before, self.after)
+    }
+}
 
 /// Which readings the uplink sends.
 pub(super) fn selection(options: &Options<'_>) -> Selection {

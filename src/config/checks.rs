@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::sensor::Placed;
-use super::{Gateway, KnownQuantity, PayloadShape, SensorConfig};
+use super::{Gateway, PayloadShape};
 use crate::drivers::Claim;
 use crate::hardware::header::{Function, Line};
 use crate::hardware::{LineId, PortName};
 use crate::options::{Problem, Problems};
-use crate::reading::{Descriptor, Kind, Quantity};
+use crate::reading::{Descriptor, Quantity};
 use crate::topic;
 
 /// Two sensors under one name.
@@ -122,7 +122,7 @@ fn both(message: String, first: &Placed, second: &Placed) -> Problem {
 /// Topics that two publish on, or that cannot be published on.
 pub(super) fn topics(sensors: &[Placed], gateway: &Gateway, shapes: &[PayloadShape], problems: &Problems) {
     let described: Vec<(&Placed, Descriptor)> =
-        sensors.iter().map(|placed| (placed, descriptor(&placed.sensor, gateway))).collect();
+        sensors.iter().map(|placed| (placed, placed.sensor.known_descriptor(gateway))).collect();
     for (placed, descriptor) in &described {
         published_names(placed, descriptor, problems);
         usable(placed, descriptor, gateway, problems);
@@ -156,21 +156,6 @@ fn gateways_own(described: &[(&Placed, Descriptor)], gateway: &Gateway, problems
             problems.push(Problem::new(placed.at.clone(), message).help("give the sensor another name, or a room"));
         }
     }
-}
-
-/// A sensor as readings will describe it, with the quantities that are known before it is read.
-pub(super) fn descriptor(sensor: &SensorConfig, gateway: &Gateway) -> Descriptor {
-    let mut descriptor = sensor.descriptor(gateway);
-    descriptor.quantities = sensor
-        .known_quantities()
-        .iter()
-        // A filter that does not fit is a problem of its own.
-        .filter_map(|KnownQuantity { name, kind, unit }| {
-            sensor.pipeline.published(name, kind.unwrap_or(Kind::Number), kind.is_some(), *unit).ok()
-        })
-        .flat_map(|published| published.quantities)
-        .collect();
-    descriptor
 }
 
 /// The quantities without those whose name was there before: that is a problem of its own.

@@ -47,7 +47,7 @@ pub struct TlsConfig {
 }
 
 /// An HTTP proxy that opens connections for us (CONNECT; RFC 9110, section 9.3.6).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyConfig {
     /// Name or address, without brackets.
     pub host: String,

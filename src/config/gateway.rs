@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::outbox_key::outbox_key;
+use super::Machine;
+use super::outbox_key::{OutboxKey, outbox_key};
+use super::place::{self, Place};
 use super::read::{self, Bytes, Surroundings, YEAR};
-use super::{ArchiveConfig, Gateway, Machine, OutboxConfig, place};
 use crate::options::{Options, Problem};
 use crate::topic::{self, Template};
 
@@ -44,6 +45,55 @@ const SHORTEST_BATCH: Duration = Duration::from_secs(60);
 
 /// `batch` where it is not given.
 const DEFAULT_BATCH: Duration = Duration::from_secs(5 * 60);
+
+/// `[gateway]`
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Topic-safe name; default: the host's name.
+    pub name: String,
+    /// Identity of the board; default: its serial number, else a hash of the machine id.
+    pub id: String,
+    /// Name for people.
+    pub label: Option<String>,
+    /// First level of the default topics.
+    pub site: Option<String>,
+    /// Topic of readings.
+    pub topic: Template,
+    /// Where the gateway is.
+    pub location: Option<Place>,
+}
+
+/// `[outbox]`
+#[derive(Clone, Debug)]
+pub struct OutboxConfig {
+    /// Folder of the log; default: `outbox` in the state folder.
+    pub path: PathBuf,
+    /// Folder on tmpfs for the tail; `None`: chosen as docs say (`/run/vigie`, `$XDG_RUNTIME_DIR`, `/dev/shm`).
+    pub tail: Option<PathBuf>,
+    /// How long a record may wait for its acknowledgement before it is written to disk; zero: on disk at once.
+    pub flush: Duration,
+    /// Bytes that the log may take on disk.
+    pub max_bytes: u64,
+    /// At most this share, in per cent, of what the log takes and what is free on its disk.
+    pub free_share: u8,
+    /// `full = "drop-newest"`: at the limit what is new goes instead of what is old.
+    pub drop_newest: bool,
+    /// What the outbox is encrypted with; `None`: it is not.
+    pub key: Option<OutboxKey>,
+}
+
+/// `[archive]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// Its folder; default: `archive` in the state folder.
+    pub path: PathBuf,
+    /// How long it is kept.
+    pub keep: Duration,
+    /// Bytes that it may take on disk.
+    pub max: u64,
+    /// Between two writes.
+    pub batch: Duration,
+}
 
 /// `[gateway]`, which may be left out.
 pub(super) fn gateway(options: Option<&Options<'_>>, root: &Options<'_>, machine: &Machine) -> Option<Gateway> {

@@ -40,6 +40,13 @@ impl Integrity {
     }
 }
 
+impl PartialEq for Integrity {
+    /// By the same method, and with the same key.
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.of(b"") == other.of(b"")
+    }
+}
+
 /// What `method` may say.
 #[derive(Clone, Copy)]
 enum Method {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::sensor::Placed as PlacedSensor;
 use super::uplink::Placed;
-use super::{BacklogTopic, Batch, Format, Gateway, MqttVersion, PayloadShape, Qos, SensorConfig, UplinkConfig, checks};
+use super::{BacklogTopic, Batch, Format, Gateway, MqttVersion, PayloadShape, Qos, SensorConfig, UplinkConfig};
 use crate::drivers::Source;
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind};
@@ -47,7 +47,7 @@ impl Sent {
         let (mut rate, mut most) = (0.0, 0.0_f64);
         let selected = |sensor: &&SensorConfig| uplink.selection.holds(&sensor.name, sensor.room.as_deref());
         for sensor in sensors.iter().map(|placed| &placed.sensor).filter(selected) {
-            let descriptor = checks::descriptor(sensor, gateway);
+            let descriptor = sensor.known_descriptor(gateway);
             let own = own_topics(uplink, gateway, &descriptor);
             let looks = 1.0 / period(sensor).map_or(f64::INFINITY, |every| every.as_secs_f64());
             rate += messages(uplink, &descriptor, own.len()) * looks;

@@ -39,6 +39,16 @@ impl Machine {
             secrets: true,
         }
     }
+
+    /// The same, for somebody who only looks at the gateway of that configuration: without its secrets, and with the
+    /// service's state folder, whoever looks, if the configuration is the system's (below `/etc`).
+    #[must_use]
+    pub fn looking_at(configuration: &Path) -> Self {
+        let this = Self { secrets: false, ..Self::this() };
+        // A path that cannot be made absolute is none of the system's.
+        let is_systems = std::path::absolute(configuration).is_ok_and(|path| path.starts_with("/etc"));
+        if is_systems { Self { state_dir: state_dir(variable, true), ..this } } else { this }
+    }
 }
 
 /// An environment variable that is set to something.
@@ -123,5 +133,7 @@ mod tests {
         assert_eq!(state_dir(only("HOME", "/home/pi"), false), PathBuf::from("/home/pi/.local/state/vigie"));
         assert_eq!(state_dir(only("XDG_STATE_HOME", "/s"), false), PathBuf::from("/s/vigie"));
         assert_eq!(state_dir(|_| None, false), PathBuf::from("/var/lib/vigie"));
+        assert_eq!(Machine::looking_at(Path::new("/etc/vigie/vigie.toml")).state_dir, state_dir(variable, true));
+        assert_eq!(Machine::looking_at(Path::new("vigie.toml")).state_dir, Machine::this().state_dir);
     }
 }

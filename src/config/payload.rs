@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::Integrity;
 use super::read::YEAR;
-use super::{Integrity, PayloadShape};
 use crate::options::{Options, Problem, did_you_mean};
 use crate::reading::{Descriptor, Quantity};
 use crate::template::Template;
@@ -175,8 +175,18 @@ pub struct Batch {
     pub wait: Duration,
 }
 
+/// `payload = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PayloadShape {
+    /// One message a quantity.
+    #[default]
+    Quantity,
+    /// One message a sensor.
+    Sensor,
+}
+
 /// What messages look like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Payload {
     /// `format`
     pub format: Format,

@@ -19,6 +19,12 @@ pub struct Preset {
     pub set: Vec<Default>,
 }
 
+impl PartialEq for Preset {
+    fn eq(&self, other: &Self) -> bool {
+        self.target.name == other.target.name && self.set == other.set
+    }
+}
+
 /// The text of the keys that the preset of an uplink's table adds; empty where it has none, or an unknown one.
 pub(super) fn added(
     table: &DeTable<'_>,

@@ -29,7 +29,7 @@ const DEFAULT_RATE: FixedRate = FixedRate { every: Duration::from_secs(60), size
 const HEAD_BYTES: usize = 128;
 
 /// `[uplink.NAME.privacy]`; by default nothing is hidden.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Privacy {
     /// Names are replaced by these.
     pub pseudonyms: Option<Pseudonyms>,

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::read::Surroundings;
 use super::source::read_text;
@@ -16,7 +16,7 @@ const EXPECTED: &str = "expected { credential = \"NAME\" }, { file = \"PATH\" } 
 const MAX_PASSWORD_BYTES: usize = 65_535;
 
 /// Where a password is read from. Files are read at each use, so that a new password, or the next token, needs no restart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Password(Place);
 
 #[derive(Clone, Debug)]
@@ -28,6 +28,19 @@ enum Place {
     /// The environment does not change; neither does what the agent itself makes up.
     Environment(SecretString),
 }
+
+impl PartialEq for Place {
+    /// In the same place, not with the same content: that is read at each use.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Credential(one), Self::Credential(other)) | (Self::File(one), Self::File(other)) => one == other,
+            (Self::Environment(one), Self::Environment(other)) => one.expose_secret() == other.expose_secret(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Place {}
 
 impl Password {
     /// One that is known already.

@@ -48,6 +48,15 @@ impl Files {
         files
     }
 
+    /// Texts with their names for messages, in the order in which they count.
+    pub(super) fn of_texts(texts: Vec<(String, String)>) -> Self {
+        let mut files = Self::default();
+        for (name, text) in texts {
+            files.add(name, text);
+        }
+        files
+    }
+
     /// Reads `path` and the fragments in its `.d` folder, sorted by name.
     pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Self {
         let mut files = Self::default();
@@ -162,7 +171,7 @@ impl Files {
     }
 }
 
-fn fragments(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn fragments(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -18,7 +18,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(5 * 60)..=Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A shared access signature of Azure (learn.microsoft.com: Control access to IoT Hub with shared access signatures).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Where the key that it is signed with is read from.
     pub key: Password,

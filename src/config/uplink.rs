@@ -1,5 +1,6 @@
 //! `[uplink.NAME]`, and the uplink to the embedded broker.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
-    Backlog, BrokerUrl, Commands, Connect, Gateway, MqttVersion, Named, Payload, Preset, Privacy, Pseudonyms, Qos,
-    Selection, TlsConfig, UplinkConfig, backlog, connection, discovery, integrity, payload, preset, privacy, secret,
-    sensor, sparkplug, token,
+    Backlog, BrokerUrl, Connect, Deliver, Discovery, Gateway, Named, Password, Payload, Preset, Privacy, ProxyConfig,
+    Pseudonyms, Selection, Sparkplug, TlsConfig, Token, backlog, connection, discovery, integrity, payload, preset,
+    privacy, secret, sensor, sparkplug, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -48,6 +49,106 @@ const DEFAULT_COMMAND_MAX_AGE: Duration = Duration::from_secs(30);
 
 /// The broker is asked for a sign of life twice in it.
 const COMMAND_MAX_AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=YEAR;
+
+/// MQTT quality of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Qos {
+    /// 0: at most once.
+    AtMostOnce,
+    /// 1: at least once.
+    AtLeastOnce,
+    /// 2: exactly once.
+    ExactlyOnce,
+}
+
+/// `mqtt = "…"`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 3.1.1, protocol level 4.
+    #[default]
+    V311,
+    /// MQTT 5, protocol level 5.
+    V5,
+}
+
+impl fmt::Display for MqttVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V311 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
+}
+
+/// `[uplink.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct UplinkConfig {
+    /// The table's name.
+    pub name: String,
+    /// Where the brokers are, the preferred one first; at least one. None knows the sessions of another.
+    pub urls: Vec<BrokerUrl>,
+    /// While connected to a later one of `urls`, how often the first is tried.
+    pub failback: Duration,
+    /// Connected always, or only now and then?
+    pub connect: Connect,
+    /// Network interface that the connection must go through.
+    pub interface: Option<String>,
+    /// HTTP proxy that the connection goes through.
+    pub proxy: Option<ProxyConfig>,
+    /// Version of MQTT.
+    pub mqtt: MqttVersion,
+    /// Client identifier, placeholders filled in.
+    pub client_id: String,
+    /// User name.
+    pub username: Option<String>,
+    /// Where the password is read from at each connection; it was readable when the configuration was checked.
+    pub password: Option<Password>,
+    /// What makes the password instead; then there is none.
+    pub token: Option<Token>,
+    /// Quality of service of readings.
+    pub qos: Qos,
+    /// Are readings (not events) retained?
+    pub retain: bool,
+    /// Are availability, information about the gateway and gaps published?
+    pub state: bool,
+    /// Where sensors are announced to a home automation; `None`: nowhere.
+    pub discovery: Option<Discovery>,
+    /// What a preset has set of all this.
+    pub preset: Option<Preset>,
+    /// How many messages may wait for their acknowledgement, 1 to 65535.
+    pub inflight: u16,
+    /// Keep-alive.
+    pub keep_alive: Duration,
+    /// How long to hold undated readings after the connection is up.
+    pub clock_wait: Duration,
+    /// What messages look like.
+    pub payload: Payload,
+    /// Who it is among those that speak Sparkplug B; `None` in other forms.
+    pub sparkplug: Option<Sparkplug>,
+    /// What they are not to tell.
+    pub privacy: Privacy,
+    /// Largest packet that is sent or accepted, in bytes.
+    pub max_packet: u32,
+    /// Which readings it sends.
+    pub selection: Selection,
+    /// How it catches up.
+    pub backlog: Backlog,
+    /// TLS settings, for `mqtts` and `wss`.
+    pub tls: TlsConfig,
+    /// Which commands it takes; `None`: none.
+    pub commands: Option<Commands>,
+    /// What of its broker is delivered to the clients of the embedded one.
+    pub deliver: Vec<Deliver>,
+}
+
+/// `commands = true`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commands {
+    /// A command that is older is refused.
+    pub max_age: Duration,
+    /// Topics, and the sensor that each is for: those of the uplink's sensors whose devices take commands.
+    pub topics: Vec<(String, String)>,
+}
 
 /// An uplink and where it stands.
 pub(super) struct Placed {

@@ -14,7 +14,7 @@ pub const MAX_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// All pauses there are.
 pub(super) fn all(remotes: &remote::Remotes, clock: &dyn Clock) -> Vec<Pause> {
-    remotes.iter().filter_map(|(name, remote)| now(name, remote, clock)).collect()
+    remotes.names().iter().filter_map(|name| now(name, &remotes.get(name)?, clock)).collect()
 }
 
 /// Begins a pause, or gives it another end, and waits until the device is free.
@@ -32,24 +32,21 @@ pub(super) async fn begin(
     let mut resting = remote.resting.clone();
     // Where it takes longer, the answer says so.
     let _ = tokio::time::timeout(RELEASE, resting.wait_for(|resting| *resting)).await;
-    Ok(now(name, remote, clock).into_iter().collect())
+    Ok(now(name, &remote, clock).into_iter().collect())
 }
 
 /// Ends a pause.
 pub(super) fn end(remotes: &remote::Remotes, name: &str, clock: &dyn Clock) -> Result<Vec<Pause>, String> {
     let remote = find(remotes, name)?;
-    if now(name, remote, clock).is_none() {
+    if now(name, &remote, clock).is_none() {
         return Err(format!("`{name}` is not paused"));
     }
     remote.paused.send_replace(None);
     Ok(Vec::new())
 }
 
-fn find<'a>(remotes: &'a remote::Remotes, name: &str) -> Result<&'a remote::Remote, String> {
-    remotes.get(name).ok_or_else(|| {
-        let names: Vec<&str> = remotes.keys().map(String::as_str).collect();
-        format!("there is no sensor `{name}`; there are: {}", names.join(", "))
-    })
+fn find(remotes: &remote::Remotes, name: &str) -> Result<remote::Remote, String> {
+    remotes.get(name).ok_or_else(|| format!("there is no sensor `{name}`; there are: {}", remotes.names().join(", ")))
 }
 
 fn now(name: &str, remote: &remote::Remote, clock: &dyn Clock) -> Option<Pause> {

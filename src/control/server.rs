@@ -1,5 +1,6 @@
 //! The agent's end of the socket.
 
+use std::cell::RefCell;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -10,11 +11,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::desk::{Drops, Newest, Rows};
+use super::reload::Reloaded;
 use super::status::{self, About};
 use super::{Answer, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Pause, Request, Which, pauses};
 use crate::logging::AUDIT;
@@ -36,23 +38,33 @@ pub struct Server {
 
 struct Desk {
     hub: Rc<Hub>,
-    about: About,
+    about: Rc<RefCell<About>>,
     remotes: Rc<Remotes>,
+    reloads: Reloads,
 }
+
+/// To whoever reloads the configuration; each request is told what came of it.
+pub type Reloads = mpsc::Sender<oneshot::Sender<Reloaded>>;
 
 impl Server {
     /// Makes the socket. One that is there is a dead agent's: ours is the outbox's lock.
     ///
     /// # Errors
     /// It cannot be made there.
-    pub fn bind(path: &Path, hub: Rc<Hub>, about: About, remotes: Rc<Remotes>) -> io::Result<Self> {
+    pub fn bind(
+        path: &Path,
+        hub: Rc<Hub>,
+        about: Rc<RefCell<About>>,
+        remotes: Rc<Remotes>,
+        reloads: Reloads,
+    ) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-        Ok(Self { listener, path: path.to_owned(), desk: Rc::new(Desk { hub, about, remotes }) })
+        Ok(Self { listener, path: path.to_owned(), desk: Rc::new(Desk { hub, about, remotes, reloads }) })
     }
 
     /// Serves until `stop`; the socket is gone afterwards, and every client.
@@ -131,6 +143,7 @@ fn audit(request: &Request, user: Option<u32>) {
         Request::Pause { sensor, .. } => ("pause", Some(sensor.as_str()), None),
         Request::Resume { sensor } => ("resume", Some(sensor.as_str()), None),
         Request::SetClock { .. } => ("set-clock", None, None),
+        Request::Reload {} => ("reload", None, None),
         Request::Drop { dry_run: true, .. }
         | Request::Status {}
         | Request::Show { .. }
@@ -167,7 +180,7 @@ impl Desk {
     async fn answer(&self, request: Request, answers: &mut Answers) -> io::Result<()> {
         let refused = match request {
             Request::Status {} => {
-                let status = status::of_agent(&self.hub, &self.about);
+                let status = status::of_agent(&self.hub, &self.about.borrow());
                 answers.put(&Answer::Status(Box::new(status))).await.map(Ok)
             }
             Request::Show { which, limit } => self.show(which, limit, answers).await,
@@ -184,6 +197,7 @@ impl Desk {
             Request::Resume { sensor } => {
                 Self::said(pauses::end(&self.remotes, &sensor, &*self.hub.clock), answers).await
             }
+            Request::Reload {} => self.reload(answers).await,
             Request::Clock {} => answers.put(&Answer::Clock(self.hub.clock_status())).await.map(Ok),
             Request::SetClock { at, time } => match self.hub.set_clock(at, time) {
                 Ok(()) => answers.put(&Answer::Clock(self.hub.clock_status())).await.map(Ok),
@@ -203,8 +217,19 @@ impl Desk {
         }
     }
 
+    async fn reload(&self, answers: &mut Answers) -> io::Result<Result<(), String>> {
+        let (done, told) = oneshot::channel();
+        if self.reloads.try_send(done).is_err() {
+            return Ok(Err("another reload is under way: try again when it is done".to_owned()));
+        }
+        match told.await {
+            Ok(reloaded) => answers.put(&Answer::Reloaded(reloaded)).await.map(Ok),
+            Err(_) => Ok(Err("the agent ends".to_owned())),
+        }
+    }
+
     async fn show(&self, which: Which, limit: usize, answers: &mut Answers) -> io::Result<Result<(), String>> {
-        let begun = Newest::new(&mut self.hub.outbox.borrow_mut(), &self.about, which, limit);
+        let begun = Newest::new(&mut self.hub.outbox.borrow_mut(), &self.about.borrow(), which, limit);
         let mut newest = match begun {
             Ok(newest) => newest,
             Err(why) => return Ok(Err(why)),
@@ -220,7 +245,7 @@ impl Desk {
     }
 
     async fn export(&self, which: Which, answers: &mut Answers) -> io::Result<Result<(), String>> {
-        let begun = Rows::new(&mut self.hub.outbox.borrow_mut(), &self.about, which);
+        let begun = Rows::new(&mut self.hub.outbox.borrow_mut(), &self.about.borrow(), which);
         let mut rows = match begun {
             Ok(rows) => rows,
             Err(why) => return Ok(Err(why)),
@@ -244,7 +269,10 @@ impl Desk {
         answers: &mut Answers,
     ) -> io::Result<Result<(), String>> {
         let now = self.hub.now();
-        let begun = Drops::new(&mut self.hub.outbox.borrow_mut(), &self.about, of, older_than, now, dry_run);
+        let begun = {
+            let (outbox, about) = (&mut *self.hub.outbox.borrow_mut(), self.about.borrow());
+            Drops::new(outbox, &about, of, older_than, now, dry_run)
+        };
         let mut drops = match begun {
             Ok(drops) => drops,
             Err(why) => return Ok(Err(why)),

@@ -35,12 +35,17 @@ impl About {
         Self { outbox, uplinks, archive }
     }
 
+    /// Names of the uplinks.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.uplinks.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The cursors of all uplinks, or of one.
     ///
     /// # Errors
     /// There is no such uplink, in words.
     pub fn cursors(&self, outbox: &mut Outbox, uplink: Option<&str>) -> Result<Vec<CursorId>, String> {
-        let names: Vec<&str> = self.uplinks.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.names().collect();
         match uplink {
             None => Ok(names.iter().map(|name| outbox.cursor(name)).collect()),
             Some(name) if names.contains(&name) => Ok(vec![outbox.cursor(name)]),

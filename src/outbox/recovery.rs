@@ -28,6 +28,17 @@ pub(super) fn open(
     boot: BootId,
     now: BootTime,
 ) -> Result<(Outbox, Recovery), OpenError> {
+    open_as(storage, settings, boot, now, false)
+}
+
+/// Opens the outbox; `restored`: the runs after the one that it knows of are not known to be free.
+pub(super) fn open_as(
+    storage: Arc<dyn Storage>,
+    settings: Settings,
+    boot: BootId,
+    now: BootTime,
+    restored: bool,
+) -> Result<(Outbox, Recovery), OpenError> {
     let cannot = |action, path: &Path| {
         let path = path.to_owned();
         move |error| OpenError::Io { action, path, error }
@@ -86,7 +97,8 @@ pub(super) fn open(
     let tail_holds_more = known_end > on_disk;
 
     let look_only = files.storage.is_read_only();
-    let run = if look_only { stored.run } else { next_run(&mut stored, slot.is_some() || found.is_some(), old) };
+    let known = (slot.is_some() || found.is_some()) && !restored;
+    let run = if look_only { stored.run } else { next_run(&mut stored, known, old || restored) };
     let newest_tail = tails.last().copied().unwrap_or(0);
     let tail = Tail::new(Arc::clone(&files.storage), tail_folder, identity, newest_tail);
     let Files { storage, mut recovery, damage, .. } = files;

@@ -49,6 +49,13 @@ impl Link {
     }
 }
 
+impl PartialEq for Link {
+    /// They do the same, wherever they were configured.
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
 impl fmt::Display for Link {
     /// As in TOML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -98,6 +98,25 @@ impl Sensor {
         &self.descriptor
     }
 
+    pub(super) fn health(&self) -> Option<&Health> {
+        self.health.as_ref()
+    }
+
+    /// As another one that it takes the place of: what is known of its health is no news.
+    pub(super) fn with_health_of(self, other: &Self) -> Self {
+        Self { health: other.health.clone(), ..self }
+    }
+
+    /// The same sensor under other names; `descriptor` has no quantities.
+    pub(super) fn describe(&mut self, descriptor: &Descriptor) {
+        let quantities = self.descriptor.quantities.clone();
+        let described = Descriptor { quantities, ..descriptor.clone() };
+        // Whoever compares pointers sees that nothing is new.
+        if described != *self.descriptor {
+            self.descriptor = Arc::new(described);
+        }
+    }
+
     pub(super) fn next_due(&self) -> Option<BootTime> {
         self.due
     }

@@ -12,13 +12,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Context, Counts, Sampler, count};
+use super::{Context, Counts, Sampler, Schedule, count};
 use crate::clock::{BootTime, Clock, Offset};
 
 /// Waits for when a sensor is due.
 pub(super) struct Due {
     clock: Arc<dyn Clock>,
     offset: watch::Receiver<Option<Offset>>,
+    schedule: watch::Receiver<Schedule>,
     counts: Arc<Counts>,
     grid: Grid,
 }
@@ -27,8 +28,10 @@ impl Due {
     /// For the first sample: at once, or at the next multiple.
     pub(super) fn first(sampler: &Sampler, context: &Context) -> Self {
         let Context { clock, offset, counts, .. } = context.clone();
-        let grid = Grid::new(clock.boot(), sampler.align.then_some(sampler.every), *offset.borrow());
-        Self { clock, offset, counts, grid }
+        let mut schedule = sampler.schedule.clone();
+        let Schedule { every, align, .. } = *schedule.borrow_and_update();
+        let grid = Grid::new(clock.boot(), align.then_some(every), *offset.borrow());
+        Self { clock, offset, schedule, counts, grid }
     }
 
     /// At once.
@@ -44,6 +47,10 @@ impl Due {
             tokio::select! {
                 () = sleep(self.grid.at.since(now)) => return,
                 () = changed(&mut self.offset), if self.grid.every.is_some() => {}
+                () = changed(&mut self.schedule) => {
+                    let Schedule { every, align, .. } = *self.schedule.borrow();
+                    self.grid.reschedule(self.clock.boot(), every, align);
+                }
             }
         }
     }
@@ -57,8 +64,8 @@ impl Due {
 }
 
 /// Never resolves once nobody is left who could change it.
-async fn changed(offset: &mut watch::Receiver<Option<Offset>>) {
-    if offset.changed().await.is_err() {
+async fn changed<T>(value: &mut watch::Receiver<T>) {
+    if value.changed().await.is_err() {
         pending::<()>().await;
     }
 }
@@ -94,6 +101,16 @@ impl Grid {
         self.last = Some((due, self.at.since(due)));
         self.align(now);
         in_time
+    }
+
+    /// It is sampled at other times from now on: next so long after the last sample, or now.
+    fn reschedule(&mut self, now: BootTime, every: Duration, align: bool) {
+        self.every = align.then_some(every);
+        if let Some((last, pause)) = &mut self.last {
+            self.at = last.after(every).max(now);
+            *pause = every;
+        }
+        self.align(now);
     }
 
     /// The wall clock may have been set.

@@ -183,7 +183,7 @@ async fn watch_line(
                 edges.map(take)
             }
             () = look.wait() => {
-                look.next(sampler.every);
+                look.next(sampler.schedule().every);
                 // What has come before this moment is looked at before it.
                 let level = waiting(&mut *line).await.map(take).and_then(|()| line.level());
                 level.map(|active| {

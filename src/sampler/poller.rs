@@ -153,11 +153,11 @@ async fn ask(sampler: &Sampler, port: Option<&PortName>, worker: &mut Worker, co
         let pause = match &outcome {
             Ok(_) => {
                 back_off.success();
-                sampler.every
+                sampler.schedule().every
             }
             Err(fault) => {
                 debug!(fault = fault.code.as_str(), "{fault}");
-                back_off.failure(sampler.every.max(BACK_OFF_MOST)).max(sampler.every)
+                back_off.failure(sampler.schedule().every.max(BACK_OFF_MOST)).max(sampler.schedule().every)
             }
         };
         due.next(pause);
@@ -226,7 +226,7 @@ async fn carry_out(
     };
     let command = Some(Command { id: sampler.reins.next_number(), payload });
     worker.ask.try_send(Ask { anew, command }).ok()?;
-    let answer = match timeout(sampler.deadline, worker.answers.recv()).await {
+    let answer = match timeout(sampler.schedule().deadline, worker.answers.recv()).await {
         Ok(answer) => {
             let Answer { at, outcome, told } = answer?;
             tell(match (&outcome, told) {
@@ -237,7 +237,7 @@ async fn carry_out(
             Answer { at, outcome, told: None }
         }
         Err(_) => {
-            let within = humantime::format_duration(sampler.deadline);
+            let within = humantime::format_duration(sampler.schedule().deadline);
             tell(Err(format!("the device has not answered within {within}; whether it was carried out is not known")));
             stuck(sampler, worker, power, context).await?
         }
@@ -250,7 +250,7 @@ async fn carry_out(
 
 /// Waits for the sample.
 async fn answer(sampler: &Sampler, worker: &mut Worker, power: &mut Power, context: &mut Context) -> Option<Answer> {
-    match timeout(sampler.deadline, worker.answers.recv()).await {
+    match timeout(sampler.schedule().deadline, worker.answers.recv()).await {
         Ok(answer) => answer,
         Err(_) => stuck(sampler, worker, power, context).await,
     }
@@ -262,7 +262,7 @@ async fn answer(sampler: &Sampler, worker: &mut Worker, power: &mut Power, conte
 async fn stuck(sampler: &Sampler, worker: &mut Worker, power: &mut Power, context: &mut Context) -> Option<Answer> {
     let detail = format!(
         "no answer within {}: the call to the device is still running",
-        humantime::format_duration(sampler.deadline)
+        humantime::format_duration(sampler.schedule().deadline)
     );
     let why = format!("the sensor has a fault: {detail}");
     let fault = Fault::new(FaultCode::Stuck, detail);
@@ -270,7 +270,7 @@ async fn stuck(sampler: &Sampler, worker: &mut Worker, power: &mut Power, contex
     loop {
         refusing(sampler, &why, power.failed(&fault, sampler, context)).await?;
         tokio::select! {
-            answer = refusing(sampler, &why, timeout(sampler.deadline, worker.answers.recv())) => {
+            answer = refusing(sampler, &why, timeout(sampler.schedule().deadline, worker.answers.recv())) => {
                 if let Ok(answer) = answer {
                     return answer;
                 }

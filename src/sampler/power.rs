@@ -29,6 +29,11 @@ impl Supplies {
     fn of(&self, settings: &PowerSettings) -> Rc<Supply> {
         self.0.borrow_mut().entry(settings.line.clone()).or_insert_with(|| Rc::new(Supply::new())).clone()
     }
+
+    /// Lets go of the lines that no sensor has any more.
+    pub fn retain(&self, is_used: impl Fn(&LineId) -> bool) {
+        self.0.borrow_mut().retain(|line, _| is_used(line));
+    }
 }
 
 struct Supply {

@@ -188,7 +188,7 @@ impl Keeper<'_> {
             };
             let Some(observed) = observed else { return };
             let failed = observed.iter().find_map(|(_, outcome)| outcome.as_ref().err()).cloned();
-            let every = self.sampler.every;
+            let every = self.sampler.schedule().every;
             let pause = match &failed {
                 None => {
                     self.back_off.success();
@@ -224,7 +224,7 @@ impl Keeper<'_> {
 
     /// One run: what it printed, or why it counts for nothing. `None`: it is time to end.
     async fn sample(&mut self, most: usize) -> Option<Vec<Decoded>> {
-        let deadline = Instant::now() + self.sampler.deadline;
+        let deadline = Instant::now() + self.sampler.schedule().deadline;
         let mut program = match Program::start(&self.source.settings, &self.sampler.name) {
             Ok(program) => program,
             Err(fault) => return Some(vec![(self.context.clock.boot(), Err(fault))]),
@@ -242,7 +242,7 @@ impl Keeper<'_> {
             Ok(Ok(decoded)) => return Some(decoded),
             Ok(Err(fault)) => fault,
             Err(_) => {
-                let limit = humantime::format_duration(self.sampler.deadline);
+                let limit = humantime::format_duration(self.sampler.schedule().deadline);
                 Fault::new(FaultCode::Stuck, format!("{} ran longer than {limit} and was ended", program.name()))
             }
         };

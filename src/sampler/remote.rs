@@ -33,8 +33,39 @@ pub struct Remote {
     pub resting: watch::Receiver<bool>,
 }
 
-/// The ends of all sensors, by their names.
-pub type Remotes = BTreeMap<String, Remote>;
+/// The ends of all sensors that run, by their names.
+#[derive(Debug, Default)]
+pub struct Remotes(RefCell<BTreeMap<String, Remote>>);
+
+impl Remotes {
+    /// A sensor begins to run.
+    pub fn insert(&self, sensor: &str, remote: Remote) {
+        self.0.borrow_mut().insert(sensor.to_owned(), remote);
+    }
+
+    /// A sensor runs no longer.
+    pub fn remove(&self, sensor: &str) {
+        self.0.borrow_mut().remove(sensor);
+    }
+
+    /// That sensor's end.
+    #[must_use]
+    pub fn get(&self, sensor: &str) -> Option<Remote> {
+        self.0.borrow().get(sensor).cloned()
+    }
+
+    /// All names, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.borrow().keys().cloned().collect()
+    }
+}
+
+impl<const N: usize> From<[(String, Remote); N]> for Remotes {
+    fn from(ends: [(String, Remote); N]) -> Self {
+        Self(RefCell::new(ends.into()))
+    }
+}
 
 /// The sensor's end.
 #[derive(Debug)]

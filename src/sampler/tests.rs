@@ -106,7 +106,7 @@ struct Running {
     counts: Arc<Counts>,
     remote: remote::Remote,
     stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Option<LastCall>>,
 }
 
 impl Running {
@@ -139,9 +139,7 @@ impl Running {
             index: SensorIndex(0),
             name: "test".to_owned(),
             source: source(gate.clone()),
-            every: Duration::from_millis(20),
-            align: false,
-            deadline,
+            schedule: watch::channel(Schedule { every: Duration::from_millis(20), align: false, deadline }).1,
             power: None,
             kept: RefCell::new(kept),
             lost: RefCell::default(),

@@ -4,7 +4,9 @@
 //! also what was measured before, and what is sent by a later run. When the clock steps, the better time is for all that
 //! nobody was told a date of yet; what was told stays. So a boot is cut into *eras* with an offset each, and a cut lies
 //! behind the newest reading of which a date was told: the same reading has the same date on every uplink, in the archive
-//! and after a restart, and of two readings the later one has the later date, unless the clock was put back between them.
+//! and after a restart, and of two readings the later one has the later date, unless the clock was put back between them by
+//! so much that it is published ([`TOLD_STEP`]). Where it was put back by less, dates go on at half the pace from where
+//! they were, until they are right again.
 
 use std::time::Duration;
 
@@ -22,6 +24,13 @@ pub const ERAS: usize = 64;
 
 /// A clock has stepped if it went by more than this beyond what cannot be told exactly.
 pub const FOLLOWED: Duration = Duration::from_millis(1);
+
+/// A step of the clock that is at least so large is told: a leap second is, and what NTP steps by.
+pub const TOLD_STEP: Duration = Duration::from_millis(100);
+
+/// Dates that are ahead of the clock, because it was put back by less than [`TOLD_STEP`], go on at one part in so many of its
+/// pace: so they are right after twice the time by which they were wrong.
+const SLOWED: u64 = 2;
 
 /// The key of the stored form in the outbox's state.
 pub const STATE_KEY: &str = "clock/eras";
@@ -44,6 +53,20 @@ struct Era {
     source: Source,
     /// Was anybody told a date of it?
     told: bool,
+    /// The last date of the era before: its own are later, and grow. `None`: there is none, or the clock was put back by a
+    /// step that was told.
+    floor: Option<WallTime>,
+}
+
+impl Era {
+    /// The date of a moment in it.
+    fn date(&self, at: BootTime) -> WallTime {
+        let by_offset = self.offset.wall(at);
+        self.floor.map_or(by_offset, |floor| {
+            let slowed = at.0.saturating_sub(self.from.0) / SLOWED + 1;
+            by_offset.max(Offset(floor.0).wall(BootTime(slowed)))
+        })
+    }
 }
 
 /// What somebody says the offset of this boot is.
@@ -55,7 +78,7 @@ pub struct Claim {
     pub within: Duration,
     /// Who says so.
     pub source: Source,
-    /// When it was said.
+    /// When it was said: nothing that was told by then is dated anew.
     pub at: BootTime,
 }
 
@@ -142,7 +165,7 @@ impl Dating {
         let told = self.told;
         let Some(era) = self.eras.last_mut().filter(|era| era.boot == boot) else {
             self.told = BootTime(0);
-            self.push(Era { boot, from: BootTime(0), offset, source, told: false });
+            self.push(Era { boot, from: BootTime(0), offset, source, told: false, floor: None });
             return Some(Change::Set);
         };
         let step = offset.minus(era.offset);
@@ -150,12 +173,21 @@ impl Dating {
             let before = std::mem::replace(&mut era.source, source);
             return (before != source).then_some(Change::Source);
         }
-        if era.told {
-            // Whatever says so, a time that has not come yet was not told.
-            let from = BootTime(told.min(at).0.saturating_add(1)).max(era.from);
-            self.push(Era { boot, from, offset, source, told: false });
+        // Whatever says so, a time that has not come yet was not told.
+        let last = told.min(at);
+        let is_new = era.told && last >= era.from;
+        let floor = if is_put_back(step) {
+            None
+        } else if is_new {
+            Some(era.date(last))
         } else {
-            *era = Era { offset, source, ..*era };
+            era.floor
+        };
+        if is_new {
+            let from = BootTime(last.0.saturating_add(1));
+            self.push(Era { boot, from, offset, source, told: false, floor });
+        } else {
+            *era = Era { offset, source, floor, ..*era };
         }
         Some(Change::Step(step))
     }
@@ -188,11 +220,16 @@ impl Dating {
     pub fn date_of(&self, moment: &Moment) -> Date {
         let Moment { boot, at, time } = *moment;
         let era = self.eras.iter().rev().find(|era| era.boot == boot && era.from <= at);
-        match era.map(|era| era.offset.wall(at)).or(time) {
+        match era.map(|era| era.date(at)).or(time) {
             Some(time) => Date::Wall(time),
             None => Date::Uptime(boot, at),
         }
     }
+}
+
+/// Is a step of so many nanoseconds one after which dates may be earlier than they were?
+fn is_put_back(step: i64) -> bool {
+    step < 0 && Duration::from_nanos(step.unsigned_abs()) >= TOLD_STEP
 }
 
 /// Is the wall clock to be believed, given that it cannot be earlier than `earliest`, and was `known` in an earlier boot

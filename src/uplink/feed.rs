@@ -174,7 +174,7 @@ impl Feed {
         let peer = |url: &BrokerUrl| saved::peer(&url.to_string(), &config.client_id, &grouping);
         let peers: Vec<u32> = config.urls.iter().map(peer).collect();
         let here = |peer| Origin { peer, boot: hub.boot, run: outbox.run() };
-        let state_key = format!("session/{}", config.name);
+        let state_key = saved::state_key(&config.name);
         let terms = Terms::new(config);
         let window = terms.window();
         let is_ours = |saved: &Saved| {
@@ -365,11 +365,11 @@ impl Feed {
         if let Some(until) = self.pause.until(fill.now) {
             return Some(until);
         }
-        if let Err(until) = self.send_births(hub, output, fill) {
+        if let Err(until) = self.send_births(hub, outbox, output, fill) {
             return until;
         }
         let again = self.send_streams(hub, outbox, output, fill);
-        self.send_news(hub, output, Some(outbox));
+        self.send_news(hub, outbox, output);
         again
     }
 
@@ -414,11 +414,13 @@ impl Feed {
 
     /// Sends state that the broker has not yet; says whether that is all of it.
     fn send_state(&mut self, hub: &Hub, output: &mut Output, now: BootTime) -> bool {
-        if !self.sends_state {
-            return true;
-        }
         let board = hub.board.borrow();
         while let Some((version, topic, payload)) = board.next_after(self.status_seen, &self.uplink) {
+            // Whoever sends no state may have readings to take back.
+            if !self.sends_state && !payload.is_empty() {
+                self.status_seen = version;
+                continue;
+            }
             if !output.has_room() || self.session.free_status() == 0 {
                 return false;
             }
@@ -499,6 +501,7 @@ impl Feed {
             Incoming::SubAck(id, codes) => {
                 self.news = self.subscriptions.answered(id, &codes)?.or(self.news.take());
             }
+            Incoming::UnsubAck(id) => self.subscriptions.left(id)?,
             Incoming::PubRel(id) => packet::put_pubcomp(&mut output.buffer, id),
             Incoming::PingResp => self.subscriptions.ponged(),
             Incoming::Disconnect(reason) => return Err(Failure::Disconnected(reason)),

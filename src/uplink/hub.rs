@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{BootId, BootTime, Clock, Offset, WallTime};
 use crate::command::Request;
-use crate::config::{Gateway, UplinkConfig};
+use crate::config::{Commands, Gateway, UplinkConfig};
 use crate::outbox::{Moment, Outbox, Seq};
 use crate::reading::{Descriptor, Fault, Values};
 use crate::topic::Template;
@@ -71,6 +71,8 @@ pub struct Hub {
     writing: RefCell<JoinSet<()>>,
     /// To whoever carries out commands.
     commands: OnceCell<mpsc::Sender<Request>>,
+    /// By uplink: the commands that it takes from now on, until it has noticed.
+    renewed: RefCell<BTreeMap<String, Option<Commands>>>,
 }
 
 impl Hub {
@@ -108,6 +110,7 @@ impl Hub {
             veils: RefCell::default(),
             writing: RefCell::default(),
             commands: OnceCell::new(),
+            renewed: RefCell::default(),
         });
         hub.tell_online();
         hub.update_info(|_| ());
@@ -128,13 +131,21 @@ impl Hub {
         veils.get(uplink).map_or_else(|| self.topic(leaf), |veil| veil.gateway_topic(&self.gateway, leaf))
     }
 
-    /// What uplinks hide holds from now on: to be called before they connect.
+    /// What uplinks hide holds from now on: to be called before they connect. What one of them alone had published under
+    /// another veil is forgotten.
     pub fn veil(&self, uplinks: &[UplinkConfig]) {
         let hiding = uplinks.iter().map(|uplink| (uplink.name.clone(), Veil::new(&uplink.privacy)));
-        *self.veils.borrow_mut() = hiding.filter(|(_, veil)| veil.is_on()).collect();
-        for uplink in self.veils.borrow().keys() {
-            self.board.borrow_mut().veil(uplink);
+        let veils: BTreeMap<String, Veil> = hiding.filter(|(_, veil)| veil.is_on()).collect();
+        let before = std::mem::replace(&mut *self.veils.borrow_mut(), veils);
+        let veils = self.veils.borrow();
+        {
+            let board = &mut *self.board.borrow_mut();
+            for uplink in before.keys().filter(|uplink| before.get(*uplink) != veils.get(*uplink)) {
+                board.forget_uplink(uplink);
+            }
+            board.veil(veils.keys().map(String::as_str));
         }
+        drop(veils);
         self.tell_online();
         self.update_info(|_| ());
     }
@@ -263,6 +274,17 @@ impl Hub {
         let _ = self.commands.set(commands);
     }
 
+    /// A running uplink takes these commands from now on.
+    pub fn renew_commands_of(&self, uplink: &str, commands: Option<Commands>) {
+        self.renewed.borrow_mut().insert(uplink.to_owned(), commands);
+        self.work.send_replace(());
+    }
+
+    /// The commands that an uplink takes from now on, where that is news.
+    pub fn take_commands_of(&self, uplink: &str) -> Option<Option<Commands>> {
+        self.renewed.borrow_mut().remove(uplink)
+    }
+
     /// Hands commands on. What there is no room for is counted, and gone: a command never waits.
     pub(super) fn commands(&self, requests: Vec<Request>, counters: &Counters) {
         for request in requests {
@@ -284,6 +306,40 @@ impl Hub {
         if self.board.borrow_mut().set(Some(uplink), topic, payload) {
             self.work.send_replace(());
         }
+    }
+
+    /// An uplink has nothing on these topics any more: what its broker retains there is removed.
+    pub fn clear<'a>(&self, uplink: &str, topics: impl Iterator<Item = &'a String>) {
+        for topic in topics {
+            self.board.borrow_mut().clear(uplink, topic);
+        }
+        self.work.send_replace(());
+    }
+
+    /// A sensor is there no more, or somewhere else; what brokers retain of it is not removed by this.
+    pub fn forget_sensor(&self, template: &Template, sensor: &Arc<Descriptor>) {
+        let board = &mut *self.board.borrow_mut();
+        board.forget(&sensor_availability_topic(template, sensor));
+        for (uplink, veil) in &*self.veils.borrow() {
+            board.forget_of(uplink, &sensor_availability_topic(template, &veil.descriptor(sensor)));
+        }
+    }
+
+    /// A sensor that is there no more gives nothing.
+    pub fn sensor_left(&self, sensor: &str) {
+        self.sensors.borrow_mut().left(sensor);
+    }
+
+    /// An uplink is there no more: what is known of it is forgotten.
+    pub fn forget_uplink(&self, uplink: &str) {
+        self.board.borrow_mut().forget_uplink(uplink);
+        self.counters.borrow_mut().remove(uplink);
+        self.renewed.borrow_mut().remove(uplink);
+        self.update_info(|info| {
+            info.brokers.remove(uplink);
+            info.commands.remove(uplink);
+            info.certificates.remove(uplink);
+        });
     }
 
     /// All state that an uplink sends: topics and payloads as text.

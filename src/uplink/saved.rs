@@ -69,6 +69,12 @@ struct Form {
     stage: u8,
 }
 
+/// Where an uplink's session is kept in the outbox's state.
+#[must_use]
+pub fn state_key(uplink: &str) -> String {
+    format!("session/{uplink}")
+}
+
 /// Which broker and client identifier a session belongs to: the packet ids of one mean nothing to another. Nor do those of
 /// messages of several readings once these are grouped otherwise: `grouping` says how they are, empty where each reading
 /// has a message of its own.
@@ -96,7 +102,9 @@ impl Saved {
     pub fn is_current(&self, now: &Origin, tail_found: bool) -> bool {
         let from_tail = tail_found && self.origin.boot == now.boot;
         let from_close = self.closed && self.origin.run.checked_add(1) == Some(now.run);
-        self.origin.peer == now.peer && (from_tail || from_close)
+        // Of this very process: an uplink that was configured anew.
+        let from_here = self.origin.boot == now.boot && self.origin.run == now.run;
+        self.origin.peer == now.peer && (from_tail || from_close || from_here)
     }
 
     /// Reads the stored form; `None` if it is damaged or another version's.

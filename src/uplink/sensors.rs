@@ -79,6 +79,11 @@ impl Sensors {
         self.version += u64::from(changed);
     }
 
+    /// A sensor is there no more.
+    pub fn left(&mut self, sensor: &str) {
+        self.version += u64::from(self.known.remove(sensor).is_some());
+    }
+
     /// A number that changes when a sensor appears, comes back or fails.
     #[must_use]
     pub fn version(&self) -> u64 {

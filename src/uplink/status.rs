@@ -3,7 +3,7 @@
 //! State is no record. Only the latest of each topic counts; it is kept in memory and sent, retained, at each
 //! connect before the readings, and then whenever it changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -25,6 +25,9 @@ pub const RECONNECTING: &str = r#"{"state":"offline","reason":"reconnecting"}"#;
 pub const ASLEEP: &str = r#"{"state":"asleep"}"#;
 /// Published at each connect: the birth message.
 pub const ONLINE: &str = r#"{"state":"online"}"#;
+
+/// The last levels of the topics of state about the gateway itself.
+pub const GATEWAY_LEAVES: [&str; 3] = ["availability", "info", "gaps"];
 
 /// `<site>/<gateway>/<leaf>`; without a site `<gateway>/<leaf>`.
 #[must_use]
@@ -135,7 +138,13 @@ pub struct Board {
     by_version: BTreeMap<Version, Rc<Place>>,
     /// Uplinks that send nothing but what is theirs alone.
     veiled: BTreeSet<Box<str>>,
+    /// What was cleared, the longest ago first.
+    cleared: VecDeque<Rc<Place>>,
 }
+
+/// Topics of which the board still tells, at each connect, that there is nothing any more. Of further ones those that were
+/// cleared first are forgotten, and stay with a broker that was away since.
+const MAX_CLEARED: usize = 256;
 
 /// Where a piece of state goes.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,6 +160,9 @@ impl Board {
     pub fn set(&mut self, uplink: Option<&str>, topic: &str, payload: impl Into<Bytes>) -> bool {
         let payload = payload.into();
         let key = Rc::new(Place { uplink: uplink.map(Into::into), topic: topic.into() });
+        if !payload.is_empty() {
+            self.is_there_again(&key);
+        }
         if self.topics.get(&key).is_some_and(|(_, current)| *current == payload) {
             return false;
         }
@@ -162,9 +174,61 @@ impl Board {
         true
     }
 
-    /// From now on this uplink sends nothing but what is its alone.
-    pub fn veil(&mut self, uplink: &str) {
-        self.veiled.insert(uplink.into());
+    /// These uplinks, and no others, send nothing but what is theirs alone.
+    pub fn veil<'a>(&mut self, uplinks: impl Iterator<Item = &'a str>) {
+        self.veiled = uplinks.map(Into::into).collect();
+    }
+
+    /// An uplink has nothing on that topic any more: what its broker retains there is removed.
+    pub fn clear(&mut self, uplink: &str, topic: &str) {
+        if self.set(Some(uplink), topic, Bytes::new()) {
+            self.cleared.push_back(Rc::new(Place { uplink: Some(uplink.into()), topic: topic.into() }));
+        }
+        while self.cleared.len() > MAX_CLEARED {
+            let Some(oldest) = self.cleared.pop_front() else { break };
+            self.take(&oldest);
+        }
+    }
+
+    /// Forgets a topic that all uplinks send; nobody is told.
+    pub fn forget(&mut self, topic: &str) {
+        self.take(&Place { uplink: None, topic: topic.into() });
+    }
+
+    /// Forgets a topic that an uplink alone sends; nobody is told.
+    pub fn forget_of(&mut self, uplink: &str, topic: &str) {
+        self.take(&Place { uplink: Some(uplink.into()), topic: topic.into() });
+    }
+
+    /// Forgets all that an uplink alone sends; nobody is told.
+    pub fn forget_uplink(&mut self, uplink: &str) {
+        let own = |place: &Place| place.uplink.as_deref() == Some(uplink);
+        let places: Vec<Rc<Place>> = self.topics.keys().filter(|place| own(place)).cloned().collect();
+        for place in places {
+            self.take(&place);
+        }
+        self.cleared.retain(|place| !own(place));
+    }
+
+    fn take(&mut self, place: &Place) {
+        if let Some((version, _)) = self.topics.remove(place) {
+            self.by_version.remove(&version);
+        }
+    }
+
+    /// A topic that was cleared is used anew.
+    fn is_there_again(&mut self, place: &Place) {
+        let same = |other: &Place| {
+            other.topic == place.topic && place.uplink.as_ref().is_none_or(|only| other.uplink.as_ref() == Some(only))
+        };
+        if self.cleared.iter().any(|other| same(other)) {
+            let (again, still) = std::mem::take(&mut self.cleared).into_iter().partition(|other| same(other));
+            self.cleared = still;
+            let again: VecDeque<Rc<Place>> = again;
+            for place in again {
+                self.take(&place);
+            }
+        }
     }
 
     /// What only this uplink sends counts as changed, so that it is sent again.

@@ -15,7 +15,7 @@ use super::dating::Date;
 use super::status::gateway_topic;
 
 /// By default it hides nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Veil(Privacy);
 
 impl Veil {

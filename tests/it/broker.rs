@@ -7,6 +7,11 @@ use std::process::{Child, Command, Stdio};
 
 use super::harness::{Agent, Exit, Gateway, Lines, free_port, wait_until};
 
+mod crowd;
+mod malformed;
+mod raw;
+mod rights;
+
 /// A gateway with users anna and eve (their passwords are their names), and a plain and a TLS listener.
 struct Lan {
     gateway: Gateway,
@@ -36,16 +41,8 @@ impl Lan {
         lan
     }
 
-    /// Runs the program to its end; gives what it printed.
     fn vigie(&self, args: &[&str], input: &str) -> String {
-        let mut child =
-            super::harness::command(args, self.gateway.path()).stdin(Stdio::piped()).spawn().expect("vigie");
-        writeln!(child.stdin.take().expect("a pipe was asked for"), "{input}").expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "{args:?}: {text}");
-        assert!(input.is_empty() || !text.contains("argon2"), "a hash is shown: {text}");
-        text
+        vigie(&self.gateway, args, input)
     }
 
     fn run(&self) -> Agent {
@@ -69,6 +66,17 @@ impl Lan {
         let output = self.client("mosquitto_pub", version, user, over_tls, args).output().expect("mosquitto_pub");
         output.status.success() && output.stderr.is_empty()
     }
+}
+
+/// Runs the program to its end; gives what it printed.
+fn vigie(gateway: &Gateway, args: &[&str], input: &str) -> String {
+    let mut child = super::harness::command(args, gateway.path()).stdin(Stdio::piped()).spawn().expect("vigie");
+    writeln!(child.stdin.take().expect("a pipe was asked for"), "{input}").expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{args:?}: {text}");
+    assert!(input.is_empty() || !text.contains("argon2"), "a hash is shown: {text}");
+    text
 }
 
 /// A subscriber and what it has seen; ended when dropped.

@@ -38,6 +38,8 @@ pub(crate) use framing::{FRAMINGS, Framing, MODBUS};
 pub(crate) use ledger::Reading;
 pub(crate) use lines::Lines;
 pub(crate) use mosquitto::Mosquitto;
+#[cfg(feature = "broker")]
+pub(crate) use net::Neighbour;
 pub(crate) use net::{Net, Way, run};
 pub(crate) use proxy::Proxy;
 pub(crate) use pty::Port;
@@ -47,6 +49,8 @@ pub(crate) use recorder::Recorder;
 pub(crate) use script::Script;
 pub(crate) use subscriber::{Message, Subscriber};
 pub(crate) use unit::{Trick, Unit};
+#[cfg(feature = "broker")]
+pub(crate) use wire::take as take_packet;
 
 /// What a test waits for at most. Far above what anything takes, even on a machine with ten times as much to do as it can.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(300);

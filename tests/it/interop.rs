@@ -3,6 +3,8 @@
 //! Programs that others wrote stand at the other end. `tests/interop/run` installs them and runs these tests; others
 //! leave them out.
 
+#[cfg(feature = "broker")]
+mod broker;
 mod home_assistant;
 mod integrity;
 mod modbus;

@@ -2,5 +2,7 @@
 //! runs these tests as root only, and says so when it does not.
 
 mod disk;
+#[cfg(feature = "broker")]
+mod lan;
 mod network;
 mod rights;

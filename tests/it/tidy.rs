@@ -15,13 +15,16 @@ const KNOWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("archive", &["clock", "outbox", "reading"]),
+    ("backup", &["archive", "clock", "config", "outbox"]),
     ("broker", &["config", "offer", "topic::filter"]),
     (
         "cli",
         &[
             "agent",
             "archive",
+            "backup",
             "broker::authority",
+            "broker::snapshot",
             "broker::users",
             "clock",
             "config",

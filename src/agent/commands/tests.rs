@@ -67,8 +67,9 @@ impl Setup {
         outbox.cursor("home");
         let hub = Hub::new(outbox, clock.clone(), BootId([1; 16]), config.gateway.clone(), Info::default(), false);
         let (end, reins) = remote();
-        let remotes = std::iter::once(("relais".to_owned(), end)).collect();
-        Self { stage: Commands::new(&config, hub, &remotes), reins, clock, _folder: folder }
+        let descriptor = config.sensors[0].descriptor(&config.gateway);
+        let target = Target::new(&config.gateway.topic, descriptor, end.orders);
+        Self { stage: Commands::new(hub, false, vec![target]), reins, clock, _folder: folder }
     }
 
     fn request(&self, payload: &str) -> Request {
@@ -140,7 +141,7 @@ fn a_command_goes_to_its_sensor_and_its_result_to_the_outbox() {
         let (_requests, waiting) = mpsc::channel(1);
         let Setup { stage, reins, clock, _folder } = setup;
         let hub = stage.hub.clone();
-        stage.run(waiting, stopped).await;
+        stage.run(waiting, super::super::calls::calls().1, stopped).await;
         drop(stop);
         let setup = Setup {
             stage: Commands { hub, targets: HashMap::new(), strict: false, under_way: JoinSet::new() },

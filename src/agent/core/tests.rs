@@ -99,6 +99,7 @@ fn core(disk: &Simulated, clock: &Arc<ManualClock>, pipeline: Pipeline) -> Core 
         ingest: Ingest::new(&without_discovery()),
         answers: Vec::new(),
         full: false,
+        sweeps: Sweeps::default(),
     }
 }
 
@@ -111,7 +112,7 @@ fn taken(core: Core, batches: impl IntoIterator<Item = Batch>) {
     }
     drop(out);
     let (_, offered) = mpsc::channel(1);
-    runtime.block_on(core.run(observations, offered));
+    runtime.block_on(core.run(observations, offered, super::super::calls::calls().1));
 }
 
 /// A heartbeat comes each ten seconds, whatever the wall clock does meanwhile.

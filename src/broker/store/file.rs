@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use super::record::{self, Record};
 
 /// Name within the broker's folder.
-const NAME: &str = "store";
+pub(super) const NAME: &str = "store";
 /// What the file begins with; the last digit is the version of its format.
 const MAGIC: &[u8; 8] = b"vigie-b1";
 /// Magic and identity.
-const HEAD: usize = 16;
+pub(super) const HEAD: usize = 16;
 
 /// What was found on disk.
 pub(super) struct Found {
@@ -52,7 +52,7 @@ pub(super) fn load(folder: &Path, fresh_id: u64, take: impl FnMut(Record)) -> io
     Ok(Found { id, length, rewrite: true, aside: Some(aside) })
 }
 
-fn identity(bytes: &[u8]) -> Option<u64> {
+pub(super) fn identity(bytes: &[u8]) -> Option<u64> {
     let rest = bytes.strip_prefix(MAGIC)?;
     rest.first_chunk().map(|id| u64::from_le_bytes(*id))
 }

@@ -19,11 +19,16 @@ pub(super) struct Tail {
     buffer: Vec<u8>,
 }
 
+/// Name of the tail of the store with that identity.
+pub(super) fn name(id: u64) -> String {
+    format!("broker-{id:016x}")
+}
+
 impl Tail {
     /// Opens the tail of a store, and reads what is in it.
     pub(super) fn open(folder: &Path, id: u64, take: impl FnMut(Record)) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let path = folder.join(format!("broker-{id:016x}"));
+        let path = folder.join(name(id));
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -301,6 +301,13 @@ proptest! {
                 },
                 Step::Kill => {
                     let before = snapshot(&store);
+                    // A backup is as good as the files themselves, and needs no tail.
+                    let taken = super::snapshot::take(&home.path("disk"), &[home.path("memory")]).unwrap().unwrap();
+                    let other = Home::new();
+                    std::fs::create_dir(other.path("disk")).unwrap();
+                    std::fs::write(other.path("disk/store"), super::snapshot::renewed(taken, 8).unwrap()).unwrap();
+                    prop_assert_eq!(&snapshot(&other.open()), &before);
+                    prop_assert!(other.path("memory/broker-0000000000000008").exists());
                     drop(store);
                     store = home.open();
                     prop_assert_eq!(snapshot(&store), before);

@@ -106,9 +106,14 @@ async fn topics_that_are_too_long_or_too_deep_are_refused() {
     }
     let mut client = connect(&broker, &Hello::new(5, "c")).await;
     assert!(client.subscribe(&[&deep]).await[0] >= 0x80);
+    for (version, refused) in [(4, 0x80), (5, 0x8f)] {
+        let mut client = connect(&broker, &Hello::new(version, "c")).await;
+        assert_eq!(client.subscribe(&[&long, &"x".repeat(MAX_TOPIC_BYTES)]).await, [refused, 1]);
+    }
+    let mut client = connect(&broker, &Hello::new(5, "c")).await;
     // The longest that is allowed.
     assert_eq!(client.publish(&"x".repeat(MAX_TOPIC_BYTES), "x").await, Answer::Taken);
-    assert_eq!(broker.refused(Refusal::Topic), 4);
+    assert_eq!(broker.refused(Refusal::Topic), 6);
     still_serves(&broker).await;
 }
 
@@ -155,7 +160,8 @@ async fn both_versions_come_over_a_websocket_and_other_subprotocols_do_not() {
         let socket = websocket::connect(stream, address, "mqtt").await.unwrap();
         let mut client = Raw::connect(socket, &Hello::new(version, "ws")).await.unwrap_or_else(|_| panic!());
         assert_eq!(client.subscribe(&["back"]).await, [1]);
-        let large = "y".repeat(100_000);
+        // Nearly the largest packet, in one message.
+        let large = "y".repeat(1_000_000);
         assert_eq!(client.publish("over", &large).await, Answer::Taken);
         assert_eq!(plain.message().await.1, large);
         assert_eq!(plain.publish("back", &large).await, Answer::Taken);

@@ -300,6 +300,7 @@ pub(in crate::cli) fn unexpected(answer: &Answer) -> Failure {
         Answer::Dropped(_) => "a count",
         Answer::Pauses(_) => "its pauses",
         Answer::Clock(_) => "its clock",
+        Answer::Reloaded(_) => "a reload",
         Answer::Done { .. } => "an end",
         Answer::Error(why) => why,
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::print;
-use super::super::table::table;
+use super::super::table::{bytes, table};
 use super::Failure;
 use super::source::Source;
 use crate::control::status::{AgentStatus, ArchiveStatus, Mark, Status, UplinkStatus};
@@ -19,7 +19,7 @@ pub(super) fn status(source: &mut Source, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn for_people(status: &Status) -> String {
+pub(super) fn for_people(status: &Status) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     match &status.agent {
@@ -135,34 +135,9 @@ fn dropped(agent: &AgentStatus) -> String {
     agent.dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Bytes for people.
-fn bytes(count: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match UNITS.iter().find(|(_, size)| count >= *size) {
-        Some((unit, size)) => {
-            let tenths = count.saturating_mul(10) / size;
-            if tenths.is_multiple_of(10) {
-                format!("{} {unit}", tenths / 10)
-            } else {
-                format!("{}.{} {unit}", tenths / 10, tenths % 10)
-            }
-        }
-        None => format!("{count} B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_short_and_never_rounded_up() {
-        for (count, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1_100_000, "1 MiB"), (256 << 20, "256 MiB")]
-        {
-            assert_eq!(bytes(count), text);
-        }
-    }
 
     #[test]
     fn what_limits_the_outbox_is_said_and_what_is_archived() {

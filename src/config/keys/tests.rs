@@ -7,8 +7,8 @@ use toml::de::DeTable;
 use super::*;
 use crate::config::read::Surroundings;
 use crate::config::{
-    Machine, broker, connection, gateway, hardware, integrity, outbox_key, payload, place, privacy, secret, sensor,
-    uplink,
+    Machine, broker, connection, gateway, hardware, integrity, outbox_key, payload, place, privacy, quantities, secret,
+    sensor, uplink,
 };
 use crate::drivers::COMMON_KEYS;
 use crate::options::{Options, Problems};
@@ -185,6 +185,18 @@ fn the_documented_keys_are_those_that_are_read() {
             }),
         ),
         (
+            &BROKER_JWT,
+            asked(|keys| {
+                let _ = crate::config::broker_watch::jwt(keys, &around);
+            }),
+        ),
+        (
+            &BROKER_WATCH,
+            asked(|keys| {
+                let _ = crate::config::broker_watch::watch(keys);
+            }),
+        ),
+        (
             &BROKER_LIMITS,
             asked(|keys| {
                 let _ = broker::limits(keys);
@@ -224,13 +236,13 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &CHANGE,
             asked(|keys| {
-                let _ = sensor::relative(keys);
+                let _ = quantities::relative(keys);
             }),
         ),
         (
             &QUANTITY,
             asked(|keys| {
-                let _ = sensor::quantity(keys);
+                let _ = quantities::quantity(keys);
             }),
         ),
     ];

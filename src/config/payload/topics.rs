@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::super::{Gateway, checks, sensor, uplink};
+use super::super::{Gateway, sensor, uplink};
 use super::{Format, PayloadShape};
 use crate::options::{Problem, Problems};
 use crate::topic;
@@ -43,7 +43,7 @@ fn apart<'a>(
 ) {
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for placed in sensors {
-        let descriptor = checks::descriptor(&placed.sensor, gateway);
+        let descriptor = placed.sensor.known_descriptor(gateway);
         for quantity in &descriptor.quantities {
             let whose = format!("`{}` of sensor `{}`", quantity.name, descriptor.sensor);
             let filled = topic.filled(&descriptor, &quantity.name);

@@ -3,11 +3,14 @@
 //! A device dies when its sensor fails, but not before what it gave until then is sent. What waits of a sensor that does not
 //! work, or is there no more, is sent all the same: its device is born for that, and dies when it is through.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use crate::clock::BootTime;
 use crate::config::Qos;
 use crate::outbox::{Body, Moment, Outbox};
+use crate::reading::Descriptor;
 
 use super::super::Hub;
 use super::super::dating::Date;
@@ -43,7 +46,7 @@ impl Feed {
     }
 
     /// Sends the births that are due. An error: readings cannot be sent now, and until when, if that is known.
-    pub(super) fn send_births(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Ready {
+    pub(super) fn send_births(&mut self, hub: &Hub, outbox: &mut Outbox, output: &mut Output, fill: Fill) -> Ready {
         let Some(node) = &mut self.node else { return Ok(()) };
         let wall = hub.now();
         node.book().borrow_mut().set_time(wall);
@@ -64,37 +67,18 @@ impl Feed {
             // It may have waited long for the primary host: what was taken meanwhile is backlog.
             self.start_streams(hub.live_from(), fill.now);
         }
-        self.send_news(hub, output, None);
+        self.send_arrivals(hub, outbox, output);
         Ok(())
     }
 
-    /// Sends what the host does not know of the sensors: those that came (back) are born; with an outbox, those that failed
-    /// die, as far as all that they gave is sent.
-    pub(super) fn send_news(&mut self, hub: &Hub, output: &mut Output, outbox: Option<&Outbox>) {
-        let Some(node) = self.node.as_ref().filter(|node| node.is_born()) else { return };
-        let sensors = hub.sensors();
-        let visited = node.book().borrow().alive().any(|(_, visiting)| visiting);
-        if !visited && !node.has_news(sensors.version()) {
+    /// Sends what the host does not know of the sensors: those that came (back) are born, and those that failed die, as far as
+    /// all that they gave is sent.
+    pub(super) fn send_news(&mut self, hub: &Hub, outbox: &mut Outbox, output: &mut Output) {
+        if !self.send_arrivals(hub, outbox, output) {
             return;
         }
-        let book = node.book().clone();
-        let came: Vec<Box<str>> = sensors
-            .online()
-            .filter_map(|present| present.descriptor.as_ref())
-            .filter(|descriptor| self.selector.holds(descriptor) && !book.borrow().is_alive(&descriptor.sensor))
-            .map(|descriptor| descriptor.sensor.clone())
-            .collect();
-        for sensor in came {
-            let Some(descriptor) = sensors.get(&sensor).and_then(|present| present.descriptor.clone()) else {
-                continue;
-            };
-            let learnt = book.borrow_mut().learn(&descriptor, &[]).map_err(|error| error.to_string());
-            let born = learnt.and_then(|_| self.bear(hub, output, &sensor, false).map_err(|error| error.to_string()));
-            if let Err(why) = born {
-                tracing::error!(uplink = self.uplink, sensor = &*sensor, "the device cannot be born: {why}");
-            }
-        }
-        let Some(outbox) = outbox else { return };
+        let Some(node) = &self.node else { return };
+        let (sensors, book) = (hub.sensors(), node.book().clone());
         let live_sent = *self.next.of(Stream::Live) >= outbox.end();
         let all_sent = live_sent && *self.next.of(Stream::Backlog) >= self.live_from.min(outbox.end());
         let is_online = |sensor: &str| sensors.get(sensor).is_some_and(|present| present.online);
@@ -117,6 +101,33 @@ impl Feed {
         }
     }
 
+    /// Sends the births of sensors that came (back). Says whether there may be something that the host does not know.
+    fn send_arrivals(&mut self, hub: &Hub, outbox: &mut Outbox, output: &mut Output) -> bool {
+        let Some(node) = self.node.as_ref().filter(|node| node.is_born()) else { return false };
+        let sensors = hub.sensors();
+        let visited = node.book().borrow().alive().any(|(_, visiting)| visiting);
+        if !visited && !node.has_news(sensors.version()) {
+            return false;
+        }
+        let book = node.book().clone();
+        let came: Vec<Arc<Descriptor>> = sensors
+            .online()
+            .filter_map(|present| present.descriptor.as_ref())
+            .filter(|descriptor| self.selector.holds(descriptor) && !book.borrow().is_alive(&descriptor.sensor))
+            .map(Arc::clone)
+            .collect();
+        for descriptor in came {
+            let sensor = &*descriptor.sensor;
+            let learnt = book.borrow_mut().learn(&descriptor, &[]).map_err(|error| error.to_string());
+            let born =
+                learnt.and_then(|_| self.bear(hub, outbox, output, sensor, false).map_err(|error| error.to_string()));
+            if let Err(why) = born {
+                tracing::error!(uplink = self.uplink, sensor, "the device cannot be born: {why}");
+            }
+        }
+        true
+    }
+
     /// Sees to it that the host understands these parts, which are of one sensor.
     ///
     /// # Errors
@@ -124,6 +135,7 @@ impl Feed {
     pub(super) fn introduce(
         &mut self,
         hub: &Hub,
+        outbox: &mut Outbox,
         output: &mut Output,
         parts: &[Part<'_>],
         backlog: bool,
@@ -142,12 +154,19 @@ impl Feed {
         let is_online = hub.sensors().get(sensor).is_some_and(|present| present.online);
         let visiting =
             backlog && !is_online && !book.borrow().alive().any(|(it, visiting)| it == &**sensor && !visiting);
-        self.bear(hub, output, sensor, visiting)
+        self.bear(hub, outbox, output, sensor, visiting)
             .map_err(|error| format!("its birth certificate cannot be sent: {error}"))
     }
 
-    /// Sends the birth certificate of a device.
-    fn bear(&mut self, hub: &Hub, output: &mut Output, sensor: &str, visiting: bool) -> Result<(), TooLarge> {
+    /// Sends the birth certificate of a device. The dates in it are told: the records of these values keep them.
+    fn bear(
+        &mut self,
+        hub: &Hub,
+        outbox: &mut Outbox,
+        output: &mut Output,
+        sensor: &str,
+        visiting: bool,
+    ) -> Result<(), TooLarge> {
         let Some(node) = &self.node else { return Ok(()) };
         let (topic, book) = (node.names().device_topic("DBIRTH", sensor), node.book().clone());
         let sensors = hub.sensors();
@@ -160,6 +179,9 @@ impl Feed {
         book.borrow().put_birth(&mut payload, sensor, present, dated);
         self.put_certificate(output, &topic, &payload)?;
         book.borrow_mut().born(sensor, present, visiting, dated);
+        for latest in present.into_iter().flat_map(|present| present.values.values()) {
+            self.dirty |= hub.tell_moment(outbox, &latest.moment);
+        }
         Ok(())
     }
 

@@ -310,7 +310,7 @@ impl Feed {
         if self.room(stream, output, now) == 0 {
             return 0;
         }
-        if let Err(why) = self.introduce(hub, output, parts, cut.backlog) {
+        if let Err(why) = self.introduce(hub, outbox, output, parts, cut.backlog) {
             *self.next.of(stream) = parts.last().map_or(0, |last| last.seqs.end);
             self.refuse(outbox, parts, cut, why, now);
             return parts.len();

@@ -14,11 +14,8 @@ use tokio::sync::watch;
 use super::Hub;
 use crate::clock::{BootTime, Doubt, Offset, Source, WallTime};
 use crate::outbox::{Entry, Moment, Outbox};
-use crate::uplink::dating::{self, Change, Claim, Dating};
+use crate::uplink::dating::{self, Change, Claim, Dating, TOLD_STEP};
 use crate::uplink::known_time::{self, CertificateTime};
-
-/// A step of the clock that is at least so large is told: a leap second is, and what NTP steps by.
-const TOLD_STEP: Duration = Duration::from_millis(100);
 
 /// How wrong the time of a GPS receiver may be: its sentences come some tenths of a second after the moment that they are
 /// about.
@@ -125,6 +122,8 @@ impl Hub {
             return;
         }
         let offset = Offset::between(at, time);
+        // What was measured since the fix may have been told already.
+        let at = self.clock.boot();
         self.take(Claim { offset, within: GPS_WITHIN, source: Source::Gps, at }, Dating::take);
     }
 
@@ -203,8 +202,13 @@ impl Hub {
 
     /// The date of a record goes out: from then on it stays. Says whether the outbox is to be committed before that.
     pub fn tell(&self, outbox: &mut Outbox, entry: &Entry) -> bool {
+        self.tell_moment(outbox, &entry.moment())
+    }
+
+    /// The same of the moment at which something was measured.
+    pub fn tell_moment(&self, outbox: &mut Outbox, moment: &Moment) -> bool {
         let dating = &mut *self.dating.borrow_mut();
-        let is_news = dating.tell(&entry.moment());
+        let is_news = dating.tell(moment);
         if is_news {
             outbox.put_state(dating::STATE_KEY, Some(dating.save()));
         }
@@ -220,7 +224,7 @@ impl Hub {
     /// What time it is, if that is known.
     #[must_use]
     pub fn now(&self) -> Option<WallTime> {
-        self.dating().offset(self.boot).map(|offset| offset.wall(self.clock.boot()))
+        self.stamp(self.clock.boot())
     }
 
     /// What time it was at that moment of this boot, if that is known.

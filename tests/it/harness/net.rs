@@ -1,4 +1,5 @@
-//! Two machines with a cable between them, whose faults are chosen: network namespaces joined by a veth pair.
+//! Two machines with a cable between them, whose faults are chosen: network namespaces joined by a veth pair; and more of
+//! them on a LAN of the agent's, where they are wanted.
 //!
 //! The test's own thread, and with it every process and thread that it starts, moves to the broker's machine; the agent
 //! runs on the other one ([`Net::run`]). What is dropped is dropped where it arrives, so that whoever sent it cannot
@@ -42,6 +43,8 @@ impl Way {
 /// The namespaces; they go when it is dropped.
 pub(crate) struct Net {
     name: String,
+    /// Machines on the agent's LAN.
+    neighbours: Vec<String>,
 }
 
 impl Net {
@@ -49,7 +52,7 @@ impl Net {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("vigie-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let net = Self { name };
+        let net = Self { name, neighbours: Vec::new() };
         for end in ["a", "b"] {
             run("ip", &["netns", "add", &net.end(end)], "");
         }
@@ -81,11 +84,24 @@ impl Net {
 
     /// Starts the agent on its machine.
     pub(crate) fn run(&self, gateway: &Gateway) -> Agent {
-        let start = || {
-            enter(&self.end("a"));
-            gateway.run()
-        };
-        std::thread::scope(|scope| scope.spawn(start).join()).expect("the agent starts")
+        on(&self.end("a"), || gateway.run())
+    }
+
+    /// Joins another machine to the agent's, by a cable of its own; gives the agent's address there.
+    #[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "a LAN needs the embedded broker"))]
+    pub(crate) fn join(&mut self) -> (Neighbour, String) {
+        let number = self.neighbours.len();
+        let (agent, here) = (self.end("a"), self.end(&format!("lan{number}")));
+        run("ip", &["netns", "add", &here], "");
+        self.neighbours.push(here.clone());
+        let device = format!("lan{number}");
+        run("ip", &["-n", &agent, "link", "add", &device, "type", "veth", "peer", "name", "wire", "netns", &here], "");
+        for (end, device, last) in [(&agent, device.as_str(), 1), (&here, "wire", 2)] {
+            run("ip", &["-n", end, "address", "add", &format!("10.1.{number}.{last}/24"), "dev", device], "");
+            run("ip", &["-n", end, "link", "set", device, "up"], "");
+            run("ip", &["-n", end, "link", "set", "lo", "up"], "");
+        }
+        (Neighbour { name: here }, format!("10.1.{number}.1"))
     }
 
     /// Loses so many of a hundred packets.
@@ -133,10 +149,38 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        for end in ["a", "b"] {
-            let _ = Command::new(program("ip")).args(["netns", "delete", &self.end(end)]).status();
+        for name in ["a", "b"].map(|end| self.end(end)).iter().chain(&self.neighbours) {
+            let _ = Command::new(program("ip")).args(["netns", "delete", name]).status();
         }
     }
+}
+
+/// A machine on the agent's LAN.
+#[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "a LAN needs the embedded broker"))]
+pub(crate) struct Neighbour {
+    name: String,
+}
+
+#[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "a LAN needs the embedded broker"))]
+impl Neighbour {
+    /// Does something there; the processes that it starts stay there.
+    pub(crate) fn does<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        on(&self.name, work)
+    }
+
+    /// Pulls its cable (false), or plugs it in again.
+    pub(crate) fn plug(&self, is_in: bool) {
+        run("ip", &["-n", &self.name, "link", "set", "wire", if is_in { "up" } else { "down" }], "");
+    }
+}
+
+/// Does something on a thread that is in a namespace.
+fn on<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    let work = || {
+        enter(name);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join()).expect("it is done")
 }
 
 /// Moves the calling thread into a namespace.

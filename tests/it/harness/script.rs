@@ -27,6 +27,20 @@ impl Script {
         lines.collect(child.stdout.take().expect("a pipe was asked for"));
         Self { child, lines }
     }
+
+    /// The line of that number, from 0; fails if it ends without.
+    #[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "the embedded broker's tests have a conversation"))]
+    #[track_caller]
+    pub(crate) fn line(&mut self, number: usize) -> String {
+        super::wait_for("the script's next line", || {
+            // It is asked first: what it printed before its end is there soon after.
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            let line = self.lines.all().get(number).cloned();
+            let failed = line.is_none() && ended.is_some_and(|status| !status.success());
+            assert!(!failed, "the script has failed after:\n{}", self.lines.text());
+            line
+        })
+    }
 }
 
 impl Drop for Script {
