@@ -172,6 +172,8 @@ class Guest:
         self.received = b""
         try:
             self.shell, self.sketch = (self.accept(listener) for listener in listeners)
+            # It has time to take what it is sent.
+            self.sketch.settimeout(DEADLINE)
             self.sh("ifconfig lo 127.0.0.1 && ifconfig eth0 10.0.2.15 netmask 255.255.255.0", limit=START)
         except BaseException:
             self.qemu.kill()
@@ -209,7 +211,9 @@ class Guest:
     def status(self, script, limit=COMMAND):
         """Runs a script in the guest; gives its output and exit status."""
         # The mark is put together in the guest, so that no echo of the command is taken for it.
+        self.shell.settimeout(limit)
         self.shell.sendall(f"( {script}\n) </dev/null; echo {END[:3]}''{END[3:]} $?\n".encode())
+        self.shell.settimeout(1)
         end = time.monotonic() + limit
         while not (mark := re.search(rf"{END} (\d+)\r?\n".encode(), self.received)):
             if self.qemu.poll() is not None:
