@@ -259,7 +259,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     service::stopping();
     watchdog.abort();
     clock_watch.abort();
-    let Running { sensors, mut uplinks, .. } = running;
+    let (sensors, mut uplinks) = running.end();
     let orderly = async {
         sensors.stop_all().await;
         // Every sender is gone now: the core takes what is left and ends.
@@ -288,6 +288,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         let _ = control.await;
     }
     uplinks.shutdown().await;
+    drop(uplinks);
     let _ = (watchdog.await, clock_watch.await);
     stop_flusher.send_replace(true);
     if !flusher.is_finished() {

@@ -22,6 +22,7 @@ mod it {
     mod failover;
     mod filters;
     mod framings;
+    mod guides;
     mod harness;
     mod interop;
     #[cfg(feature = "broker")]

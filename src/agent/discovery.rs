@@ -12,8 +12,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::config::{self, Config, Connect, Format, Payload, PayloadShape, Qos, Selection, SensorConfig, UplinkConfig};
+use crate::config::{
+    self, Config, Connect, Format, KnownQuantity, Payload, PayloadShape, Qos, Selection, SensorConfig, UplinkConfig,
+};
 use crate::drivers::Source;
+use crate::drivers::support::gpio::EDGES_LOST;
 use crate::reading::{Descriptor, Kind, Quantity, SensorIndex};
 use crate::targets::home_assistant::message::{self, Device, PLATFORMS, Place, Published, Sensor};
 use crate::topic::Template;
@@ -74,10 +77,10 @@ struct Known {
     driver: &'static str,
     /// What it can have, as far as that is known before it is read.
     entities: Entities,
-    /// Time between two readings of a quantity, where that is known.
+    /// Time between two readings, where that is known.
     every: Option<Duration>,
-    /// Quantities whose filters hold values back, and how often they are published all the same, where that is known.
-    held_back: BTreeMap<String, Option<Duration>>,
+    /// The same between two values of quantities that are known before they come, by published name: behind their filters.
+    paces: BTreeMap<String, Option<Duration>>,
     /// As it was announced.
     descriptor: Option<Arc<Descriptor>>,
 }
@@ -289,21 +292,32 @@ impl Remembered {
 impl Known {
     fn new(sensor: &SensorConfig) -> Self {
         let pipeline = &sensor.pipeline;
-        let mut configured = BTreeSet::new();
-        let mut held_back: BTreeMap<String, Option<Duration>> =
-            pipeline.change.keys().map(|name| (name.clone(), pipeline.heartbeat)).collect();
-        for known in sensor.known_quantities() {
+        let every = match &sensor.source {
+            Source::Poller(_) | Source::Line(_) => Some(sensor.every),
+            Source::Process(source) => source.settings.once.is_some().then_some(sensor.every),
+            Source::Serial { .. } => None,
+        };
+        let mut known = sensor.known_quantities();
+        // A room's filters are for whatever a device may name so.
+        let is_known = |name: &str| {
+            pipeline.quantities.contains_key(name) || known.iter().any(|known| pipeline.name(&known.name) == name)
+        };
+        let of_room = pipeline.filters.keys().filter(|name| !is_known(name));
+        let of_room: Vec<KnownQuantity> =
+            of_room.map(|name| KnownQuantity { name: name.clone(), kind: None, unit: None }).collect();
+        known.extend(of_room);
+        let (mut configured, mut paces) = (BTreeSet::new(), BTreeMap::new());
+        for known in known {
             let kind = known.kind.unwrap_or(Kind::Number);
             // What cannot be was refused with the configuration.
             let Ok(published) = pipeline.published(&known.name, kind, known.kind.is_some(), known.unit) else {
                 continue;
             };
-            let filtered = pipeline.filters.get(pipeline.name(&known.name)).is_some_and(|filters| !filters.is_empty());
+            let every = every.filter(|_| known.name != EDGES_LOST.name);
+            let pace = published.chain.pace(every);
             for quantity in published.quantities {
                 configured.insert(message::entity_key(&quantity.name));
-                if filtered {
-                    held_back.insert(quantity.name.into(), None);
-                }
+                paces.insert(quantity.name.into(), pace);
             }
         }
         let entities = if sensor.driver.quantities.is_empty() {
@@ -312,14 +326,7 @@ impl Known {
         } else {
             Entities::These(configured)
         };
-        Self {
-            name: sensor.name.clone(),
-            driver: sensor.driver.name,
-            entities,
-            every: matches!(sensor.source, Source::Poller(_)).then_some(sensor.every),
-            held_back,
-            descriptor: None,
-        }
+        Self { name: sensor.name.clone(), driver: sensor.driver.name, entities, every, paces, descriptor: None }
     }
 
     /// A LAN client's sensor, of which nothing is known but what it says.
@@ -336,11 +343,7 @@ impl Known {
 
     /// Between two messages with that quantity.
     fn interval(&self, quantity: &str) -> Option<Duration> {
-        let every = self.every?;
-        match self.held_back.get(quantity) {
-            Some(heartbeat) => heartbeat.map(|heartbeat| heartbeat.max(every)),
-            None => Some(every),
-        }
+        self.paces.get(quantity).copied().unwrap_or(self.every)
     }
 
     fn may_have(&self, key: &str) -> bool {

@@ -122,6 +122,11 @@ fn uplinks_told(new: &[UplinkConfig], running: &Uplinks) -> Changed {
 }
 
 impl Running {
+    /// The agent ends: what is to be stopped. The rest lets go of what it shares.
+    pub(super) fn end(self) -> (Sensors, Uplinks) {
+        (self.sensors, self.uplinks)
+    }
+
     /// Reads the configuration anew, and takes it over if that is possible. Whoever has asked for it is told what came of
     /// it; the log and the service manager are told in any case. An error: a stage has ended meanwhile.
     pub(super) async fn reload(

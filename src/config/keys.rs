@@ -212,7 +212,12 @@ static UPLINK: Section = Section {
             Some("`\"vigie-{gateway}\"`"),
             "Client identifier; no two clients of a broker may have the same.",
         ),
-        key("username", "text", Some("none"), "User name at the broker."),
+        key(
+            "username",
+            "text, or a table as `password`",
+            Some("none"),
+            "User name at the broker; where it is a secret itself, such as an access token, where it is read from.",
+        ),
         key(
             "password",
             "table, see [password](#password)",

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::read::Surroundings;
-use super::redact::{mask, redact, redact_strictly};
+use super::redact::{mask, redact_strictly};
 use super::source::{Files, fragments};
 use super::{Config, Machine, Report, build};
 use crate::drivers::DRIVERS;
@@ -108,7 +108,7 @@ fn programs(table: &DeTable<'_>, given: &mut Vec<Range<usize>>) {
 /// The same text without what looks like a password in the form of a configuration, or like one in a URL.
 #[must_use]
 pub fn without_secrets(text: &str) -> String {
-    redact(text)
+    redact_strictly(text)
 }
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ impl Hub {
     /// A sensor gave these values, which are appended next with this time.
     pub fn sensor_gave(&self, descriptor: &Arc<Descriptor>, values: &Values, at: BootTime, time: Option<WallTime>) {
         let moment = Moment { boot: self.boot, at, time };
-        self.sensors.borrow_mut().gave(descriptor, values, self.outbox.borrow().end(), moment);
+        self.sensors.borrow_mut().gave(descriptor, values, self.outbox.borrow().next_seq(), moment);
     }
 
     /// A sensor works from now on, or does not.
@@ -314,6 +314,13 @@ impl Hub {
             self.board.borrow_mut().clear(uplink, topic);
         }
         self.work.send_replace(());
+    }
+
+    /// An uplink has something on these topics again.
+    pub fn reuse<'a>(&self, uplink: &str, topics: impl Iterator<Item = &'a String>) {
+        for topic in topics {
+            self.board.borrow_mut().reuse(uplink, topic);
+        }
     }
 
     /// A sensor is there no more, or somewhere else; what brokers retain of it is not removed by this.

@@ -105,7 +105,7 @@ fn users_reach_it_over_tcp_and_tls_in_both_versions_and_may_do_what_their_rules_
     for version in ["mqttv311", "mqttv5"] {
         for over_tls in [false, true] {
             // The gateway's own readings, which anna may read and nobody else may write.
-            let args = ["-t", "maison/salon/temperature", "-C", "1", "-W", "30"];
+            let args = ["-t", "maison/salon/temperature", "-C", "1", "-W", "300"];
             let output = lan.client("mosquitto_sub", version, "anna", over_tls, &args).output().expect("mosquitto_sub");
             assert!(String::from_utf8_lossy(&output.stdout).contains("\"value\""), "{output:?}");
             let forged = ["-t", "maison/salon/temperature", "-m", "99", "-q", "1"];
@@ -144,7 +144,7 @@ fn what_it_acknowledged_is_there_after_sigkill() {
     let expected: Vec<String> = (0..20).map(|number: u8| number.to_string()).collect();
     assert_eq!(subscriber.1.all(), expected);
     let retained = lan
-        .client("mosquitto_sub", "mqttv311", "anna", false, &["-t", "state", "-C", "1", "-W", "30"])
+        .client("mosquitto_sub", "mqttv311", "anna", false, &["-t", "state", "-C", "1", "-W", "300"])
         .output()
         .expect("mosquitto_sub");
     assert_eq!(retained.stdout, b"kept\n");

@@ -63,6 +63,32 @@ fn a_fresh_message_on_an_accepted_topic_is_a_command() {
 }
 
 #[test]
+fn hosts_of_sparkplug_may_command_at_qos_1_and_else_as_anybody() {
+    let (set, dcmd) = ("maison/relais/set", "spBv1.0/maison/DCMD/pi/relais");
+    let node = vec![(dcmd.to_owned(), Listens::Device("relais".to_owned()))];
+    let commands = Commands { max_age: MAX_AGE, topics: vec![(set.to_owned(), "relais".to_owned())] };
+    let mut both = Subscriptions::new(Some(&commands), None, node.clone(), &[]);
+    both.connected(at(100));
+    let asked: Vec<(String, Qos)> =
+        both.ask(7, at(100)).iter().map(|topic| (topic.topic.to_owned(), topic.qos)).collect();
+    assert_eq!(asked, [(set.to_owned(), Qos::AtMostOnce), (dcmd.to_owned(), Qos::AtLeastOnce)]);
+    let early = message(dcmd, b"x");
+    assert!(verdict(&both, &early, at(100)).is_err_and(|why| why.contains("before the broker has accepted")));
+    both.answered(7, &[0, 1]).expect("asked for");
+    assert_eq!(verdict(&both, &Message { qos: Qos::AtLeastOnce, ..message(dcmd, b"x") }, at(101)), Ok(()));
+    assert!(verdict(&both, &Message { qos: Qos::ExactlyOnce, ..message(dcmd, b"x") }, at(101)).is_err());
+    assert!(verdict(&both, &Message { retain: true, ..message(dcmd, b"x") }, at(101)).is_err());
+    assert!(verdict(&both, &message(dcmd, b"x"), at(200)).is_err_and(|why| why.contains("stalled")));
+    assert_eq!(
+        both.request("home", &message(dcmd, b"x"), at(101)).map(|request| request.sensor),
+        Some("relais".to_owned())
+    );
+    // Without `commands = true` nobody commands.
+    let none = Subscriptions::new(None, None, node, &[]);
+    assert_eq!(none.request("home", &message(dcmd, b"x"), at(101)), None);
+}
+
+#[test]
 fn what_may_have_waited_is_refused() {
     let subscriptions = accepted(at(100));
     let retained = Message { retain: true, ..command() };
@@ -263,4 +289,35 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn on_a_connection_that_is_up_only_what_is_new_is_asked_for_and_what_is_gone_is_given_up() {
+    let commands = |sensors: &[&str]| Commands {
+        max_age: MAX_AGE,
+        topics: sensors.iter().map(|sensor| (format!("maison/{sensor}/set"), (*sensor).to_owned())).collect(),
+    };
+    let mut subscriptions = accepted(at(100));
+    subscriptions.renew(Some(&commands(&["a", "relais0"])), at(101));
+    assert_eq!(verdict(&subscriptions, &command(), at(102)), Ok(()), "it goes on");
+    let early = verdict(&subscriptions, &message("maison/a/set", b"{}"), at(102));
+    assert!(early.is_err_and(|why| why.contains("before the broker has accepted")));
+    assert_eq!(subscriptions.ask(8, at(102)).iter().map(|wanted| wanted.topic).collect::<Vec<_>>(), ["maison/a/set"]);
+    // It is changed again before that is answered.
+    subscriptions.renew(Some(&commands(&["b"])), at(103));
+    assert_eq!(subscriptions.request("home", &message("maison/a/set", b"{}"), at(103)), None);
+    assert!(subscriptions.answered(8, &[0]).is_ok());
+    assert!(subscriptions.has_unwanted());
+    assert_eq!(subscriptions.leave(9), ["maison/a/set", "maison/relais0/set"]);
+    assert!(!subscriptions.has_unwanted());
+    assert!(subscriptions.left(10).is_err(), "nobody had asked");
+    assert!(subscriptions.left(9).is_ok());
+    assert_eq!(subscriptions.ask(10, at(104)).iter().map(|wanted| wanted.topic).collect::<Vec<_>>(), ["maison/b/set"]);
+    assert_eq!(subscriptions.answered(10, &[0]).ok(), Some(Some(News::Accepted)));
+    assert_eq!(verdict(&subscriptions, &message("maison/b/set", b"{}"), at(105)), Ok(()));
+    // The next connection has what holds now.
+    subscriptions.connected(at(110));
+    assert_eq!(subscriptions.ask(1, at(110)).len(), 1);
+    subscriptions.renew(None, at(111));
+    assert!(!subscriptions.is_on() && !subscriptions.has_commands() && subscriptions.has_unwanted());
 }

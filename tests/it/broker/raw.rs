@@ -52,8 +52,8 @@ pub(super) fn connect(version: u8, id: &str, flags: u8, user: Option<(&str, &str
     let flags = flags | if user.is_some() { 0xc0 } else { 0 };
     let mut body = [&text(b"MQTT")[..], &[version, flags, 0, 0]].concat();
     if version == 5 {
-        // Session expiry: a minute.
-        body.extend([5, 0x11, 0, 0, 0, 60]);
+        // Session expiry: a minute, where the session is to be kept.
+        body.extend(if flags & CLEAN == 0 { &[5, 0x11, 0, 0, 0, 60][..] } else { &[0] });
     }
     body.extend(text(id.as_bytes()));
     if let Some((name, password)) = user {

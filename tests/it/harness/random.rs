@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// Another one, for a thread of its own.
-    #[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "the embedded broker is attacked from many sides"))]
+    #[cfg(feature = "broker")]
     pub(crate) fn fork(&mut self) -> Self {
         let high = u64::from(self.below(u32::MAX));
         Self(high << 32 | u64::from(self.below(u32::MAX)))
