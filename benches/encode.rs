@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use divan::{Bencher, black_box, counter::ItemsCount};
 use rumqttc::mqttbytes::{QoS, v4::Publish};
 use vigie::clock::{BootId, BootTime, WallTime};
-use vigie::config::{MqttVersion, Payload, PayloadShape, Qos};
+use vigie::config::{self, Machine, MqttVersion, Payload, PayloadShape, Qos};
+use vigie::drivers::DRIVERS;
 use vigie::outbox::{Body, Entry};
 use vigie::reading::{Descriptor, Finite, Kind, Location, Quantity, Value};
 use vigie::topic::Template;
@@ -102,6 +103,58 @@ fn quantity_v5(bencher: Bencher) {
 #[divan::bench]
 fn sensor(bencher: Bencher) {
     publish(bencher, PayloadShape::Sensor, Form::V311);
+}
+
+/// Every form by its name, with what else its uplink says.
+const FORMS: [(&str, &str); 13] = [
+    ("json", ""),
+    ("json, a message for each sensor", "payload = \"sensor\"\n"),
+    ("json, cut short", "fields = [\"time\", \"value\"]\ntime_format = \"unix\"\n"),
+    ("json-array", "format = \"json-array\"\ntopic = \"{site}/readings\"\n"),
+    ("value", "format = \"value\"\n"),
+    ("senml", "format = \"senml\"\n"),
+    ("senml-cbor", "format = \"senml-cbor\"\n"),
+    ("influx", "format = \"influx\"\n"),
+    ("template", "format = \"template\"\ntemplate = '{\"at\":{{ time }},\"{{ quantity }}\":{{ value }}}'\n"),
+    ("thingsboard", "format = \"thingsboard\"\ntopic = \"v1/devices/me/telemetry\"\n"),
+    ("thingsboard-gateway", "format = \"thingsboard-gateway\"\ntopic = \"v1/gateway/telemetry\"\n"),
+    (
+        "thingspeak",
+        "format = \"thingspeak\"\ntopic = \"channels/1/publish\"\nqos = 0\n\
+         fields = { temperature = 1, humidity = 2, pressure = 3 }\n",
+    ),
+    ("sparkplug-b", "preset = \"sparkplug\"\nsparkplug = { group = \"maison\", node = \"atelier\" }\n"),
+];
+
+/// The payloads of all three values, as many as the form makes of them: what is to be held against `json`.
+#[divan::bench(args = FORMS.map(|(name, _)| name))]
+fn form(bencher: Bencher, name: &str) {
+    let keys = FORMS.iter().find(|(known, _)| *known == name).map_or("", |(_, keys)| keys);
+    let text = format!("[gateway]\nname = \"atelier\"\nsite = \"maison\"\n[uplink.u]\nurl = \"mqtt://b\"\n{keys}");
+    let config = config::from_text("bench.toml", &text, &Machine::this(), DRIVERS).map_err(|report| report.to_string());
+    let config = config.expect("no errors");
+    let payload = config.uplinks[0].payload.clone();
+    let (shape, template) = (payload.shape, config.gateway.topic.clone());
+    let settings = Settings { template, payload, retain: false, backlog_topic: None, veil: Veil::default() };
+    let (mut encoder, entry) = (Encoder::new(settings), entry());
+    if let (Some(book), Body::Reading { descriptor, values }) = (encoder.book(), &entry.body) {
+        let book = &mut *book.borrow_mut();
+        book.begin();
+        book.learn(descriptor, values).expect("few metrics");
+        book.born(&descriptor.sensor, None, false, |_| None);
+    }
+    let pieces = match shape {
+        PayloadShape::Sensor => vec![entry.seqs()],
+        PayloadShape::Quantity => entry.seqs().map(|seq| seq..seq + 1).collect(),
+    };
+    let parts: Vec<Part<'_>> = pieces.into_iter().map(|seqs| Part { entry: &entry, seqs, date: DATE }).collect();
+    let cut = Cut { shape, backlog: false, now: (entry.boot, entry.at) };
+    bencher.counter(ItemsCount::new(1_u8)).bench_local(|| {
+        for part in &parts {
+            let message = encoder.message(black_box(std::slice::from_ref(part)), cut).expect("a message");
+            black_box(message.payload.len());
+        }
+    });
 }
 
 /// The same message as `quantity` by way of the codec's own type.

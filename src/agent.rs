@@ -42,6 +42,8 @@ mod gaps;
 mod identity;
 mod ingest;
 mod kept;
+#[cfg(feature = "broker")]
+mod lan;
 pub mod places;
 mod positions;
 mod reload;
@@ -221,7 +223,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let mut running =
         Running { config, hub: hub.clone(), sensors, uplinks, core: on_core, commands: on_commands, about, summary };
     let early: anyhow::Result<()> = {
-        let mut broker = pin!(broker.watch());
+        let mut broker = pin!(broker.watch(&hub));
         loop {
             let reply = tokio::select! {
                 signal = signals.next() => match signal {

@@ -18,6 +18,7 @@ use crate::reading::SensorIndex;
 mod backlog;
 mod broker;
 mod broker_url;
+mod broker_watch;
 mod checks;
 mod clock;
 mod connection;
@@ -55,6 +56,7 @@ mod written;
 pub use backlog::{Backlog, BacklogPolicy, BacklogTopic, Selection};
 pub use broker::{BrokerConfig, BrokerLimits, BrokerListener, BrokerRules, ListenerTls};
 pub use broker_url::BrokerUrl;
+pub use broker_watch::{BrokerJwt, BrokerWatch};
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
 pub use filters::KnownQuantity;
@@ -73,10 +75,10 @@ pub use privacy::{FixedRate, Omit, Privacy};
 pub use pseudonyms::{Named, Pseudonyms};
 pub use read::{MAX_LABEL_CHARS, MAX_NAME_BYTES};
 pub use report::{MAX_SHOWN, Report, render};
-pub use secret::Password;
+pub use secret::{Password, Username};
 pub use sensor::SensorConfig;
 pub use source::MAX_FILE_BYTES;
-pub use sparkplug::Sparkplug;
+pub use sparkplug::{Sparkplug, Writable};
 pub use texts::{check_texts, files, named_files, redacted, without_secrets};
 pub use token::Token;
 pub use uplink::{BROKER_UPLINK, Commands, MqttVersion, Qos, UplinkConfig};
@@ -191,6 +193,8 @@ fn read_root(
     let mut sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location.clone() }, drivers);
     if let Some(broker) = &mut broker {
         broker.client_id = uplink::default_client_id(&gateway, around);
+        broker.name.clone_from(&gateway.name);
+        broker.trust = trust;
         broker.own_topics = broker::own_topics(&gateway, sensors.iter().map(|placed| &placed.sensor));
         let first = broker.listeners.first().map_or(([127, 0, 0, 1], 1883).into(), |first| first.listen);
         let uplink = uplink::to_broker(first, broker.client_id.clone(), broker_commands);
@@ -212,6 +216,7 @@ fn read_root(
         let on_gateways = uplinks.iter().map(|placed| &placed.uplink.payload).filter(|payload| payload.topic.is_none());
         let shapes: Vec<PayloadShape> = on_gateways.map(|payload| payload.shape).collect();
         uplink::check_client_ids(&uplinks, root.problems());
+        sparkplug::check_nodes(&uplinks, root.problems());
         checks::names(&sensors, root.problems());
         checks::claims(&sensors, root.problems());
         wiring::claims(&sensors, &expanders, root.problems());
@@ -292,7 +297,7 @@ impl Config {
     pub fn reach_broker(&mut self, entrance: SocketAddr, username: &str, password: &SecretString) {
         for uplink in self.uplinks.iter_mut().filter(|uplink| uplink.name == BROKER_UPLINK) {
             uplink.urls = vec![BrokerUrl::of(entrance)];
-            uplink.username = Some(username.to_owned());
+            uplink.username = Some(Username::Text(username.to_owned()));
             uplink.password = Some(Password::given(password.clone()));
         }
     }

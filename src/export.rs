@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::clock::WallTime;
 use crate::outbox::{Body, Entry, Seq};
-use crate::reading::Value;
+use crate::reading::{Descriptor, Finite, Value};
 use crate::uplink::dating::Date;
 
 mod when;
@@ -52,6 +52,42 @@ pub struct Row {
     /// Topic of a LAN client's message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<Place>,
+}
+
+/// Where something was measured: as a receiver said, else as the configuration does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// Metres above the ellipsoid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub altitude: Option<f64>,
+    /// How far from there it may have been, in metres; only of a receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Seconds between fix and measurement; only of a receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age: Option<f64>,
+}
+
+impl Place {
+    fn of(entry: &Entry, descriptor: &Descriptor) -> Option<Self> {
+        let fix = entry.place;
+        let location = fix.map(|fix| fix.location).or(descriptor.location)?;
+        Some(Self {
+            latitude: location.latitude.get(),
+            longitude: location.longitude.get(),
+            altitude: location.altitude.map(Finite::get),
+            accuracy: fix.and_then(|fix| fix.accuracy).map(Finite::get),
+            age: fix.map(|fix| f64::from(fix.age) / 1_000.0),
+        })
+    }
 }
 
 /// What stands in the column of values.
@@ -170,6 +206,7 @@ pub fn rows(entry: &Entry, date: Date, wanted: impl Fn(Seq) -> bool, out: &mut V
         }
         Body::Reading { descriptor, values } => {
             let text = |text: &Option<Box<str>>| text.as_ref().map(ToString::to_string);
+            let location = Place::of(entry, descriptor);
             for (seq, (index, value)) in (entry.seq..).zip(values).filter(|(seq, _)| wanted(*seq)) {
                 let quantity = descriptor.quantities.get(usize::from(*index));
                 out.push(Row {
@@ -179,6 +216,7 @@ pub fn rows(entry: &Entry, date: Date, wanted: impl Fn(Seq) -> bool, out: &mut V
                     quantity: quantity.map(|quantity| quantity.name.to_string()),
                     value: value.into(),
                     unit: quantity.and_then(|quantity| text(&quantity.unit)),
+                    location,
                     ..base(seq)
                 });
             }
@@ -204,11 +242,14 @@ fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WallTi
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::clock::{BootId, BootTime};
     use crate::outbox::Raw;
+    use crate::reading::{Fix, Location};
 
     fn raw(payload: &[u8]) -> Entry {
         let body = Body::Raw(Raw { topic: "t/x".into(), payload: payload.into(), retain: false });
@@ -230,6 +271,38 @@ mod tests {
             !Filter { to: Some(WallTime(i64::MAX)), ..Filter::default() }
                 .wants(&entry, Date::Uptime(entry.boot, entry.at))
         );
+    }
+
+    #[test]
+    fn a_place_is_the_receivers_else_the_configurations() {
+        let finite = |number| Finite::new(number).expect("finite");
+        let at = |latitude, altitude: Option<f64>| Location {
+            latitude: finite(latitude),
+            longitude: finite(0.9117),
+            altitude: altitude.map(finite),
+        };
+        let descriptor = Descriptor {
+            gateway: "atelier".into(),
+            site: None,
+            room: None,
+            room_label: None,
+            sensor: "meteo".into(),
+            label: None,
+            location: Some(at(47.5921, Some(85.0))),
+            tags: Vec::new(),
+            quantities: Vec::new(),
+        };
+        let values = vec![(0, Value::Switch(true))];
+        let mut entry = Entry { body: Body::Reading { descriptor: Arc::new(descriptor), values }, ..raw(b"") };
+        let place = |entry: &Entry| {
+            let mut found = Vec::new();
+            rows(entry, Date::Wall(WallTime(0)), |_| true, &mut found);
+            serde_json::to_string(&found[0].location).expect("a place has a form in JSON")
+        };
+        assert_eq!(place(&entry), r#"{"latitude":47.5921,"longitude":0.9117,"altitude":85.0}"#);
+        entry.place = Some(Fix { location: at(48.0, None), accuracy: Some(finite(2.5)), age: 1_500 });
+        assert_eq!(place(&entry), r#"{"latitude":48.0,"longitude":0.9117,"accuracy":2.5,"age":1.5}"#);
+        assert_eq!(place(&raw(b"x")), "null");
     }
 
     proptest! {

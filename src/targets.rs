@@ -130,6 +130,8 @@ pub enum Rule {
     Interval(Duration),
     /// `username` is given.
     Username,
+    /// `username` does not stand in the configuration, unless there is a password as well.
+    SecretUsername,
 }
 
 /// The target of that name.

@@ -12,14 +12,21 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::config::{self, Config, Connect, Format, Payload, PayloadShape, Qos, Selection, SensorConfig, UplinkConfig};
+use crate::config::{
+    self, Config, Connect, Format, KnownQuantity, Payload, PayloadShape, Qos, Selection, SensorConfig, UplinkConfig,
+};
 use crate::drivers::Source;
+use crate::drivers::support::gpio::EDGES_LOST;
 use crate::reading::{Descriptor, Kind, Quantity, SensorIndex};
 use crate::targets::home_assistant::message::{self, Device, PLATFORMS, Place, Published, Sensor};
 use crate::topic::Template;
 use crate::uplink::Hub;
 use crate::uplink::encode::acceptable;
 use crate::uplink::status::sensor_availability_topic;
+
+mod met;
+
+use self::met::Met;
 
 /// Before an uplink's name: the key of what it has announced.
 const PREFIX: &str = "discovery/";
@@ -60,6 +67,8 @@ struct Announcer {
     away: Duration,
     /// By topic.
     remembered: BTreeMap<String, Remembered>,
+    /// Sensors of LAN clients.
+    met: Met,
 }
 
 /// A sensor.
@@ -68,10 +77,10 @@ struct Known {
     driver: &'static str,
     /// What it can have, as far as that is known before it is read.
     entities: Entities,
-    /// Time between two readings of a quantity, where that is known.
+    /// Time between two readings, where that is known.
     every: Option<Duration>,
-    /// Quantities whose filters hold values back, and how often they are published all the same, where that is known.
-    held_back: BTreeMap<String, Option<Duration>>,
+    /// The same between two values of quantities that are known before they come, by published name: behind their filters.
+    paces: BTreeMap<String, Option<Duration>>,
     /// As it was announced.
     descriptor: Option<Arc<Descriptor>>,
 }
@@ -95,7 +104,7 @@ pub(super) struct Discovery {
 }
 
 /// When the configuration is taken up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
     Start,
     /// No start, as far as those are counted.
@@ -126,6 +135,7 @@ impl Discovery {
         let known = places.iter().zip(&config.sensors).map(|(place, sensor)| (*place, Known::new(sensor)));
         let sensors: HashMap<SensorIndex, Known> = known.collect();
         forget_former_uplinks(config, &hub);
+        met::forget_former_uplinks(config, &hub);
         let mut announcers = Vec::new();
         for uplink in &config.uplinks {
             let mut remembered = recall(&hub, &uplink.name);
@@ -140,6 +150,7 @@ impl Discovery {
                 },
                 discovery: discovery.clone(),
                 remembered: BTreeMap::new(),
+                met: Met::recall(&hub, &uplink.name, occasion),
             });
             let there = announcer.as_ref().map(|announcer| announcer.topics(&config.sensors)).unwrap_or_default();
             for topic in start(&mut remembered, &there, occasion) {
@@ -150,6 +161,7 @@ impl Discovery {
                 let device = Device::gateway(&announcer.gateway);
                 announcer.publish(&hub, &message::device_id(&announcer.gateway, None), &device);
                 announcer.save(&hub);
+                announcer.met.save(&hub, &announcer.uplink);
                 announcers.push(announcer);
             } else {
                 save(&hub, &uplink.name, &remembered);
@@ -158,6 +170,30 @@ impl Discovery {
         hub.outbox.borrow_mut().commit(hub.clock.boot());
         let board = board.map(str::to_owned);
         Self { topic: config.gateway.topic.clone(), version, board, hub, announcers, sensors }
+    }
+
+    /// Is there nothing to learn of that sensor?
+    pub(super) fn knows(&self, sensor: SensorIndex) -> bool {
+        self.announcers.is_empty() || self.sensors.contains_key(&sensor)
+    }
+
+    /// A LAN client's sensor is there that no configuration names. Of those with one name in several rooms the first is
+    /// announced: a device has one topic.
+    pub(super) fn meet(&mut self, sensor: SensorIndex, descriptor: &Descriptor) {
+        let Self { hub, announcers, sensors, .. } = self;
+        let name = &*descriptor.sensor;
+        if sensors.values().any(|known| known.name == name) {
+            return;
+        }
+        for announcer in announcers {
+            let id = message::device_id(&announcer.gateway, Some(name));
+            if announcer.selection.holds(name, descriptor.room.as_deref())
+                && announcer.met.meet(&announcer.discovery.device_topic(&id))
+            {
+                announcer.met.save(hub, &announcer.uplink);
+            }
+        }
+        sensors.insert(sensor, Known::met(name));
     }
 
     /// A sensor gave a reading under this descriptor. What is remembered is safe with the next commit.
@@ -183,7 +219,8 @@ impl Announcer {
         let held = sensors.iter().filter(|sensor| self.selection.holds(&sensor.name, sensor.room.as_deref()));
         let ids = held.map(|sensor| message::device_id(&self.gateway, Some(&sensor.name)));
         let gateway = message::device_id(&self.gateway, None);
-        ids.chain([gateway]).map(|id| self.discovery.device_topic(&id)).collect()
+        let of_ours = ids.chain([gateway]).map(|id| self.discovery.device_topic(&id));
+        of_ours.chain(self.met.topics().cloned()).collect()
     }
 
     fn announce(&mut self, hub: &Hub, topic: &Template, known: &Known, descriptor: &Descriptor) {
@@ -255,21 +292,32 @@ impl Remembered {
 impl Known {
     fn new(sensor: &SensorConfig) -> Self {
         let pipeline = &sensor.pipeline;
-        let mut configured = BTreeSet::new();
-        let mut held_back: BTreeMap<String, Option<Duration>> =
-            pipeline.change.keys().map(|name| (name.clone(), pipeline.heartbeat)).collect();
-        for known in sensor.known_quantities() {
+        let every = match &sensor.source {
+            Source::Poller(_) | Source::Line(_) => Some(sensor.every),
+            Source::Process(source) => source.settings.once.is_some().then_some(sensor.every),
+            Source::Serial { .. } => None,
+        };
+        let mut known = sensor.known_quantities();
+        // A room's filters are for whatever a device may name so.
+        let is_known = |name: &str| {
+            pipeline.quantities.contains_key(name) || known.iter().any(|known| pipeline.name(&known.name) == name)
+        };
+        let of_room = pipeline.filters.keys().filter(|name| !is_known(name));
+        let of_room: Vec<KnownQuantity> =
+            of_room.map(|name| KnownQuantity { name: name.clone(), kind: None, unit: None }).collect();
+        known.extend(of_room);
+        let (mut configured, mut paces) = (BTreeSet::new(), BTreeMap::new());
+        for known in known {
             let kind = known.kind.unwrap_or(Kind::Number);
             // What cannot be was refused with the configuration.
             let Ok(published) = pipeline.published(&known.name, kind, known.kind.is_some(), known.unit) else {
                 continue;
             };
-            let filtered = pipeline.filters.get(pipeline.name(&known.name)).is_some_and(|filters| !filters.is_empty());
+            let every = every.filter(|_| known.name != EDGES_LOST.name);
+            let pace = published.chain.pace(every);
             for quantity in published.quantities {
                 configured.insert(message::entity_key(&quantity.name));
-                if filtered {
-                    held_back.insert(quantity.name.into(), None);
-                }
+                paces.insert(quantity.name.into(), pace);
             }
         }
         let entities = if sensor.driver.quantities.is_empty() {
@@ -278,23 +326,24 @@ impl Known {
         } else {
             Entities::These(configured)
         };
+        Self { name: sensor.name.clone(), driver: sensor.driver.name, entities, every, paces, descriptor: None }
+    }
+
+    /// A LAN client's sensor, of which nothing is known but what it says.
+    fn met(name: &str) -> Self {
         Self {
-            name: sensor.name.clone(),
-            driver: sensor.driver.name,
-            entities,
-            every: matches!(sensor.source, Source::Poller(_)).then_some(sensor.every),
-            held_back,
+            name: name.to_owned(),
+            driver: "MQTT",
+            entities: Entities::AllBut(BTreeSet::new()),
+            every: None,
+            held_back: BTreeMap::new(),
             descriptor: None,
         }
     }
 
     /// Between two messages with that quantity.
     fn interval(&self, quantity: &str) -> Option<Duration> {
-        let every = self.every?;
-        match self.held_back.get(quantity) {
-            Some(heartbeat) => heartbeat.map(|heartbeat| heartbeat.max(every)),
-            None => Some(every),
-        }
+        self.paces.get(quantity).copied().unwrap_or(self.every)
     }
 
     fn may_have(&self, key: &str) -> bool {

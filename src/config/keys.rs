@@ -16,7 +16,7 @@ mod privacy;
 mod sparkplug;
 mod targets;
 
-use broker::{BROKER, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, LISTENER_TLS};
+use broker::{BROKER, BROKER_JWT, BROKER_LIMITS, BROKER_LISTENER, BROKER_USER, BROKER_WATCH, LISTENER_TLS};
 use clock::CLOCK;
 use hardware::{EXPANDER, HARDWARE, HARDWARE_FAULT, INTERRUPT, POWER};
 use lan::{BROKER_DELIVER, BROKER_INGEST};
@@ -212,7 +212,12 @@ static UPLINK: Section = Section {
             Some("`\"vigie-{gateway}\"`"),
             "Client identifier; no two clients of a broker may have the same.",
         ),
-        key("username", "text", Some("none"), "User name at the broker."),
+        key(
+            "username",
+            "text, or a table as `password`",
+            Some("none"),
+            "User name at the broker; where it is a secret itself, such as an access token, where it is read from.",
+        ),
         key(
             "password",
             "table, see [password](#password)",
@@ -517,6 +522,8 @@ pub static SECTIONS: &[&Section] = &[
     &BROKER_LISTENER,
     &LISTENER_TLS,
     &BROKER_USER,
+    &BROKER_JWT,
+    &BROKER_WATCH,
     &BROKER_LIMITS,
     &BROKER_INGEST,
     &BROKER_DELIVER,

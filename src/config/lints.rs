@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::sensor::Placed as PlacedSensor;
 use super::uplink::Placed;
-use super::{BacklogTopic, Batch, Format, Gateway, MqttVersion, PayloadShape, Qos, SensorConfig, UplinkConfig};
+use super::{
+    BacklogTopic, Batch, Format, Gateway, MqttVersion, PayloadShape, Qos, SensorConfig, UplinkConfig, Username,
+};
 use crate::drivers::Source;
 use crate::options::{Problem, Problems};
 use crate::reading::{Descriptor, Kind};
@@ -200,7 +202,15 @@ fn broken(uplink: &UplinkConfig, sent: &Sent, limit: &Limit) -> Option<Broken> {
         Rule::Username if uplink.username.is_none() => {
             Broken::new("username", "there is no `username`", "add username = \"…\"")
         }
+        Rule::SecretUsername if matches!(uplink.username, Some(Username::Text(_))) && uplink.password.is_none() => {
+            Broken::new(
+                "username",
+                "`username` stands in the configuration, which others may read",
+                "write it into a file of its own, chmod 600 the file, and give its path: username = { file = \"…\" }",
+            )
+        }
         Rule::Qos(_)
+        | Rule::SecretUsername
         | Rule::NoRetain
         | Rule::NoState
         | Rule::Packet(_)

@@ -8,12 +8,24 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::read::Surroundings;
 use super::source::read_text;
+use super::uplink;
 use crate::options::{Options, Problem};
+
+const EXPECTED_NAME: &str = "expected a text, { credential = \"NAME\" }, { file = \"PATH\" } or { env = \"NAME\" }";
 
 const EXPECTED: &str = "expected { credential = \"NAME\" }, { file = \"PATH\" } or { env = \"NAME\" }";
 
 /// Longest password in bytes (MQTT 3.1.1, 3.1.3.5).
 const MAX_PASSWORD_BYTES: usize = 65_535;
+
+/// A user name at a broker. With some systems it is the secret that lets one in, such as an access token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Username {
+    /// It stands in the configuration.
+    Text(String),
+    /// It is read from there, as a password is, and never shown.
+    Secret(Password),
+}
 
 /// Where a password is read from. Files are read at each use, so that a new password, or the next token, needs no restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +97,22 @@ impl Password {
 /// Reads where a password is, and whether it is there.
 pub(super) fn password(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<Password> {
     in_table(options, key, EXPECTED, |table| from_table(table, around))
+}
+
+/// `username`: a text, or where it is read from.
+pub(super) fn username(options: &Options<'_>, around: &Surroundings<'_>) -> Option<Username> {
+    const KEY: &str = "username";
+    if options.raw(KEY)?.get_ref().as_table().is_some() {
+        return in_table(options, KEY, EXPECTED_NAME, |table| from_table(table, around)).map(Username::Secret);
+    }
+    let text = options.optional::<String>(KEY)?;
+    match uplink::check_text(&text) {
+        Ok(()) => Some(Username::Text(text)),
+        Err(why) => {
+            options.problem(KEY, format!("`{KEY}` of {} {why}", options.what()), None);
+            None
+        }
+    }
 }
 
 /// Reads the table of a secret, which must not stand in its place.

@@ -1,8 +1,10 @@
 //! `sparkplug = { … }`: who an uplink is among those that speak Sparkplug B.
 
+use std::collections::BTreeMap;
+
 use super::read::Surroundings;
-use super::{Format, Gateway, Payload, uplink};
-use crate::options::Options;
+use super::{Format, Gateway, Payload, SensorConfig, uplink};
+use crate::options::{Options, Problem, Problems};
 use crate::topic::{self, Template};
 
 /// First level of every topic (specification 3.0, 4.1).
@@ -23,6 +25,29 @@ pub struct Sparkplug {
     pub node: String,
     /// The host application without which nothing is sent; `None`: nobody is waited for.
     pub primary_host: Option<String>,
+    /// The devices to whose metrics hosts may write, by the names of their sensors: those that take commands, where the
+    /// uplink does. Filled in when the sensors are known.
+    pub writable: BTreeMap<String, Writable>,
+}
+
+/// A device to whose metrics hosts may write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writable {
+    /// What the device calls its quantities, by the names of their metrics, where these are others; `None`: it does not
+    /// know this one, which is derived.
+    pub names: BTreeMap<String, Option<String>>,
+}
+
+impl Writable {
+    pub(super) fn of(sensor: &SensorConfig) -> Self {
+        let quantities = sensor.pipeline.quantities.iter();
+        let own = |(name, config): (&String, &crate::pipeline::QuantityConfig)| {
+            let published = config.rename.as_ref().unwrap_or(name);
+            let known = config.of.is_none().then(|| name.clone());
+            (known.as_ref() != Some(published)).then(|| (published.clone(), known))
+        };
+        Self { names: quantities.filter_map(own).collect() }
+    }
 }
 
 impl Sparkplug {
@@ -97,6 +122,7 @@ pub(super) fn sparkplug(
             group: default_group(gateway),
             node: checked(options, "sparkplug", DEFAULT_NODE, gateway, around).unwrap_or_default(),
             primary_host: None,
+            writable: BTreeMap::new(),
         },
     };
     // What is no name was noted.
@@ -115,6 +141,31 @@ pub(super) fn names(keys: &Options<'_>, gateway: &Gateway, around: &Surroundings
         group: given("group").unwrap_or_else(|| default_group(gateway)),
         node: if keys.raw("node").is_some() { given("node") } else { default_node() }.unwrap_or_default(),
         primary_host: given("primary_host"),
+        writable: BTreeMap::new(),
+    }
+}
+
+/// A host knows an edge node by the names of its group and its own alone (specification 3.0, 4.1.4): of two that have the
+/// same, it would take the births, numbers and deaths of one for the other's. That is so at different brokers, too, as soon as
+/// one host listens to both.
+pub(super) fn check_nodes(uplinks: &[uplink::Placed], problems: &Problems) {
+    let name =
+        |placed: &uplink::Placed| placed.uplink.sparkplug.as_ref().map(|own| (own.group.clone(), own.node.clone()));
+    for (index, second) in uplinks.iter().enumerate() {
+        let Some(of_second) = name(second) else { continue };
+        let Some(first) = uplinks[..index].iter().find(|first| name(first).as_ref() == Some(&of_second)) else {
+            continue;
+        };
+        let ((group, node), a, b) = (of_second, &first.uplink.name, &second.uplink.name);
+        problems.push(
+            Problem::new(
+                second.at.clone(),
+                format!("the uplinks `{a}` and `{b}` are both the node `{node}` of the group `{group}`: hosts would take one for the other"),
+            )
+            .expected("second uplink")
+            .related(first.at.clone(), "first uplink")
+            .help(format!("give one of them another name: sparkplug = {{ node = \"{node}-{b}\" }}")),
+        );
     }
 }
 

@@ -11,8 +11,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::read::{self, Bytes, Surroundings, YEAR};
 use super::{
     Backlog, BrokerUrl, Connect, Deliver, Discovery, Gateway, Named, Password, Payload, Preset, Privacy, ProxyConfig,
-    Pseudonyms, Selection, Sparkplug, TlsConfig, Token, backlog, connection, discovery, integrity, payload, preset,
-    privacy, secret, sensor, sparkplug, token,
+    Pseudonyms, Selection, Sparkplug, TlsConfig, Token, Username, Writable, backlog, connection, discovery, integrity,
+    payload, preset, privacy, secret, sensor, sparkplug, token,
 };
 use crate::options::{Options, Problem, Problems};
 use crate::topic;
@@ -100,7 +100,7 @@ pub struct UplinkConfig {
     /// Client identifier, placeholders filled in.
     pub client_id: String,
     /// User name.
-    pub username: Option<String>,
+    pub username: Option<Username>,
     /// Where the password is read from at each connection; it was readable when the configuration was checked.
     pub password: Option<Password>,
     /// What makes the password instead; then there is none.
@@ -226,7 +226,7 @@ pub(super) fn uplink(
     let urls = connection::urls(options);
     let privacy = privacy::privacy(options, around);
     let client_id = client_id(options, gateway, around, privacy.pseudonyms.as_ref());
-    let username = username(options);
+    let username = secret::username(options, around);
     let password = secret::password(options, "password", around);
     if options.raw("password").is_some() && options.raw("username").is_none() {
         options.problem_with_help(
@@ -317,6 +317,9 @@ pub(super) fn fill_in_commands(uplink: &mut UplinkConfig, gateway: &Gateway, sen
             && topic::result_topic(&gateway.topic, &descriptor).len() <= topic::MAX_BYTES
         {
             commands.topics.push((topic::command_topic(&gateway.topic, &descriptor), sensor.name.clone()));
+            if let Some(node) = &mut uplink.sparkplug {
+                node.writable.insert(sensor.name.clone(), Writable::of(sensor));
+            }
         }
     }
 }
@@ -425,17 +428,6 @@ pub(super) fn check_text(text: &str) -> Result<(), String> {
         return Err(format!("is longer than {MAX_TEXT_BYTES} bytes"));
     }
     Ok(())
-}
-
-fn username(options: &Options<'_>) -> Option<String> {
-    let text = options.optional::<String>("username")?;
-    match check_text(&text) {
-        Ok(()) => Some(text),
-        Err(why) => {
-            options.problem("username", format!("`username` of {} {why}", options.what()), None);
-            None
-        }
-    }
 }
 
 /// Two uplinks to one broker under one client identifier would throw each other out for ever (MQTT 3.1.1, 3.1.4). Every

@@ -6,7 +6,7 @@ use csv::{Terminator, WriterBuilder};
 use jiff::tz::TimeZone;
 
 use super::when::{local, zone_name};
-use super::{Cell, Row, utc};
+use super::{Cell, Place, Row, utc};
 
 /// How rows are written.
 #[derive(Clone, Debug)]
@@ -19,13 +19,48 @@ pub enum Format {
     Json,
 }
 
-/// The columns of a table.
-const COLUMNS: [&str; 11] =
-    ["time", "site", "room", "sensor", "quantity", "value", "unit", "id", "boot", "uptime", "topic"];
+/// Columns of a table.
+const COUNT: usize = 16;
+
+/// Their names. New ones come at the end: programs may go by the place of those that there are.
+const COLUMNS: [&str; COUNT] = [
+    "time",
+    "site",
+    "room",
+    "sensor",
+    "quantity",
+    "value",
+    "unit",
+    "id",
+    "boot",
+    "uptime",
+    "topic",
+    "latitude",
+    "longitude",
+    "altitude",
+    "accuracy",
+    "age",
+];
 
 /// The same for people who read French; the zone is added to the first.
-const FRENCH_COLUMNS: [&str; 11] =
-    ["date", "site", "pièce", "capteur", "grandeur", "valeur", "unité", "id", "démarrage", "secondes", "sujet"];
+const FRENCH_COLUMNS: [&str; COUNT] = [
+    "date",
+    "site",
+    "pièce",
+    "capteur",
+    "grandeur",
+    "valeur",
+    "unité",
+    "id",
+    "démarrage",
+    "secondes",
+    "sujet",
+    "latitude",
+    "longitude",
+    "altitude",
+    "précision",
+    "âge",
+];
 
 /// What tells Excel that a file is UTF-8.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
@@ -97,7 +132,10 @@ impl<W: Write> Writer<W> {
                     other => other.to_string(),
                 };
                 let uptime = row.uptime.map(|uptime| number(format!("{uptime:.3}")));
-                let cells = [
+                let place = |part: fn(&Place) -> Option<f64>| {
+                    row.location.as_ref().and_then(part).map(|part| number(part.to_string())).unwrap_or_default()
+                };
+                let cells: [String; COUNT] = [
                     time.unwrap_or_default(),
                     text(&row.site),
                     text(&row.room),
@@ -109,6 +147,11 @@ impl<W: Write> Writer<W> {
                     text(&row.boot),
                     uptime.unwrap_or_default(),
                     text(&row.topic),
+                    place(|place| Some(place.latitude)),
+                    place(|place| Some(place.longitude)),
+                    place(|place| place.altitude),
+                    place(|place| place.accuracy),
+                    place(|place| place.age),
                 ];
                 table.write_record(&cells).map_err(plain)
             }
@@ -180,24 +223,29 @@ mod tests {
             value: Cell::Text("=cmd()".into()),
             ..row(Cell::Empty)
         };
-        let table = written(Format::FrenchCsv(zone), &[row(Cell::Number(-21.5)), row(Cell::Whole(3)), undated]);
+        let place = Place { latitude: 47.5921, longitude: 0.9117, altitude: Some(85.0), ..Place::default() };
+        let placed = Row { location: Some(place), ..row(Cell::Number(-21.5)) };
+        let table = written(Format::FrenchCsv(zone), &[placed, row(Cell::Whole(3)), undated]);
         assert_eq!(
             table,
-            "\u{feff}date (Europe/Paris);site;pièce;capteur;grandeur;valeur;unité;id;démarrage;secondes;sujet\r\n\
-             21/11/2026 11:15:30;;salle à manger;météo;temperature;-21,5;°C;17-1042;;;\r\n\
-             21/11/2026 11:15:30;;salle à manger;météo;temperature;3;°C;17-1042;;;\r\n\
-             ;;salle à manger;météo;temperature;'=cmd();°C;17-1042;ab;12,500;\r\n"
+            "\u{feff}date (Europe/Paris);site;pièce;capteur;grandeur;valeur;unité;id;démarrage;secondes;sujet;latitude;longitude;altitude;précision;âge\r\n\
+             21/11/2026 11:15:30;;salle à manger;météo;temperature;-21,5;°C;17-1042;;;;47,5921;0,9117;85;;\r\n\
+             21/11/2026 11:15:30;;salle à manger;météo;temperature;3;°C;17-1042;;;;;;;;\r\n\
+             ;;salle à manger;météo;temperature;'=cmd();°C;17-1042;ab;12,500;;;;;;\r\n"
         );
     }
 
     #[test]
     fn a_plain_table_quotes_what_it_must() {
-        let table = written(Format::Csv, &[row(Cell::Text("a,\"b\"\nc".into())), row(Cell::Switch(true))]);
+        let place =
+            Place { accuracy: Some(2.5), age: Some(0.25), latitude: 47.5921, longitude: 0.9117, altitude: None };
+        let placed = Row { location: Some(place), ..row(Cell::Switch(true)) };
+        let table = written(Format::Csv, &[row(Cell::Text("a,\"b\"\nc".into())), placed]);
         assert_eq!(
             table,
-            "time,site,room,sensor,quantity,value,unit,id,boot,uptime,topic\n\
-             2026-11-21T10:15:30.123Z,,salle à manger,météo,temperature,\"a,\"\"b\"\"\nc\",°C,17-1042,,,\n\
-             2026-11-21T10:15:30.123Z,,salle à manger,météo,temperature,true,°C,17-1042,,,\n"
+            "time,site,room,sensor,quantity,value,unit,id,boot,uptime,topic,latitude,longitude,altitude,accuracy,age\n\
+             2026-11-21T10:15:30.123Z,,salle à manger,météo,temperature,\"a,\"\"b\"\"\nc\",°C,17-1042,,,,,,,,\n\
+             2026-11-21T10:15:30.123Z,,salle à manger,météo,temperature,true,°C,17-1042,,,,47.5921,0.9117,,2.5,0.25\n"
         );
     }
 

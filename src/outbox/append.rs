@@ -15,6 +15,13 @@ impl Outbox {
         self.append_at(at, time, None, body)
     }
 
+    /// The position of the record that is appended next. Those before it may wait for `commit`: [`end`](Self::end) does not
+    /// count them.
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        self.next
+    }
+
     /// Buffers a record and gives its positions; nothing counts as taken before `commit`. A record that is refused
     /// has no positions and is counted as dropped.
     #[expect(clippy::needless_pass_by_value, reason = "whoever hands a record over has no more use for it")]

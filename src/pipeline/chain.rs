@@ -1,6 +1,7 @@
 //! The filters of a quantity, one behind the other.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::filter::{Due, Filter, Part, Shape, Step, Why};
 use crate::clock::BootTime;
@@ -113,6 +114,13 @@ impl Chain {
     #[must_use]
     pub fn links(&self) -> &[Link] {
         &self.links
+    }
+
+    /// The longest time between two values that come out while the sensor works, where that is certain. `input`: the same
+    /// of the values that go in.
+    #[must_use]
+    pub fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        self.links.iter().fold(input, |pace, link| link.filter.pace(pace))
     }
 
     pub(super) fn is_empty(&self) -> bool {

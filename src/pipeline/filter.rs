@@ -229,6 +229,12 @@ pub trait Filter: fmt::Debug + Copied + Send + Sync {
         false
     }
 
+    /// The longest time between two values that it lets go while the sensor works, where that is certain. `input`: the same
+    /// of the values that come to it.
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        input.filter(|_| self.is_map())
+    }
+
     /// What is to be kept across a restart, at most [`MAX_FILTER_KEPT`] bytes; `None`: it starts anew.
     fn keep(&self) -> Option<Vec<u8>> {
         None

@@ -1,4 +1,9 @@
 //! AWS IoT Core.
+//!
+//! All numbers are of "AWS IoT Core message broker and protocol limits and quotas"
+//! (docs.aws.amazon.com/general/latest/gr/iot-core.html): 7 slashes and 256 bytes of a topic, 128 bytes of a client
+//! identifier, 5 s to 1200 s of keep-alive, 128 KB of a message, 100 messages without acknowledgement and 100 a second on a
+//! connection. QoS, retain and ALPN are of the developer guide, "MQTT" and "Device communication protocols".
 
 use std::time::Duration;
 

@@ -33,8 +33,13 @@ const HOME_ASSISTANT: &str = "
 Each sensor is announced, retained, on `homeassistant/device/vigie_GATEWAY_SENSOR/config`, where GATEWAY is `id` of
 `[gateway]`; so is the gateway itself, to which they belong. Numbers and texts are sensors, switches are binary sensors,
 events are events with their value, pictures are images. A device is in the area of its room. It is available while the
-gateway is connected and the sensor works; a value that has not come three times in a row, by `every` and `heartbeat`, counts
-as unknown.
+gateway is connected and the sensor works; a value that has not come three times in a row counts as unknown.
+
+When a value should have come is known by `every` of a sensor that is asked, of a GPIO line, and of a program with
+`mode = \"once\"`, and behind its filters: by `heartbeat` of `change`, and by the filters `throttle`, `heartbeat`, `timeout` and
+those with `send_every` or a window. Of a sensor that speaks by itself (a serial port, a program that runs on) it is known by
+`timeout` or `heartbeat` alone: `filters = [{ timeout = \"5m\" }]`. Where it is not known, as with `change` without
+`heartbeat`, and for events, a value holds until the sensor fails.
 
 Quantities that a device names itself are announced when they come first. What was announced is remembered: what a later
 configuration does not have is taken away, and so is a quantity that has not come in the last twenty starts. When Home
@@ -70,10 +75,16 @@ metrics below `Properties`.
   uplink at QoS 1 for what must not be lost.
 - **Time.** While the clock is not set, births wait for `clock_wait`; what is sent after that has no timestamps, which
   the specification wants, because vigie makes none up.
-- **Commands.** NCMD is taken for rebirths alone, DCMD not at all: `commands = true` takes
-  [commands](commands.md) on the topics that they always have.
+- **Commands.** NCMD is taken for rebirths. With `commands = true` hosts may write to the metrics of sensors that take
+  [commands](commands.md) (DCMD), and of no others; the log says which these are when the broker has accepted the
+  subscriptions. What a host writes is as if it had come on `…/set` as a JSON object, `{\"relay\":true}`, with the names that the
+  device itself has for its quantities, and with the unit in which it takes them: filters are not reckoned back. The same
+  rules hold: a command that is retained, older than `command_max_age` by its timestamp, or of too many bytes is refused, and
+  so is one for a metric that is not in the birth, is derived, or has a value of bytes. The result is the metric `result` of
+  the device, a JSON object as bytes, with timestamp.
 
-Several uplinks to hosts need names of nodes that differ, if they share a broker.
+No two uplinks may have the same `group` and `node`, also at different brokers: a host that hears both would take one for the
+other.
 ";
 
 /// The page.
@@ -136,6 +147,7 @@ fn rule(rule: Rule) -> String {
         Rule::Inflight(most) => format!("`inflight` is at most {most}"),
         Rule::Interval(least) => format!("one message in {} ms", least.as_millis()),
         Rule::Username => "`username` is given".to_owned(),
+        Rule::SecretUsername => "`username` is read from elsewhere, or there is a `password`".to_owned(),
     }
 }
 

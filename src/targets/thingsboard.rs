@@ -1,4 +1,9 @@
 //! ThingsBoard.
+//!
+//! Of its configuration properties (thingsboard.io/docs/user-guide/install/config) are the 64 KiB of a message
+//! (`NETTY_MAX_PAYLOAD_SIZE`, 65536) and the 300 s of silence (`TB_TRANSPORT_SESSIONS_INACTIVITY_TIMEOUT`, 300000 ms; newer
+//! servers come with 600000). Topics, qualities of service and the access token as user name are of its MQTT device and
+//! gateway API references.
 
 use std::time::Duration;
 
@@ -8,9 +13,9 @@ use super::{Cost, Given, Limit, Rule, Target, set, set_text};
 pub(super) static TARGET: Target = Target {
     name: "thingsboard",
     title: "ThingsBoard",
-    about: "Give `url`, and the device's access token as `username`; there is no password. With the token of a device \
-            that is a *gateway*, `format = \"thingsboard-gateway\"` makes a device of each sensor.",
-    source: "thingsboard.io: MQTT device API reference, MQTT gateway API reference",
+    about: "Give `url`, and where the device's access token is as user name: `username = { credential = \"…\" }`, or \
+            `{ file = \"…\" }`; there is no password. With the token of a device that is a *gateway*, `format = \"thingsboard-gateway\"` makes a device of each sensor.",
+    source: "thingsboard.io: MQTT device API reference, MQTT gateway API reference, ThingsBoard configuration properties",
     is_host: |host| {
         host == "thingsboard.cloud" || host.ends_with(".thingsboard.cloud") || host == "demo.thingsboard.io"
     },
@@ -39,6 +44,11 @@ pub(super) static TARGET: Target = Target {
             rule: Rule::Username,
             cost: Cost::Fails,
             because: "ThingsBoard wants the device's access token as user name",
+        },
+        Limit {
+            rule: Rule::SecretUsername,
+            cost: Cost::Loses,
+            because: "ThingsBoard lets in whoever knows the access token",
         },
         Limit {
             rule: Rule::NoRetain,

@@ -1,4 +1,8 @@
 //! ThingSpeak.
+//!
+//! QoS 0, neither retain nor a session that is kept, the topic and eight fields are of "Publish to a Channel Feed"
+//! (mathworks.com/help/thingspeak/publishtoachannelfeed.html); one update in 15 s, or in 1 s with a paid licence, of the
+//! licence FAQ (thingspeak.mathworks.com/pages/license_faq).
 
 use std::time::Duration;
 

@@ -8,9 +8,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use secrecy::SecretString;
 
-use crate::config::{Password, UplinkConfig};
+use crate::config::{Password, UplinkConfig, Username};
 
 use super::known_time::CertificateTime;
+use super::packet::UserName;
 use super::{Failure, tls};
 
 /// How often it is looked whether a file has changed.
@@ -25,6 +26,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub struct Access {
     /// For TLS.
     pub tls: Option<tls::Prepared>,
+    /// The user name at the broker, where it is a secret.
+    pub username: Option<SecretString>,
     /// The password at the broker.
     pub password: Option<SecretString>,
     /// The password at the proxy.
@@ -43,13 +46,35 @@ pub async fn read(config: &Arc<UplinkConfig>, with_tls: bool, now: CertificateTi
     let config = config.clone();
     let job = move || {
         let proxy_password = config.proxy.as_ref().and_then(|proxy| proxy.password.as_ref());
+        let username = secret_username(&config);
         Ok(Access {
             tls: with_tls.then(|| tls::prepare(&config.tls, now)).transpose()?,
+            username: username.map(Password::read).transpose().map_err(Failure::Username)?,
             password: password(&config, now)?,
             proxy_password: proxy_password.map(Password::read).transpose().map_err(Failure::ProxyPassword)?,
         })
     };
     if needs_disk { on_disk(job).await? } else { job() }
+}
+
+/// Where the user name is read from, if it is a secret.
+fn secret_username(config: &UplinkConfig) -> Option<&Password> {
+    match &config.username {
+        Some(Username::Secret(secret)) => Some(secret),
+        Some(Username::Text(_)) | None => None,
+    }
+}
+
+impl Access {
+    /// The user name with which to log in.
+    #[must_use]
+    pub fn login<'a>(&'a self, config: &'a UplinkConfig) -> Option<UserName<'a>> {
+        match &config.username {
+            Some(Username::Text(name)) => Some(UserName::Known(name)),
+            Some(Username::Secret(_)) => self.username.as_ref().map(UserName::Secret),
+            None => None,
+        }
+    }
 }
 
 /// The password as it stands somewhere, or made for now.
@@ -146,7 +171,8 @@ async fn on_disk<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) ->
 fn files(config: &UplinkConfig) -> Vec<PathBuf> {
     let tls = config.tls.ca.iter().chain(config.tls.client.iter().flat_map(|(cert, key)| [cert, key]));
     let proxy = config.proxy.iter().filter_map(|proxy| proxy.password.as_ref());
-    let passwords = config.password.iter().chain(config.token.iter().map(|token| &token.key)).chain(proxy);
+    let passwords = secret_username(config).into_iter().chain(&config.password);
+    let passwords = passwords.chain(config.token.iter().map(|token| &token.key)).chain(proxy);
     tls.map(PathBuf::as_path).chain(passwords.filter_map(Password::file)).map(Path::to_owned).collect()
 }
 

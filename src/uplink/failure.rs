@@ -44,6 +44,9 @@ pub enum Failure {
     /// The WebSocket.
     #[error(transparent)]
     WebSocket(#[from] WebSocketError),
+    /// The user name, which is a secret, cannot be read.
+    #[error("no user name for the broker: {0}")]
+    Username(String),
     /// The password cannot be read.
     #[error("no password for the broker: {0}")]
     Password(String),
@@ -68,7 +71,7 @@ pub enum Failure {
         version: MqttVersion,
         /// Our client identifier.
         client_id: String,
-        /// Our user name.
+        /// Our user name, as it may be shown.
         username: String,
     },
     /// Connecting took too long.

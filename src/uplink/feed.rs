@@ -14,26 +14,30 @@ use crate::command::Request;
 use crate::config::{BROKER_UPLINK, Backlog, Batch, BrokerUrl, Deliver, Discovery, Qos, UplinkConfig};
 use crate::outbox::{CursorId, Entry, Outbox, Seq};
 
+use super::Hub;
 use super::counters::Counters;
 use super::encode::{Cut, Encoder, Part, Settings};
 use super::pace::Pace;
-use super::packet::{self, Accepted, Head, Incoming, Reason, TooLarge};
+use super::packet::{Accepted, Head, Reason, TooLarge};
 use super::refused::{Quarantine, RefusedMessage};
 use super::saved::{self, Origin, Saved};
-use super::session::{InFlight, Outcome, Session};
+use super::session::{InFlight, Session};
 use super::sparkplug::Node;
 use super::status::Version;
 use super::subscriptions::{News, Subscriptions};
 use super::terms::Terms;
 use super::veil::Veil;
-use super::{Failure, Hub};
 
 use latest::Latest;
 use refusal::Pause;
 use selection::Selector;
 use slots::Slots;
+use state::state_head;
 use unsure::Unsure;
 
+pub use state::LastWord;
+
+mod answers;
 mod batches;
 mod births;
 mod commands;
@@ -45,6 +49,7 @@ mod refusal;
 mod resend;
 mod selection;
 mod slots;
+mod state;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -412,136 +417,6 @@ impl Feed {
         Ok(())
     }
 
-    /// Sends state that the broker has not yet; says whether that is all of it.
-    fn send_state(&mut self, hub: &Hub, output: &mut Output, now: BootTime) -> bool {
-        let board = hub.board.borrow();
-        while let Some((version, topic, payload)) = board.next_after(self.status_seen, &self.uplink) {
-            // Whoever sends no state may have readings to take back.
-            if !self.sends_state && !payload.is_empty() {
-                self.status_seen = version;
-                continue;
-            }
-            if !output.has_room() || self.session.free_status() == 0 {
-                return false;
-            }
-            let head = state_head(topic, self.terms.state_qos(), self.session.next_id());
-            match self.terms.put_publish(&mut output.buffer, head, |out| out.extend_from_slice(payload)) {
-                Ok(()) if head.qos == Qos::AtMostOnce => {}
-                Ok(()) => self.session.sent_status(now),
-                Err(error) => tracing::warn!(topic, "state cannot be published: {error}"),
-            }
-            self.status_seen = version;
-        }
-        true
-    }
-
-    /// The last word before an orderly end, which takes the place of the will.
-    pub fn farewell(&mut self, topic: &str, payload: &str, output: &mut Output, now: BootTime) {
-        let (topic, payload, retain) = match &self.node {
-            Some(node) => (node.names().topic("NDEATH"), node.death().to_vec(), false),
-            None if self.sends_state => (topic.to_owned(), payload.as_bytes().to_vec(), true),
-            None => return,
-        };
-        if self.session.free_status() == 0 {
-            return;
-        }
-        let head = Head { retain, ..state_head(&topic, self.terms.state_qos(), self.session.next_id()) };
-        let put = |out: &mut BytesMut| out.extend_from_slice(&payload);
-        if self.terms.put_publish(&mut output.buffer, head, put).is_ok() && head.qos != Qos::AtMostOnce {
-            self.session.sent_status(now);
-        }
-    }
-
-    /// Is the broker to publish the will even at an orderly end, where it can be told so? A host of Sparkplug learns of
-    /// the end by it (specification 3.0, 5.9, "intentional disconnect").
-    #[must_use]
-    pub fn leaves_with_will(&self) -> bool {
-        self.node.is_some()
-    }
-
-    /// A packet came.
-    ///
-    /// # Errors
-    /// It has no business on an established connection.
-    pub fn received(
-        &mut self,
-        outbox: &mut Outbox,
-        output: &mut Output,
-        packet: Incoming,
-        now: BootTime,
-    ) -> Result<(), Failure> {
-        match packet {
-            Incoming::PubAck(_, reason) | Incoming::PubRec(_, reason)
-                if reason.is(&Reason::PACKET_IDENTIFIER_IN_USE) =>
-            {
-                // The message is not to blame: the sessions at both ends are not each other's (MQTT 5, table 2-6).
-                // The broker is made to forget its own.
-                self.known = false;
-                self.dirty = true;
-                return Err(Failure::IdInUse);
-            }
-            Incoming::PubAck(id, _) | Incoming::PubRec(id, _) | Incoming::PubComp(id, _) => {
-                self.pace.acknowledged(id, self.session.limit(), now);
-                match self.session.handle(packet, now) {
-                    Outcome::Acked(seqs) => {
-                        self.pause.over();
-                        self.counters.acknowledged.add(1);
-                        self.acked(outbox, seqs, 1);
-                    }
-                    Outcome::Release(id) => packet::put_pubrel(&mut output.buffer, id),
-                    Outcome::Refused(message, reason) => self.answers.push((message, reason)),
-                    Outcome::StatusRefused(reason) => {
-                        tracing::warn!(uplink = self.uplink, "the broker refuses a message of state: {reason}");
-                    }
-                    Outcome::StatusAcked => {}
-                    Outcome::Ignored => self.counters.unexpected.add(1),
-                }
-            }
-            Incoming::Publish(message) => self.message(outbox, output, &message, now)?,
-            Incoming::SubAck(id, codes) => {
-                self.news = self.subscriptions.answered(id, &codes)?.or(self.news.take());
-            }
-            Incoming::UnsubAck(id) => self.subscriptions.left(id)?,
-            Incoming::PubRel(id) => packet::put_pubcomp(&mut output.buffer, id),
-            Incoming::PingResp => self.subscriptions.ponged(),
-            Incoming::Disconnect(reason) => return Err(Failure::Disconnected(reason)),
-            Incoming::ConnAck(_) | Incoming::Unexpected => return Err(Failure::OutOfPlace),
-        }
-        Ok(())
-    }
-
-    /// So much of the output was written.
-    pub fn wrote(&mut self, outbox: &mut Outbox, output: &mut Output, bytes: usize) {
-        output.wrote(bytes);
-        while let Some(seqs) = self.session.written(output.written) {
-            let messages = seqs.end - seqs.start;
-            self.counters.acknowledged.add(messages);
-            self.acked(outbox, seqs, usize::try_from(messages).unwrap_or(usize::MAX));
-        }
-    }
-
-    /// Nobody need send these positions any more, for which so many messages were sent.
-    fn acked(&mut self, outbox: &mut Outbox, seqs: Range<Seq>, messages: usize) {
-        if self.acked.end == seqs.start {
-            self.acked.end = seqs.end;
-        } else {
-            self.tell_acked(outbox);
-            self.acked = seqs;
-        }
-        self.acked_messages += messages;
-    }
-
-    fn tell_acked(&mut self, outbox: &mut Outbox) {
-        if !self.acked.is_empty() {
-            let (before, messages) = (outbox.acks_noted(), std::mem::take(&mut self.acked_messages));
-            outbox.ack(self.cursor, std::mem::replace(&mut self.acked, 0..0));
-            if outbox.acks_noted() != before {
-                self.unsure.acknowledged(outbox, messages, self.session.limit());
-            }
-            self.dirty = true;
-        }
-    }
-
     /// Makes acknowledgements and the session safe, in one write. What is in the output may leave after it.
     pub fn commit(&mut self, outbox: &mut Outbox, now: BootTime) {
         self.tell_acked(outbox);
@@ -559,17 +434,6 @@ impl Feed {
         self.dirty = true;
         self.commit(outbox, now);
     }
-}
-
-/// What the broker publishes for us when the connection is lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastWord {
-    /// Where.
-    pub topic: String,
-    /// What.
-    pub payload: Vec<u8>,
-    /// Shall the broker keep it?
-    pub retain: bool,
 }
 
 /// Under which packet id a message goes out, and when.
@@ -593,8 +457,4 @@ impl CannotSend {
     fn of(why: String) -> Self {
         Self { why, too_large: None }
     }
-}
-
-fn state_head(topic: &str, qos: Qos, id: u16) -> Head<'_> {
-    Head { topic, qos, retain: true, dup: false, id, reading: None, expiry: None, content_type: None, integrity: None }
 }

@@ -255,7 +255,7 @@ impl Hub {
     /// A sensor gave these values, which are appended next with this time.
     pub fn sensor_gave(&self, descriptor: &Arc<Descriptor>, values: &Values, at: BootTime, time: Option<WallTime>) {
         let moment = Moment { boot: self.boot, at, time };
-        self.sensors.borrow_mut().gave(descriptor, values, self.outbox.borrow().end(), moment);
+        self.sensors.borrow_mut().gave(descriptor, values, self.outbox.borrow().next_seq(), moment);
     }
 
     /// A sensor works from now on, or does not.

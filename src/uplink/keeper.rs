@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::BootTime;
-use crate::config::{BrokerUrl, Connect, UplinkConfig};
+use crate::config::{BrokerUrl, Connect, Format, UplinkConfig};
 use crate::logging::AUDIT;
 
 use super::access::{self, Access, Seen};
@@ -183,11 +183,10 @@ impl Keeper {
         let settings = ConnectSettings {
             version: config.mqtt,
             client_id: &config.client_id,
-            username: config.username.as_deref(),
+            username: access.login(config),
             password: access.password.as_ref(),
             keep_alive: config.keep_alive,
-            // A host of Sparkplug takes each connection for a new session (specification 3.0, 5.4).
-            clean_session: clean_session || config.sparkplug.is_some(),
+            clean_session: clean_session || starts_anew(config),
             max_packet: config.max_packet,
             will: will.as_ref().map(|will| Will {
                 topic: &will.topic,
@@ -352,6 +351,12 @@ async fn told_to_stop(stop: &mut watch::Receiver<Option<BootTime>>) {
 
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// Is each session a new one? A host of Sparkplug takes each connection for that (specification 3.0, 5.4), and ThingSpeak
+/// keeps none ("Publish to a Channel Feed": CleanSession 1).
+fn starts_anew(config: &UplinkConfig) -> bool {
+    config.sparkplug.is_some() || config.payload.format == Format::Thingspeak
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::outbox::Outbox;
 
 use super::feed::{Feed, Fill, Output};
 use super::keepalive::{Due, KeepAlive};
-use super::packet::{self, Accepted, ConnectSettings, Incoming, Malformed, Reason};
+use super::packet::{self, Accepted, ConnectSettings, Incoming, Malformed, Reason, UserName};
 use super::{Failure, Hub, status, tls};
 
 /// Bytes for which there is room at each read.
@@ -72,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                         reason,
                         version: self.version,
                         client_id: settings.client_id.to_owned(),
-                        username: settings.username.unwrap_or("(none)").to_owned(),
+                        username: settings.username.map_or("(none)", UserName::shown).to_owned(),
                     })?;
                     self.keep_alive = accepted.limits.keep_alive;
                     return Ok(accepted);

@@ -260,6 +260,35 @@ pub struct Will<'a> {
     pub retain: bool,
 }
 
+/// A user name.
+#[derive(Clone, Copy, Debug)]
+pub enum UserName<'a> {
+    /// It may be shown.
+    Known(&'a str),
+    /// It may not.
+    Secret(&'a SecretString),
+}
+
+impl<'a> UserName<'a> {
+    /// As the broker is to get it.
+    #[must_use]
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Known(name) => name,
+            Self::Secret(name) => name.expose_secret(),
+        }
+    }
+
+    /// As people may see it.
+    #[must_use]
+    pub fn shown(self) -> &'a str {
+        match self {
+            Self::Known(name) => name,
+            Self::Secret(_) => "(secret)",
+        }
+    }
+}
+
 /// What CONNECT says.
 #[derive(Debug)]
 pub struct ConnectSettings<'a> {
@@ -268,7 +297,7 @@ pub struct ConnectSettings<'a> {
     /// Client identifier.
     pub client_id: &'a str,
     /// User name.
-    pub username: Option<&'a str>,
+    pub username: Option<UserName<'a>>,
     /// Password.
     pub password: Option<&'a SecretString>,
     /// Sent as whole seconds, 0 to 65535.
@@ -295,7 +324,7 @@ impl ConnectSettings<'_> {
 pub fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) -> Result<(), String> {
     for (what, length) in [
         ("`client_id`", settings.client_id.len()),
-        ("`username`", settings.username.map_or(0, str::len)),
+        ("`username`", settings.username.map_or(0, |user| user.name().len())),
         ("`password`", settings.password.map_or(0, |password| password.expose_secret().len())),
         ("the will's topic", settings.will.map_or(0, |will| will.topic.len())),
         ("the will", settings.will.map_or(0, |will| will.payload.len())),

@@ -24,6 +24,7 @@ use crate::outbox::{Body, Outbox, Raw, Settings};
 use crate::topic::Template;
 
 use super::Hub;
+use super::access;
 use super::failure::Failure;
 use super::feed::Feed;
 use super::link::{Link, Manners, serve};
@@ -65,7 +66,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         proxy: None,
         mqtt: VERSION.get(),
         client_id: "vigie-test".to_owned(),
-        username: Some("pi".to_owned()),
+        username: Some(config::Username::Text("pi".to_owned())),
         password: None,
         qos,
         retain: true,
@@ -233,10 +234,11 @@ impl Setup {
         };
         let client = async {
             let mut link = Link::new(ours, "broker", self.config.mqtt, self.config.max_packet);
+            let access = access::read(&Arc::new(self.config.clone()), false, self.hub.certificate_time()).await?;
             let settings = ConnectSettings {
                 version: self.config.mqtt,
                 client_id: &self.config.client_id,
-                username: self.config.username.as_deref(),
+                username: access.login(&self.config),
                 password: None,
                 keep_alive: self.config.keep_alive,
                 clean_session: false,

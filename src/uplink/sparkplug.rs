@@ -18,6 +18,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 
 use crate::clock::BootTime;
+use crate::command::{MAX_BYTES, Request};
 use crate::config::Sparkplug;
 
 use super::Failure;
@@ -27,6 +28,7 @@ pub use book::{Book, TooMany};
 use wire::{DataType, Metric, Scalar};
 
 pub mod book;
+mod host;
 pub mod wire;
 
 /// Before an uplink's name: the key of the last bdSeq in the outbox's state.
@@ -50,6 +52,17 @@ struct State {
     online: bool,
     /// Milliseconds since 1970.
     timestamp: i64,
+}
+
+/// What a topic is listened to for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listens {
+    /// STATE of the primary host, also what it said before.
+    Host,
+    /// Commands to the node (NCMD).
+    Node,
+    /// Commands to the device of this name (DCMD).
+    Device(String),
 }
 
 /// What is to be done before readings are sent.
@@ -125,11 +138,50 @@ impl Node {
         &self.book
     }
 
-    /// What is to be subscribed to: each topic, and whether what the broker retains on it is wanted.
+    /// What is to be subscribed to.
     #[must_use]
-    pub fn topics(names: &Sparkplug) -> Vec<(String, bool)> {
-        let commands = (names.topic("NCMD"), false);
-        names.state_topic().map(|topic| (topic, true)).into_iter().chain([commands]).collect()
+    pub fn topics(names: &Sparkplug) -> Vec<(String, Listens)> {
+        let devices =
+            names.writable.keys().map(|name| (names.device_topic("DCMD", name), Listens::Device(name.clone())));
+        let host = names.state_topic().map(|topic| (topic, Listens::Host));
+        devices.chain(host).chain([(names.topic("NCMD"), Listens::Node)]).collect()
+    }
+
+    /// A command came on this topic: if it is a host's to a device (DCMD), what the device is to get takes the place of what
+    /// was sent, and when it was sent that of what the packet says.
+    pub fn read_command(&self, topic: &str, request: &mut Request) {
+        if topic != self.names.device_topic("DCMD", &request.sensor) {
+            return;
+        }
+        let payload = std::mem::take(&mut request.payload);
+        if request.refused.is_some() {
+            return;
+        }
+        let read = host::Command::read(&payload).map_err(|error| error.to_string()).and_then(|command| {
+            let writable = self.names.writable.get(&request.sensor).ok_or("nothing of it can be written")?;
+            let object = command.object(&request.sensor, writable, &self.book.borrow())?;
+            Ok((object, command.time()))
+        });
+        match read {
+            Ok((object, _)) if object.len() > MAX_BYTES => {
+                request.refused = Some(format!("the device would get more than {MAX_BYTES} bytes"));
+            }
+            Ok((object, time)) => {
+                request.payload = object.into_bytes().into();
+                request.time = time.or(request.time.take());
+            }
+            Err(why) => request.refused = Some(why),
+        }
+    }
+
+    /// What hosts may write to, for the log.
+    #[must_use]
+    pub fn writable(&self) -> String {
+        if self.names.writable.is_empty() {
+            return "hosts may write to no device".to_owned();
+        }
+        let names: Vec<&str> = self.names.writable.keys().map(String::as_str).collect();
+        format!("hosts may write to {}, and to no other device", names.join(", "))
     }
 
     /// A CONNECT is about to be sent. Gives what is to be stored before that, for the next one.
@@ -238,7 +290,7 @@ impl Node {
         if message.retain {
             return self.complain("a command to the node is retained, and was not meant for this connection", now);
         }
-        match wire::asks_for_rebirth(&message.payload) {
+        match host::Command::read(&message.payload).map(|command| command.asks_for_rebirth()) {
             Ok(true) => {
                 tracing::info!(uplink = self.uplink, "a host asks for all births: they are sent again");
                 self.rebirth = true;

@@ -9,6 +9,8 @@
 //! its PINGREQ, so that every message has an age that it cannot exceed; the broker is asked often enough that this is
 //! below the limit as long as the connection works.
 //!
+//! Sparkplug B has its commands on topics of its own; see [`Use::max_qos`] for what is different there.
+//!
 //! Beside commands there is the birth message of a home automation (see [`Commands`] and
 //! [`UplinkConfig::discovery`](crate::config::UplinkConfig)): after it, what is announced there is sent again. Where the
 //! broker refuses that subscription nothing is lost, because announcements are retained.
@@ -22,6 +24,7 @@ use crate::config::{Commands, Deliver, Qos};
 
 use super::Failure;
 use super::packet::{Message, Reason, Retained, Wanted};
+use super::sparkplug::Listens;
 
 /// Topics in a SUBSCRIBE. AWS IoT takes no more than this.
 const MAX_TOPICS: usize = 8;
@@ -60,10 +63,37 @@ enum Use {
     Commands(String),
     /// The birth message of a home automation.
     Birth,
-    /// What a host of Sparkplug says; `retained`: also what it said before.
+    /// What a host of Sparkplug says to us or of itself; `retained`: also what it said before.
     Sparkplug { retained: bool },
+    /// What a host of Sparkplug commands this sensor.
+    Device(String),
     /// Messages for the clients of the embedded broker; these are not lost while we are away.
     Delivery,
+}
+
+impl Use {
+    fn of(listens: Listens) -> Self {
+        match listens {
+            Listens::Host => Self::Sparkplug { retained: true },
+            Listens::Node => Self::Sparkplug { retained: false },
+            Listens::Device(sensor) => Self::Device(sensor),
+        }
+    }
+
+    /// The sensor that it brings commands for.
+    fn commanded(&self) -> Option<&str> {
+        match self {
+            Self::Commands(sensor) | Self::Device(sensor) => Some(sensor),
+            Self::Birth | Self::Sparkplug { .. } | Self::Delivery => None,
+        }
+    }
+
+    /// The highest quality at which a command may come. Sessions of Sparkplug are not kept, so that a broker has nothing of
+    /// an earlier one; hosts publish at 0, and are told to be listened to at 1 (specification 3.0, 5.6,
+    /// "device-dcmd-subscribe").
+    fn max_qos(&self) -> Qos {
+        if matches!(self, Self::Device(_)) { Qos::AtLeastOnce } else { Qos::AtMostOnce }
+    }
 }
 
 #[derive(Debug)]
@@ -79,7 +109,7 @@ impl Topic {
             Use::Commands(_) | Use::Birth => (Qos::AtMostOnce, Retained::Never),
             // Specification 3.0, 5.4 ("ncmd-subscribe").
             Use::Sparkplug { retained: true } => (Qos::AtLeastOnce, Retained::Always),
-            Use::Sparkplug { retained: false } => (Qos::AtLeastOnce, Retained::Never),
+            Use::Sparkplug { retained: false } | Use::Device(_) => (Qos::AtLeastOnce, Retained::Never),
             Use::Delivery => (Qos::AtLeastOnce, Retained::Once),
         };
         Wanted { topic: &self.topic, qos, retained }
@@ -135,7 +165,7 @@ impl Subscriptions {
     pub fn new(
         commands: Option<&Commands>,
         birth: Option<String>,
-        node: Vec<(String, bool)>,
+        node: Vec<(String, Listens)>,
         deliver: &[Deliver],
     ) -> Self {
         let commands = commands.filter(|commands| !commands.topics.is_empty());
@@ -144,7 +174,7 @@ impl Subscriptions {
             .flat_map(|commands| &commands.topics)
             .map(|(topic, sensor)| (topic.clone(), Use::Commands(sensor.clone())))
             .chain(birth.map(|topic| (topic, Use::Birth)))
-            .chain(node.into_iter().map(|(topic, retained)| (topic, Use::Sparkplug { retained })))
+            .chain(node.into_iter().map(|(topic, listens)| (topic, Use::of(listens))))
             .chain(deliver.iter().flat_map(|deliver| &deliver.topics).map(|topic| (topic.clone(), Use::Delivery)))
             .map(|(topic, of)| Topic { topic, of, standing: Standing::Open })
             .collect();
@@ -395,7 +425,7 @@ impl Subscriptions {
     pub fn request(&self, uplink: &str, message: &Message, now: BootTime) -> Option<Request> {
         let index = self.topics.binary_search_by(|topic| topic.topic.as_str().cmp(&message.topic)).ok()?;
         let topic = &self.topics[index];
-        let (Use::Commands(sensor), Some(max_age)) = (topic.of.clone(), self.max_age) else { return None };
+        let (sensor, max_age) = (topic.of.commanded()?.to_owned(), self.max_age?);
         let fits = message.payload.len() <= MAX_BYTES;
         Some(Request {
             uplink: uplink.to_owned(),
@@ -421,8 +451,8 @@ impl Subscriptions {
         let age = self.sent_after.map(|then| now.since(then));
         if message.retain {
             Some("it is retained: publish commands without the retain flag, and take the retained one back".to_owned())
-        } else if message.qos != Qos::AtMostOnce {
-            // Our subscriptions are at QoS 0: it is of a session that another program had under our identifier.
+        } else if message.qos > topic.of.max_qos() {
+            // That is more than we subscribe with: it is of a session that another program had under our identifier.
             Some("it comes from an old session of the broker".to_owned())
         } else if topic.standing != Standing::Accepted {
             Some("it comes before the broker has accepted our subscription: it may have waited for us".to_owned())

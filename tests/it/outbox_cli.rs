@@ -149,17 +149,20 @@ fn what_waits_is_the_same_beside_an_agent_and_without_one() {
 fn check_tables(rows: &[Value], csv: &str, french: &str) {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("time,site,room,sensor,quantity,value,unit,id,boot,uptime,topic"));
+    assert_eq!(
+        lines.next(),
+        Some("time,site,room,sensor,quantity,value,unit,id,boot,uptime,topic,latitude,longitude,altitude,accuracy,age")
+    );
     for (line, row) in lines.zip(rows) {
         let [time, value, id] = ["time", "value", "id"].map(|key| text(&row[key]));
         let quantity = text(&row["quantity"]);
-        assert_eq!(line, format!("{time},maison,arduino-room,arduino,{quantity},{value},,{id},,,"));
+        assert_eq!(line, format!("{time},maison,arduino-room,arduino,{quantity},{value},,{id},,,,,,,,"));
     }
     assert_eq!(csv.lines().count(), rows.len() + 1);
 
     // Byte for byte, with the local time made by another hand.
     let mut expected =
-        "\u{feff}date (Europe/Paris);site;pièce;capteur;grandeur;valeur;unité;id;démarrage;secondes;sujet\r\n"
+        "\u{feff}date (Europe/Paris);site;pièce;capteur;grandeur;valeur;unité;id;démarrage;secondes;sujet;latitude;longitude;altitude;précision;âge\r\n"
             .to_owned();
     for row in rows {
         let date = std::process::Command::new("date")
@@ -173,7 +176,7 @@ fn check_tables(rows: &[Value], csv: &str, french: &str) {
             other => text(other),
         };
         expected.push_str(&format!(
-            "{};maison;arduino-room;arduino;{};{value};;{};;;\r\n",
+            "{};maison;arduino-room;arduino;{};{value};;{};;;;;;;;\r\n",
             date.trim(),
             text(&row["quantity"]),
             text(&row["id"])

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 
-use super::harness::{Exit, Gateway, Mosquitto, Port, Subscriber, mark_number, wait_until};
+use super::harness::{Exit, Gateway, Mosquitto, Port, Subscriber, mark_number, wait_for, wait_until};
 use schema::{Metric, Payload, Value};
 
 #[path = "../../src/uplink/sparkplug/schema.rs"]
@@ -171,6 +173,7 @@ impl Host {
                 Value::Double(_) => 10,
                 Value::Boolean(_) => 11,
                 Value::String(_) => 12,
+                Value::Bytes(_) => 17,
                 other => panic!("{other:?}"),
             };
             assert_eq!(datatype, known.datatype, "{known:?}");
@@ -202,6 +205,14 @@ fn publish(gateway: &Gateway, broker: &Mosquitto, topic: &str, bytes: &[u8], ret
     assert!(command.status().is_ok_and(|status| status.success()), "mosquitto_pub reaches the broker");
 }
 
+/// A host's command that gives this metric a value, as it was sent then.
+fn write(alias: u64, value: Value, sent: SystemTime) -> Vec<u8> {
+    let metric = Metric { alias: Some(alias), value: Some(value), ..Metric::default() };
+    let sent = sent.duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    let timestamp = u64::try_from(sent).expect("milliseconds of this age");
+    Payload { timestamp: Some(timestamp), metrics: vec![metric], seq: None }.encode_to_vec()
+}
+
 fn rebirth() -> Vec<u8> {
     let metric = Metric {
         name: Some("Node Control/Rebirth".to_owned()),
@@ -213,9 +224,13 @@ fn rebirth() -> Vec<u8> {
 }
 
 fn configure(gateway: &Gateway, broker: &Mosquitto, port: &Port, version: &str, more: &str) {
+    configure_with(gateway, broker, port, version, more, "");
+}
+
+fn configure_with(gateway: &Gateway, broker: &Mosquitto, port: &Port, version: &str, more: &str, keys: &str) {
     gateway.configure(&format!(
         "[hardware]\nbackend = \"sim\"\n\n\
-         [uplink.scada]\npreset = \"sparkplug\"\nurl = \"mqtt://localhost:{}\"\nmqtt = \"{version}\"\n\
+         [uplink.scada]\n{keys}preset = \"sparkplug\"\nurl = \"mqtt://localhost:{}\"\nmqtt = \"{version}\"\n\
          sparkplug = {{ group = \"usine\", node = \"pi\"{more} }}\n\n\
          [[sensor]]\nname = \"meteo\"\nroom = \"salon\"\ndriver = \"bme280\"\nevery = \"20ms\"\n\n\
          [[sensor]]\nname = \"arduino\"\ndriver = \"serial-json\"\nport = \"{}\"\n",
@@ -335,4 +350,63 @@ fn nothing_is_sent_while_the_primary_host_is_away_and_nothing_is_lost() {
         let Host { deaths, births, .. } = Host::follow(&subscriber);
         deaths.iter().filter(|number| births.last() == Some(number)).count() == 2
     });
+}
+
+#[test]
+fn a_host_writes_to_a_device_and_is_told_what_came_of_it() {
+    const DCMD: &str = "spBv1.0/usine/DCMD/pi/arduino";
+    let broker = Mosquitto::with(BROKER);
+    let subscriber = Subscriber::showing(&broker, "host", 1, &[], "%x");
+    let mut port = Port::open();
+    let gateway = Gateway::new();
+    configure_with(&gateway, &broker, &port, "5", "", "commands = true\n");
+    let mut agent = gateway.run();
+    agent.wait_log("commands are taken; hosts may write to arduino, and to no other device");
+    agent.wait_log("opened port=");
+    let alias = |host: &Host, name: &str| {
+        let mut known = host.metrics.iter();
+        known.find(|(_, known)| known.device == "arduino" && known.name == name).map(|(alias, _)| *alias)
+    };
+    let relay = wait_for("the metric", || {
+        port.write_line("{\"relay\":false}");
+        alias(&Host::follow(&subscriber), "relay")
+    });
+    let results = |ok: bool, part: &str| {
+        let host = Host::follow(&subscriber);
+        let results = host.values.iter().filter_map(|seen| match &seen.value {
+            Value::Bytes(json) if seen.name == "result" => serde_json::from_slice::<serde_json::Value>(json).ok(),
+            _ => None,
+        });
+        let is_it = |result: &serde_json::Value| result["ok"] == ok && result.to_string().contains(part);
+        results.filter(is_it).count()
+    };
+
+    publish(&gateway, &broker, DCMD, &write(relay, Value::Boolean(true), SystemTime::now()), false);
+    let mut read = Vec::new();
+    wait_until("the command at the device", || {
+        let mut buffer = [0; 256];
+        let count = port.master().read(&mut buffer).expect("the port is open");
+        read.extend(&buffer[..count]);
+        read.ends_with(b"\n")
+    });
+    assert_eq!(String::from_utf8_lossy(&read), "{\"relay\":true}\n");
+    wait_until("its result", || results(true, "") == 1);
+
+    // Nothing of these reaches the device.
+    let hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+    for (payload, why) in [
+        (write(relay, Value::Boolean(false), hour_ago), "the limit is 30s"),
+        (write(9_999, Value::Boolean(false), SystemTime::now()), "no metric with the alias 9999"),
+        (write(relay, Value::Double(f64::NAN), SystemTime::now()), "`relay` cannot be written"),
+        (b"{\"relay\":false}".to_vec(), "no payload of Sparkplug B"),
+    ] {
+        publish(&gateway, &broker, DCMD, &payload, false);
+        wait_until(why, || results(false, why) == 1);
+    }
+    publish(&gateway, &broker, DCMD, &write(relay, Value::Boolean(true), SystemTime::now()), false);
+    wait_until("the last result", || results(true, "") == 2);
+    let mut buffer = [0; 256];
+    let count = port.master().read(&mut buffer).expect("the port is open");
+    assert_eq!(String::from_utf8_lossy(&buffer[..count]), "{\"relay\":true}\n", "and nothing before it");
+    assert_eq!(agent.terminate(), Exit::Code(0), "log:\n{}", agent.log.text());
 }

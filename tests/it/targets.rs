@@ -34,8 +34,8 @@ fn load(example: &Path) -> Config {
     let folder = tempfile::tempdir().expect("a folder");
     let credentials = folder.path().join("credentials");
     fs::create_dir(&credentials).expect("a folder");
-    for name in ["mqtt", "azure-key"] {
-        fs::copy(Path::new("tests/config/files/credentials").join(name), credentials.join(name)).expect("a file");
+    for (name, from) in [("mqtt", "mqtt"), ("azure-key", "azure-key"), ("thingsboard", "mqtt")] {
+        fs::copy(Path::new("tests/config/files/credentials").join(from), credentials.join(name)).expect("a file");
     }
     for (name, from) in [("ca.pem", "ca.pem"), ("client.pem", "ca.pem"), ("client.key", "key.pem")] {
         let path = folder.path().join(name);

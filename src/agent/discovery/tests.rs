@@ -144,18 +144,39 @@ fn a_quantity_that_is_renamed_or_gone_is_taken_away() {
     assert!(run.entities("vigie_1_sketch").contains(&("u".to_owned(), 1)), "it never came");
 }
 
+/// When a quantity's value counts as unknown.
+fn expiry(sensor: &str, id: &str, quantity: &str) -> Option<u64> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(folder.path(), &format!("{HOME}{sensor}"));
+    run.gives(0, &[(quantity, Some("°C"))]);
+    let message: Value = serde_json::from_str(&run.announced(id).expect("a message")).expect("JSON");
+    message["cmps"][quantity]["expire_after"].as_u64()
+}
+
 #[test]
 fn a_value_expires_when_messages_should_have_come() {
-    let expiry = |every: &str| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut run = Run::start(folder.path(), &format!("{HOME}{METEO}{every}"));
-        run.gives(0, &[("temperature", Some("°C"))]);
-        let message: Value = serde_json::from_str(&run.announced("vigie_1_meteo").expect("a message")).expect("JSON");
-        message["cmps"]["temperature"]["expire_after"].as_u64()
-    };
+    let expiry = |keys: &str| expiry(&format!("{METEO}{keys}"), "vigie_1_meteo", "temperature");
     assert_eq!(expiry(""), Some(60));
     assert_eq!(expiry("change = { temperature = 1 }\n"), None, "it may stand still for ever");
     assert_eq!(expiry("change = { temperature = 1 }\nheartbeat = \"10m\"\n"), Some(1_830));
+    assert_eq!(expiry("[sensor.quantity.temperature]\nfilters = [{ offset = 1 }, { throttle = \"1m\" }]\n"), Some(210));
+    assert_eq!(expiry("[sensor.quantity.temperature]\nfilters = [{ debounce = \"1s\" }]\n"), None);
+}
+
+#[test]
+fn what_comes_by_itself_expires_where_it_is_certain_when_it_comes() {
+    let sketch = |keys: &str| expiry(&format!("{SKETCH}{keys}"), "vigie_1_sketch", "t");
+    assert_eq!(sketch(""), None, "nobody knows when it sends");
+    assert_eq!(sketch("[sensor.quantity.t]\nfilters = [{ timeout = \"5m\" }]\n"), Some(930));
+    assert_eq!(sketch("[sensor.quantity.t]\nfilters = [{ heartbeat = \"1m\" }]\n"), Some(210));
+    assert_eq!(sketch("[sensor.quantity.t]\nfilters = [{ timeout = \"5m\" }, { delta = 1 }]\n"), None);
+    assert_eq!(sketch("room = \"r\"\n[room.r]\nfilters = { t = [{ timeout = \"5m\" }] }\n"), Some(930));
+    let line = "[[sensor]]\nname = \"door\"\ndriver = \"gpio-input\"\npin = 17\nevery = \"1m\"\n";
+    assert_eq!(expiry(line, "vigie_1_door", "state"), Some(210), "its level is told each `every`");
+    assert_eq!(expiry(line, "vigie_1_door", "edges_lost"), None, "only where some are");
+    let once =
+        "[[sensor]]\nname = \"prog\"\ndriver = \"exec\"\nmode = \"once\"\ncommand = [\"/bin/true\"]\nevery = \"1m\"\n";
+    assert_eq!(expiry(once, "vigie_1_prog", "t"), Some(210));
 }
 
 #[test]
@@ -168,6 +189,43 @@ fn what_is_remembered_is_bounded() {
     assert_eq!(run.entities("vigie_1_sketch").len(), 700, "announced all the same");
     let stored = run.hub.outbox.borrow().state("discovery/home").map(<[u8]>::len);
     assert!(stored.is_some_and(|stored| stored <= MAX_REMEMBERED), "{stored:?}");
+}
+
+#[test]
+fn a_lan_clients_sensor_is_announced_when_it_is_met_and_stays_over_restarts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!("{HOME}{METEO}");
+    let meet = |run: &mut Run, index: u32, room: &str| {
+        let mut descriptor = run.config.sensors[0].descriptor(&run.config.gateway);
+        (descriptor.sensor, descriptor.room) = ("esp".into(), Some(room.into()));
+        assert!(!run.discovery.knows(SensorIndex(index)));
+        run.discovery.meet(SensorIndex(index), &descriptor);
+        descriptor.quantities = vec![Quantity {
+            name: "t".into(),
+            unit: Some("°C".into()),
+            kind: Kind::Number,
+            topic: None,
+            content_type: None,
+        }];
+        run.discovery.seen(SensorIndex(index), &Arc::new(descriptor));
+        run.hub.outbox.borrow_mut().commit(run.hub.clock.boot());
+    };
+    let mut run = Run::start(folder.path(), &text);
+    meet(&mut run, 7, "salon");
+    assert_eq!(keys(&run.entities("vigie_1_esp")), ["t"]);
+    let first = run.announced("vigie_1_esp");
+    meet(&mut run, 8, "cave");
+    assert_eq!(run.announced("vigie_1_esp"), first, "another room's of that name");
+    drop(run);
+    for _ in 1..FORGOTTEN_AT {
+        assert_eq!(Run::start(folder.path(), &text).announced("vigie_1_esp"), None, "it stays as it was");
+    }
+    let mut run = Run::start(folder.path(), &text);
+    assert_eq!(run.announced("vigie_1_esp").as_deref(), Some(""), "it was not met for too long");
+    meet(&mut run, 7, "salon");
+    assert_eq!(keys(&run.entities("vigie_1_esp")), ["t"]);
+    drop(run);
+    assert_eq!(Run::start(folder.path(), &text).announced("vigie_1_esp"), None, "it is there again");
 }
 
 #[test]

@@ -163,6 +163,10 @@ impl Filter for Aggregate {
         }
     }
 
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        Some(input?.max(self.length))
+    }
+
     fn settings(&self) -> String {
         let parts: Vec<String> = self.parts.iter().map(|part| format!("{:?}", part.name())).collect();
         format!("{{ window = {}, of = [{}] }}", show(self.length), parts.join(", "))

@@ -136,6 +136,10 @@ impl Filter for Delta {
         self.passed = None;
     }
 
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        Some(input?.max(self.heartbeat?))
+    }
+
     fn settings(&self) -> String {
         let (absolute, relative) = match self.deadband {
             Deadband::Absolute(band) => (Some(band), None),

@@ -1,5 +1,7 @@
 //! `exponential_moving_average`: a mean in which old values count ever less.
 
+use std::time::Duration;
+
 use super::sliding::Pace;
 use super::{Example, Filter, FilterType, Given, Shape, Step, between};
 use crate::clock::BootTime;
@@ -71,6 +73,10 @@ impl Filter for Exponential {
             Some(why) => Step::Hold(why),
             None => Step::Pass(between(mean)),
         }
+    }
+
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        self.pace.of(input)
     }
 
     fn settings(&self) -> String {

@@ -75,6 +75,10 @@ impl Filter for Heartbeat {
         (self.last, self.next) = (None, None);
     }
 
+    fn pace(&self, _: Option<Duration>) -> Option<Duration> {
+        Some(self.period)
+    }
+
     fn settings(&self) -> String {
         format!("{{ period = {}, optimistic = {} }}", show(self.period), self.optimistic)
     }

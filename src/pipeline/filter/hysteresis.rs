@@ -1,5 +1,7 @@
 //! `hysteresis`: a number becomes a switch.
 
+use std::time::Duration;
+
 use super::{Example, Filter, FilterType, Given, Shape, Step, Why};
 use crate::clock::BootTime;
 use crate::options::OptionInfo;
@@ -53,6 +55,10 @@ impl Filter for Hysteresis {
             Some(on) => Step::Pass(Value::Switch(on)),
             None => Step::Hold(Why::plain("it lies between the limits, and none has been reached yet")),
         }
+    }
+
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        input
     }
 
     fn settings(&self) -> String {

@@ -146,6 +146,10 @@ impl Filter for Integral {
         }
     }
 
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        input
+    }
+
     fn settings(&self) -> String {
         let method = match self.method {
             Method::Trapezoid => "trapezoid",

@@ -74,6 +74,10 @@ impl Filter for Rate {
         self.last = None;
     }
 
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        input
+    }
+
     fn settings(&self) -> String {
         show(self.per)
     }

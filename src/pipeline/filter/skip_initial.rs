@@ -1,5 +1,7 @@
 //! `skip_initial`: the first values of a sensor that must warm up.
 
+use std::time::Duration;
+
 use super::{Example, Filter, FilterType, Given, Shape, Step, Why};
 use crate::clock::BootTime;
 use crate::options::OptionInfo;
@@ -36,6 +38,10 @@ impl Filter for SkipInitial {
         let Some(left) = self.left.checked_sub(1) else { return Step::Pass(value) };
         self.left = left;
         Step::Hold(Why::with("it is one of the first; {} more are skipped", f64::from(left)))
+    }
+
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        input
     }
 
     fn settings(&self) -> String {

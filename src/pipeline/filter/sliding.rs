@@ -1,6 +1,7 @@
 //! `median`, `min`, `max`, `quantile`, `sliding_window_moving_average`: one number of the last few.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::{Example, Filter, FilterType, Given, MAX_WINDOW, Shape, Step, Why, between};
 use crate::clock::BootTime;
@@ -137,6 +138,11 @@ impl Pace {
         Some(Why::with("it counts, but goes out only with the next {}", f64::from(left)))
     }
 
+    /// See [`Filter::pace`].
+    pub(super) fn of(&self, input: Option<Duration>) -> Option<Duration> {
+        input.map(|input| input.saturating_mul(self.send_every.into()))
+    }
+
     pub(super) fn settings(&self) -> String {
         format!("send_every = {}, send_first_at = {}", self.send_every, self.send_first_at)
     }
@@ -206,6 +212,10 @@ impl Filter for Sliding {
             Some(why) => Step::Hold(why),
             None => Step::Pass(between(self.statistic.of(&self.values))),
         }
+    }
+
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        self.pace.of(input)
     }
 
     fn settings(&self) -> String {

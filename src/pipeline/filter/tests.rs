@@ -135,6 +135,35 @@ proptest! {
         }
     }
 
+    /// What a filter says of its pace holds: once it has let something go, the next follows within that and the time
+    /// between two values, by which its windows may lie apart from them.
+    #[test]
+    fn no_filter_is_slower_than_it_says(numbers in prop::collection::vec(-5_i8..5, 1..60), millis in 1..3_000_u32) {
+        let every = Duration::from_millis(millis.into());
+        // One of the formulas has no value at 0, which is an error and no pace.
+        let values: Vec<(u32, f64)> = numbers.iter().map(|number| (millis, f64::from(*number) + 0.5)).collect();
+        for list in all() {
+            let mut chain = good(&list);
+            let Some(pace) = chain.pace(Some(every)) else { continue };
+            prop_assert!(!["debounce", "filter_out", "outlier", "ignore_out"].iter().any(|name| list.contains(name)));
+            let mut went = BTreeSet::new();
+            let mut now = BootTime(0);
+            for value in &values {
+                let mut out = Vec::new();
+                let next = run(&mut chain, std::slice::from_ref(value), now, true, &mut out);
+                if !out.is_empty() {
+                    went.insert(next);
+                }
+                now = next;
+            }
+            let went: Vec<BootTime> = went.into_iter().chain([now]).collect();
+            for pair in went.windows(2) {
+                let slack = every * 2;
+                prop_assert!(pair[1].since(pair[0]) <= pace + slack, "{list}: {pair:?}, but {pace:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_kept_goes_on_as_if_nothing_had_been(values in values(), more in values()) {
         for list in all() {

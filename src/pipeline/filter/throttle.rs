@@ -65,6 +65,10 @@ impl Filter for Throttle {
         Step::Pass(value)
     }
 
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        Some(input?.max(self.period))
+    }
+
     fn settings(&self) -> String {
         if self.priority.is_empty() {
             return show(self.period);

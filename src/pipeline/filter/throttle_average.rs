@@ -73,6 +73,10 @@ impl Filter for ThrottleAverage {
         self.window.take().map_or(Due::Nothing, |window| Due::Value(window.end, between(window.mean)))
     }
 
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        Some(input?.max(self.period))
+    }
+
     fn settings(&self) -> String {
         show(self.period)
     }

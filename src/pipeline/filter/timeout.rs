@@ -64,6 +64,11 @@ impl Filter for Timeout {
         self.missed
     }
 
+    fn pace(&self, input: Option<Duration>) -> Option<Duration> {
+        // What takes longer is a fault.
+        Some(input.map_or(self.after, |input| input.min(self.after)))
+    }
+
     fn settings(&self) -> String {
         show(self.after)
     }

@@ -94,7 +94,10 @@ impl Feed {
         {
             return Ok(());
         }
-        if let Some(request) = request {
+        if let Some(mut request) = request {
+            if let Some(node) = &self.node {
+                node.read_command(&message.topic, &mut request);
+            }
             if self.requests.len() < MAX_REQUESTS {
                 self.requests.push(request);
             } else {
@@ -153,7 +156,8 @@ impl Feed {
         let state = match news {
             News::Accepted => {
                 let commands = if self.subscriptions.has_commands() { ": commands are taken" } else { "" };
-                tracing::info!(uplink, "the broker has accepted the subscriptions{commands}");
+                let writable = self.node.as_ref().map(|node| format!("; {}", node.writable())).unwrap_or_default();
+                tracing::info!(uplink, "the broker has accepted the subscriptions{commands}{writable}");
                 "accepted".to_owned()
             }
             News::Refused(why) => {

@@ -14,7 +14,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::Packet;
 
 use crate::clock::{BootId, Clock, ManualClock};
@@ -28,6 +27,10 @@ use crate::uplink::status::Info;
 use crate::uplink::{Hub, LIVE_WITHIN};
 
 use super::{Feed, Fill, Output};
+
+use broker::Broker;
+
+mod broker;
 
 const WINDOW: u16 = 4;
 const FLUSH: Duration = Duration::from_secs(1);
@@ -80,71 +83,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u64>().prop_map(Step::PowerCut),
         1 => (any::<bool>(), 0..10_u64, 1..3_u64).prop_map(|(tail, after, times)| Step::Fail(tail, after, times)),
     ]
-}
-
-/// A broker that keeps to the specification.
-#[derive(Default)]
-struct Broker {
-    has_session: bool,
-    /// QoS 2: taken, not yet released.
-    unreleased: BTreeMap<u16, Vec<u32>>,
-    /// Records in the order in which they were delivered.
-    deliveries: Vec<u32>,
-}
-
-impl Broker {
-    fn forget(&mut self) {
-        self.has_session = false;
-        self.unreleased.clear();
-    }
-
-    fn take(&mut self, packet: Packet) -> Option<Incoming> {
-        let message = match packet {
-            Packet::Publish(message) => message,
-            Packet::PubRel(release) => {
-                self.unreleased.remove(&release.pkid);
-                return Some(Incoming::PubComp(release.pkid, Reason::SUCCESS));
-            }
-            Packet::Subscribe(subscribe) => {
-                assert!(!self.unreleased.contains_key(&subscribe.pkid), "its packet id is a message's");
-                return Some(Incoming::SubAck(subscribe.pkid, vec![0]));
-            }
-            Packet::PingReq => return Some(Incoming::PingResp),
-            other => panic!("{other:?}"),
-        };
-        let id = message.pkid;
-        let numbers = numbers(&message.payload);
-        match message.qos {
-            QoS::ExactlyOnce if !numbers.is_empty() => {
-                match self.unreleased.get(&id) {
-                    Some(held) => assert_eq!(*held, numbers, "a packet id stands for two messages: one would be lost"),
-                    None => {
-                        self.deliveries.extend(&numbers);
-                        self.unreleased.insert(id, numbers);
-                    }
-                }
-                Some(Incoming::PubRec(id, Reason::SUCCESS))
-            }
-            _ => {
-                self.deliveries.extend(&numbers);
-                Some(Incoming::PubAck(id, Reason::SUCCESS))
-            }
-        }
-    }
-}
-
-/// The numbers of a message: a text, or several in an array of JSON. None if it is one of state.
-fn numbers(payload: &[u8]) -> Vec<u32> {
-    match serde_json::from_slice(payload) {
-        Ok(serde_json::Value::Number(number)) => {
-            number.as_u64().and_then(|number| number.try_into().ok()).into_iter().collect()
-        }
-        Ok(serde_json::Value::Array(several)) => {
-            let number = |element: serde_json::Value| element["value"].as_u64().expect("a number").try_into();
-            several.into_iter().map(|element| number(element).expect("of 32 bits")).collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 fn raw(number: u32) -> Body {

@@ -252,7 +252,7 @@ fn password_in(path: &std::path::Path) -> crate::config::Password {
 fn a_missing_interface_is_named() {
     let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
     setup.config.interface = Some("nosuch0".to_owned());
-    let access = Access { tls: None, password: None, proxy_password: None };
+    let access = Access { tls: None, username: None, password: None, proxy_password: None };
     let error = run(dial::dial(&setup.config.urls[0], &setup.config, &access)).map(|_| ()).expect_err("no interface");
     assert!(error.to_string().contains("`nosuch0`: there is none of that name"), "{error}");
 }

@@ -83,7 +83,7 @@ proptest! {
         let settings = ConnectSettings {
             version: MqttVersion::V5,
             client_id: &client_id,
-            username: username.as_deref(),
+            username: username.as_deref().map(UserName::Known),
             password: password.then_some(&secret),
             keep_alive: Duration::from_secs(keep_alive.into()),
             clean_session,

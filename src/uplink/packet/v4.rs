@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Qos;
 
-use super::{Accepted, ConnectSettings, Incoming, Limits, Message, Reason};
+use super::{Accepted, ConnectSettings, Incoming, Limits, Message, Reason, UserName};
 
 /// Reads one whole packet.
 pub(super) fn read(mut packet: BytesMut) -> Result<Incoming, String> {
@@ -66,7 +66,7 @@ fn connack(session_present: bool, code: u8) -> Incoming {
 
 /// Appends CONNECT.
 pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) -> Result<(), String> {
-    let username = settings.username.unwrap_or_default();
+    let username = settings.username.map_or("", UserName::name);
     let password = settings.password.map(SecretString::expose_secret).unwrap_or_default();
     if username.is_empty() && !password.is_empty() {
         return Err("a password without a user name cannot be sent in MQTT 3.1.1: set `username`".to_owned());

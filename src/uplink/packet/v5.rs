@@ -220,8 +220,8 @@ pub(super) fn put_connect(out: &mut BytesMut, settings: &ConnectSettings<'_>) {
         put_text(&mut body, will.topic);
         put_binary(&mut body, will.payload);
     }
-    if let Some(username) = settings.username {
-        put_text(&mut body, username);
+    if let Some(user) = settings.username {
+        put_text(&mut body, user.name());
     }
     if let Some(password) = settings.password {
         put_text(&mut body, SecretString::expose_secret(password));

@@ -125,6 +125,19 @@ impl Book {
         Some(Alias { number: known.alias, historical })
     }
 
+    /// The metric of a device with this alias.
+    #[must_use]
+    pub fn name_of(&self, device: &str, alias: u64) -> Option<&str> {
+        let mut metrics = self.devices.get(device)?.metrics.iter();
+        metrics.find(|(_, known)| known.alias == alias).map(|(name, _)| &**name)
+    }
+
+    /// Has the device a metric of this name?
+    #[must_use]
+    pub fn has(&self, device: &str, metric: &str) -> bool {
+        self.devices.get(device).is_some_and(|device| device.metrics.contains_key(metric))
+    }
+
     /// Is the device alive to the host?
     #[must_use]
     pub fn is_alive(&self, device: &str) -> bool {

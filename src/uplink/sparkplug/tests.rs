@@ -7,18 +7,27 @@ use prost::Message as _;
 use super::schema::{Metric as Seen, Payload, Value as Given};
 use super::*;
 use crate::clock::WallTime;
-use crate::config::Qos;
+use crate::config::{Qos, Writable};
+use crate::reading::{Descriptor, Kind, Quantity};
 
 const GROUP: &str = "maison";
 
 fn node(host: Option<&str>, walks: bool) -> Node {
-    let names =
-        Sparkplug { group: GROUP.to_owned(), node: "atelier".to_owned(), primary_host: host.map(str::to_owned) };
+    let names = Sparkplug {
+        group: GROUP.to_owned(),
+        node: "atelier".to_owned(),
+        primary_host: host.map(str::to_owned),
+        writable: [("relais".to_owned(), writable())].into(),
+    };
     let mut node = Node::new("ignition", &names, walks, Rc::default(), None);
     let _ = node.next_death();
     node.connected();
     node.book().borrow_mut().set_time(Some(WallTime(1_795_256_130_123_000_000)));
     node
+}
+
+fn writable() -> Writable {
+    Writable { names: [("lamp".to_owned(), Some("l".to_owned()))].into() }
 }
 
 fn message(topic: &str, payload: &[u8], retain: bool) -> Message {
@@ -107,6 +116,65 @@ fn births_come_first_again_when_asked_and_not_more_often_than_once_a_second() {
         assert_eq!(node.turn(at(12), true, at(0)), Turn::Go);
     }
     assert!(!node.takes(&message("spBv1.0/maison/NCMD/cave", &rebirth(), false), at(12)).expect("no failure"));
+}
+
+/// What comes of a command that was sent to the device `relais` on this topic.
+fn read(topic: &str, payload: &[u8], refused: Option<&str>) -> Request {
+    let node = node(None, false);
+    let lamp = Quantity { name: "lamp".into(), unit: None, kind: Kind::Number, topic: None, content_type: None };
+    let descriptor = Descriptor {
+        gateway: "pi".into(),
+        site: None,
+        room: None,
+        room_label: None,
+        sensor: "relais".into(),
+        label: None,
+        location: None,
+        tags: Vec::new(),
+        quantities: vec![lamp],
+    };
+    node.book().borrow_mut().learn(&descriptor.into(), &[]).expect("few");
+    let mut request = Request {
+        uplink: "ignition".to_owned(),
+        sensor: "relais".to_owned(),
+        payload: payload.into(),
+        reference: None,
+        time: None,
+        at: at(1),
+        max_age: Duration::from_secs(30),
+        refused: refused.map(str::to_owned),
+    };
+    node.read_command(topic, &mut request);
+    request
+}
+
+#[test]
+fn what_a_host_writes_is_a_command_as_any_other() {
+    let topic = "spBv1.0/maison/DCMD/atelier/relais";
+    let lamp = |number| {
+        let metric = Seen { alias: Some(2), value: Some(Given::Double(number)), ..Seen::default() };
+        Payload { timestamp: Some(1_795_256_130_123), metrics: vec![metric], seq: None }.encode_to_vec()
+    };
+    let request = read(topic, &lamp(40.5), None);
+    assert_eq!((&*request.payload, request.refused), (&b"{\"l\":40.5}"[..], None));
+    assert_eq!(request.time.as_deref(), Some("2026-11-21T10:15:30.123Z"));
+    for (payload, why) in [(lamp(f64::INFINITY), "`lamp` cannot be written"), (b"{\"l\":1}".to_vec(), "no payload of")]
+    {
+        let request = read(topic, &payload, None);
+        assert!(request.payload.is_empty() && request.refused.is_some_and(|found| found.contains(why)), "{why}");
+    }
+    // What was refused before stays so, and is not looked at; what came on `…/set` is the device's.
+    let request = read(topic, &lamp(1.0), Some("it is retained"));
+    assert_eq!((request.payload.len(), request.refused.as_deref()), (0, Some("it is retained")));
+    assert_eq!(&*read("maison/relais/set", b"{\"l\":1}", None).payload, b"{\"l\":1}");
+}
+
+#[test]
+fn what_hosts_may_write_to_is_subscribed_to_and_said() {
+    let node = node(Some("scada"), false);
+    let topics: Vec<String> = Node::topics(node.names()).into_iter().map(|(topic, _)| topic).collect();
+    assert_eq!(topics, ["spBv1.0/maison/DCMD/atelier/relais", "spBv1.0/STATE/scada", "spBv1.0/maison/NCMD/atelier"]);
+    assert_eq!(node.writable(), "hosts may write to relais, and to no other device");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The payload of Sparkplug B in bytes (specification 3.0, 6.4.1: the schema of `Payload` for Protocol Buffers, version 2).
 //!
 //! Written by hand: a dozen fields of a schema that does not change are less than a crate and what generates code for it,
-//! and a reading goes straight into the output buffer. Whoever reads protobuf skips fields that it does not know, and so
-//! does the reader here, which looks for one metric in the commands of a host.
+//! and a reading goes straight into the output buffer. What hosts say is read in [`host`](super::host).
 
 use bytes::{BufMut, BytesMut};
 
@@ -13,23 +12,23 @@ pub const REBIRTH: &str = "Node Control/Rebirth";
 const UNIT_PROPERTY: &str = "engUnit";
 
 // Fields of `Payload`.
-const TIMESTAMP: u32 = 1;
-const METRICS: u32 = 2;
+pub(super) const TIMESTAMP: u32 = 1;
+pub(super) const METRICS: u32 = 2;
 const SEQ: u32 = 3;
 
 // Fields of `Payload.Metric`.
-const NAME: u32 = 1;
-const ALIAS: u32 = 2;
+pub(super) const NAME: u32 = 1;
+pub(super) const ALIAS: u32 = 2;
 const METRIC_TIMESTAMP: u32 = 3;
-const DATATYPE: u32 = 4;
+pub(super) const DATATYPE: u32 = 4;
 const IS_HISTORICAL: u32 = 5;
-const IS_NULL: u32 = 7;
+pub(super) const IS_NULL: u32 = 7;
 const METADATA: u32 = 8;
 const PROPERTIES: u32 = 9;
-const LONG_VALUE: u32 = 11;
-const DOUBLE_VALUE: u32 = 13;
-const BOOLEAN_VALUE: u32 = 14;
-const STRING_VALUE: u32 = 15;
+pub(super) const LONG_VALUE: u32 = 11;
+pub(super) const DOUBLE_VALUE: u32 = 13;
+pub(super) const BOOLEAN_VALUE: u32 = 14;
+pub(super) const STRING_VALUE: u32 = 15;
 const BYTES_VALUE: u32 = 16;
 
 // Fields of `Payload.MetaData`, `Payload.PropertySet` and `Payload.PropertyValue`.
@@ -40,10 +39,10 @@ const PROPERTY_TYPE: u32 = 1;
 const PROPERTY_STRING: u32 = 8;
 
 // Wire types (protobuf.dev, "Encoding").
-const VARINT: u32 = 0;
-const FIXED_64: u32 = 1;
-const LENGTH: u32 = 2;
-const FIXED_32: u32 = 5;
+pub(super) const VARINT: u32 = 0;
+pub(super) const FIXED_64: u32 = 1;
+pub(super) const LENGTH: u32 = 2;
+pub(super) const FIXED_32: u32 = 5;
 
 /// What a metric's value is (6.4.16, "Data Types"), as far as readings have such values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,107 +200,9 @@ fn put_varint(out: &mut BytesMut, mut number: u64) {
     out.put_u8(u8::try_from(number).expect("seven bits"));
 }
 
-/// What came is no payload of Sparkplug B.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is no payload of Sparkplug B: {0}")]
-pub struct Malformed(&'static str);
-
-/// Does a command to the node (NCMD) ask for all birth certificates?
-///
-/// # Errors
-/// It is no payload of Sparkplug B.
-pub fn asks_for_rebirth(payload: &[u8]) -> Result<bool, Malformed> {
-    let mut asked = false;
-    let mut fields = Fields(payload);
-    while let Some((field, content)) = fields.next()? {
-        if field != METRICS {
-            continue;
-        }
-        let Content::Bytes(metric) = content else { return Err(Malformed("a metric that is a number")) };
-        asked |= is_rebirth(metric)?;
-    }
-    Ok(asked)
-}
-
-fn is_rebirth(metric: &[u8]) -> Result<bool, Malformed> {
-    let (mut named, mut on) = (false, false);
-    let mut fields = Fields(metric);
-    while let Some((field, content)) = fields.next()? {
-        match (field, content) {
-            (NAME, Content::Bytes(name)) => named = name == REBIRTH.as_bytes(),
-            (BOOLEAN_VALUE, Content::Number(number)) => on = number != 0,
-            _ => {}
-        }
-    }
-    Ok(named && on)
-}
-
-/// The fields of a message, one after the other.
-struct Fields<'a>(&'a [u8]);
-
-enum Content<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    /// Of a fixed length, which no field that is looked for has.
-    Fixed,
-}
-
-impl<'a> Fields<'a> {
-    /// Number and content of the next one.
-    fn next(&mut self) -> Result<Option<(u32, Content<'a>)>, Malformed> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        let key = u32::try_from(self.varint()?).map_err(|_| Malformed("a field with too large a number"))?;
-        if key >> 3 == 0 {
-            return Err(Malformed("a field with the number 0"));
-        }
-        let content = match key & 7 {
-            VARINT => Content::Number(self.varint()?),
-            FIXED_64 => self.take(8).map(|_| Content::Fixed)?,
-            FIXED_32 => self.take(4).map(|_| Content::Fixed)?,
-            LENGTH => {
-                let length = self.varint()?;
-                Content::Bytes(self.take(usize::try_from(length).unwrap_or(usize::MAX))?)
-            }
-            _ => return Err(Malformed("a field of an unknown kind")),
-        };
-        Ok(Some((key >> 3, content)))
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed("it ends in the middle of a field"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn varint(&mut self) -> Result<u64, Malformed> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            // Of the tenth byte one bit counts; what is beyond it is dropped, as other readers do.
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(Malformed("a number of more than ten bytes"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn payload(metric: &Metric<'_>) -> BytesMut {
-        let mut out = BytesMut::new();
-        put_time(&mut out, 1_795_256_130_123);
-        put_metric(&mut out, metric);
-        put_seq(&mut out, 255);
-        out
-    }
 
     #[test]
     fn the_bytes_are_those_of_protobuf() {
@@ -310,7 +211,11 @@ mod tests {
         metric.time = Some(1);
         metric.historical = true;
         metric.unit = Some("V");
-        let found = data_encoding::HEXLOWER.encode(&payload(&metric));
+        let mut out = BytesMut::new();
+        put_time(&mut out, 1_795_256_130_123);
+        put_metric(&mut out, &metric);
+        put_seq(&mut out, 255);
+        let found = data_encoding::HEXLOWER.encode(&out);
         // As the Python package `protobuf` writes it.
         let expected = concat!(
             "08cbb4eaec9f34",
@@ -327,48 +232,5 @@ mod tests {
             "18ff01"
         );
         assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_rebirth_is_asked_for_by_name_and_value() {
-        let asked = |name, value| asks_for_rebirth(&payload(&Metric::named(name, DataType::Boolean, value)));
-        assert_eq!(asked(REBIRTH, Scalar::Boolean(true)), Ok(true));
-        assert_eq!(asked(REBIRTH, Scalar::Boolean(false)), Ok(false));
-        assert_eq!(asked(REBIRTH, Scalar::Null), Ok(false));
-        assert_eq!(asked("Node Control/Reboot", Scalar::Boolean(true)), Ok(false));
-        assert_eq!(asks_for_rebirth(b""), Ok(false));
-        for wrong in [
-            &b"\x12"[..],
-            b"\x12\x05\x0a",
-            b"\x10\x01",
-            b"\x00\x01",
-            b"\x0b",
-            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-        ] {
-            assert!(asks_for_rebirth(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_comes_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = asks_for_rebirth(&bytes);
-        }
-
-        /// However long it is, and whatever surrounds it; and cut anywhere it is refused, or asks for nothing.
-        #[test]
-        fn a_rebirth_is_found_among_others(
-            before in ".{0,300}", alias: u64, number: f64, blob in prop::collection::vec(any::<u8>(), 0..20_000), cut: prop::sample::Index,
-        ) {
-            let mut out = BytesMut::new();
-            put_metric(&mut out, &Metric { alias: Some(alias), ..Metric::named(&before, DataType::Double, Scalar::Double(number)) });
-            put_metric(&mut out, &Metric::named("blob", DataType::Bytes, Scalar::Bytes(&blob)));
-            let rest = out.len();
-            prop_assert_eq!(asks_for_rebirth(&out), Ok(false));
-            put_metric(&mut out, &Metric::named(REBIRTH, DataType::Boolean, Scalar::Boolean(true)));
-            prop_assert_eq!(asks_for_rebirth(&out), Ok(true));
-            let cut = rest + cut.index(out.len() - rest);
-            prop_assert_ne!(asks_for_rebirth(&out[..cut]), Ok(true));
-        }
     }
 }

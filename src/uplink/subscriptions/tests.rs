@@ -63,6 +63,32 @@ fn a_fresh_message_on_an_accepted_topic_is_a_command() {
 }
 
 #[test]
+fn hosts_of_sparkplug_may_command_at_qos_1_and_else_as_anybody() {
+    let (set, dcmd) = ("maison/relais/set", "spBv1.0/maison/DCMD/pi/relais");
+    let node = vec![(dcmd.to_owned(), Listens::Device("relais".to_owned()))];
+    let commands = Commands { max_age: MAX_AGE, topics: vec![(set.to_owned(), "relais".to_owned())] };
+    let mut both = Subscriptions::new(Some(&commands), None, node.clone(), &[]);
+    both.connected(at(100));
+    let asked: Vec<(String, Qos)> =
+        both.ask(7, at(100)).iter().map(|topic| (topic.topic.to_owned(), topic.qos)).collect();
+    assert_eq!(asked, [(set.to_owned(), Qos::AtMostOnce), (dcmd.to_owned(), Qos::AtLeastOnce)]);
+    let early = message(dcmd, b"x");
+    assert!(verdict(&both, &early, at(100)).is_err_and(|why| why.contains("before the broker has accepted")));
+    both.answered(7, &[0, 1]).expect("asked for");
+    assert_eq!(verdict(&both, &Message { qos: Qos::AtLeastOnce, ..message(dcmd, b"x") }, at(101)), Ok(()));
+    assert!(verdict(&both, &Message { qos: Qos::ExactlyOnce, ..message(dcmd, b"x") }, at(101)).is_err());
+    assert!(verdict(&both, &Message { retain: true, ..message(dcmd, b"x") }, at(101)).is_err());
+    assert!(verdict(&both, &message(dcmd, b"x"), at(200)).is_err_and(|why| why.contains("stalled")));
+    assert_eq!(
+        both.request("home", &message(dcmd, b"x"), at(101)).map(|request| request.sensor),
+        Some("relais".to_owned())
+    );
+    // Without `commands = true` nobody commands.
+    let none = Subscriptions::new(None, None, node, &[]);
+    assert_eq!(none.request("home", &message(dcmd, b"x"), at(101)), None);
+}
+
+#[test]
 fn what_may_have_waited_is_refused() {
     let subscriptions = accepted(at(100));
     let retained = Message { retain: true, ..command() };

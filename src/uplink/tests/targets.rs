@@ -5,12 +5,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use data_encoding::BASE64;
 use rumqttc::mqttbytes::v4::{Connect, Packet, Publish};
+use secrecy::SecretString;
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::clock::{BootTime, Clock};
-use crate::config::{self, BrokerUrl, Discovery, Machine, MqttVersion, Qos, UplinkConfig};
+use crate::config::{self, BrokerUrl, Discovery, Format, Machine, MqttVersion, Password, Qos, UplinkConfig, Username};
 use crate::uplink::scripted::{Peer, Setup, any_port, config, numbers, run, speak, texts};
 
 /// Waits of these tests end by what happens; this only ends a broken one.
@@ -41,6 +42,26 @@ fn without_state_there_is_neither_will_nor_availability_nor_farewell() {
             .await;
         });
         assert_eq!(setup.backlog(), 0);
+    }
+}
+
+#[test]
+fn thingspeak_keeps_no_session() {
+    for (format, clean) in [(Format::Json, false), (Format::Thingspeak, true)] {
+        let mut config = UplinkConfig { state: false, ..config(Qos::AtMostOnce, 4) };
+        config.payload.format = format;
+        run(async {
+            let listener = TcpListener::bind(any_port()).await.expect("a port");
+            config.urls = vec![BrokerUrl::of(listener.local_addr().expect("bound"))];
+            let setup = Setup::new(config);
+            serve(&setup, async |tell| {
+                let mut broker = accept(&listener).await;
+                assert_eq!(broker.connack(false).await.clean_session, clean, "{format:?}");
+                tell.send_replace(Some(setup.clock.boot().after(Duration::from_secs(5))));
+                assert_eq!(broker.next().await, Some(Packet::Disconnect));
+            })
+            .await;
+        });
     }
 }
 
@@ -193,4 +214,26 @@ fn without_the_time_nothing_is_signed_and_with_it_at_once() {
         })
         .await;
     });
+}
+
+#[test]
+fn a_user_name_that_is_a_secret_is_sent_and_never_shown() {
+    let token = "A1-TEST-TOKEN";
+    for version in [MqttVersion::V311, MqttVersion::V5] {
+        speak(version);
+        let secret = Password::given(SecretString::from(token.to_owned()));
+        let config = UplinkConfig { username: Some(Username::Secret(secret)), ..config(Qos::AtLeastOnce, 4) };
+        assert!(!format!("{config:?}").contains(token));
+        let mut setup = Setup::new(config);
+        let failed = run(setup.connection(async |broker| {
+            let Some(Packet::Connect(connect)) = broker.next().await else { panic!("no CONNECT") };
+            assert_eq!(connect.login.map(|login| login.username).as_deref(), Some(token));
+            match version {
+                MqttVersion::V311 => broker.send(&[0x20, 2, 0, 4]).await,
+                MqttVersion::V5 => broker.send(&[0x20, 3, 0, 0x86, 0]).await,
+            }
+        }));
+        let why = failed.expect_err("refused").to_string();
+        assert!(why.contains("refuses user `(secret)`") && !why.contains(token), "{why}");
+    }
 }

@@ -1,5 +1,6 @@
 //! In which order a host is told, whatever happens to the sensors.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +9,33 @@ use prost::Message as _;
 use rumqttc::mqttbytes::v4::Packet;
 use tokio::io::DuplexStream;
 
-use crate::config::{Format, Payload, PayloadShape, Qos, Sparkplug};
-use crate::outbox::Body;
+use crate::clock::Clock;
+use crate::config::{Format, Payload, PayloadShape, Qos, Sparkplug, UplinkConfig};
+use crate::outbox::{Body, Moment};
 use crate::reading::{Descriptor, Kind, Quantity, Value};
 use crate::topic::Template;
 use crate::uplink::Hub;
+use crate::uplink::dating::Date;
 use crate::uplink::scripted::{Peer, Setup, config, run};
 use crate::uplink::sparkplug::schema;
 
 fn setup() -> Setup {
+    setup_with(|_| ())
+}
+
+fn setup_with(change: impl FnOnce(&mut UplinkConfig)) -> Setup {
     let mut config = config(Qos::AtMostOnce, 4);
     (config.retain, config.state) = (false, false);
-    config.sparkplug = Some(Sparkplug { group: "usine".to_owned(), node: "pi".to_owned(), primary_host: None });
+    config.sparkplug = Some(Sparkplug {
+        group: "usine".to_owned(),
+        node: "pi".to_owned(),
+        primary_host: None,
+        writable: BTreeMap::new(),
+    });
     let topic = Template::parse("spBv1.0/usine/DDATA/pi/{sensor}").expect("a template");
     config.payload =
         Payload { format: Format::SparkplugB, shape: PayloadShape::Sensor, topic: Some(topic), ..Payload::default() };
+    change(&mut config);
     Setup::new(config)
 }
 
@@ -49,13 +62,18 @@ fn descriptor(sensor: &str, names: &[&str]) -> Arc<Descriptor> {
 
 /// A sensor gives values of the first quantities that it has, as the core takes them.
 fn give(hub: &Rc<Hub>, descriptor: &Arc<Descriptor>, numbers: &[f64]) {
+    append(hub, descriptor, numbers);
+    hub.outbox.borrow_mut().commit(hub.clock.boot());
+    hub.appended();
+}
+
+/// The same, before the batch that it belongs to is committed.
+fn append(hub: &Rc<Hub>, descriptor: &Arc<Descriptor>, numbers: &[f64]) {
     let now = hub.clock.boot();
     let values = (0..).zip(numbers).map(|(index, number)| (index, Value::number(*number).expect("finite")));
     let (descriptor, values) = (Arc::clone(descriptor), values.collect());
     hub.sensor_gave(&descriptor, &values, now, hub.now());
     hub.outbox.borrow_mut().append(now, hub.now(), Body::Reading { descriptor, values });
-    hub.outbox.borrow_mut().commit(now);
-    hub.appended();
 }
 
 /// The next message in short: its kind and device, and its metrics, such as `a=1` or, where it is history, `a~1`. Metrics
@@ -169,12 +187,37 @@ fn what_is_older_than_the_value_in_the_birth_is_history() {
     let mut setup = setup();
     let meteo = descriptor("meteo", &["a"]);
     setup.hub.sensor_turned("meteo", true);
-    for number in [1.0, 2.0, 3.0] {
-        give(&setup.hub, &meteo, &[number]);
-    }
+    // The last two in one batch.
+    give(&setup.hub, &meteo, &[1.0]);
+    append(&setup.hub, &meteo, &[2.0]);
+    give(&setup.hub, &meteo, &[3.0]);
     run(setup.connection(async |broker| {
         broker.connack(false).await;
         expect(broker, &["NBIRTH", "DBIRTH/meteo a=3", "DDATA/meteo a~1", "DDATA/meteo a~2", "DDATA/meteo a=3"]).await;
+    }))
+    .expect_err("closed by the script");
+}
+
+#[test]
+fn the_record_of_a_value_in_a_birth_keeps_the_date_that_it_had_there() {
+    let mut setup = setup_with(|config| config.backlog.rate = Some(0.01));
+    let (hub, clock, meteo) = (setup.hub.clone(), setup.clock.clone(), descriptor("meteo", &["a"]));
+    hub.sensor_turned("meteo", true);
+    for number in [1.0, 2.0, 3.0] {
+        clock.advance(Duration::from_secs(1));
+        give(&hub, &meteo, &[number]);
+    }
+    let last = Moment { boot: hub.boot, at: clock.boot(), time: None };
+    clock.advance(Duration::from_secs(60));
+    run(setup.connection(async |broker| {
+        broker.connack(false).await;
+        expect(broker, &["NBIRTH", "DBIRTH/meteo a=3", "DDATA/meteo a~1"]).await;
+        let date = hub.dating().date_of(&last);
+        clock.step(-40_000_000_000);
+        hub.look_at_clock();
+        assert_eq!(hub.dating().date_of(&last), date, "the host has it already");
+        let now = Moment { at: clock.boot(), ..last };
+        assert_eq!(hub.dating().date_of(&now), Date::Wall(clock.look().wall));
     }))
     .expect_err("closed by the script");
 }
