@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Output};
 
-use super::harness::{Agent, Exit, Gateway, Mosquitto, Receiver, command, wait_until};
+use super::harness::{Agent, Exit, Gateway, Message, Mosquitto, Receiver, command, wait_until};
 
 mod twenty;
 
@@ -211,22 +211,22 @@ fn a_reload_during_an_outage_loses_nothing_and_holds_afterwards() {
         last.iter().any(|message| message.payload.contains("\"sensor\":\"since-boot\""))
     });
     wait_until("an empty outbox", || waiting(&site) < 3);
-    let ids: Vec<(u64, u64)> = site
-        .receiver
-        .on("maison/uptime/seconds")
-        .iter()
-        .chain(&site.receiver.on("maison/load/one"))
-        .chain(&site.receiver.on("maison/load/five"))
-        .filter(|message| !message.payload.is_empty())
-        .map(|message| {
+    let ids = || -> Vec<u64> {
+        let topics = ["maison/uptime/seconds", "maison/load/one", "maison/load/five"];
+        let messages = topics.iter().flat_map(|topic| site.receiver.on(topic));
+        let id = |message: Message| {
             let json = message.json();
-            let (run, seq) = json["id"].as_str().and_then(|id| id.split_once('-')).expect("an id");
-            (run.parse().expect("a number"), seq.parse().expect("a number"))
-        })
-        .collect();
-    let mut sorted = ids.clone();
-    sorted.sort_unstable();
-    assert!(sorted.windows(2).all(|pair| pair[1].1 == pair[0].1 + 1), "none is missing, none came twice: {sorted:?}");
+            let (_, seq) = json["id"].as_str().and_then(|id| id.split_once('-')).expect("an id");
+            seq.parse().expect("a number")
+        };
+        let mut ids: Vec<u64> = messages.filter(|message| !message.payload.is_empty()).map(id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert!(ids().windows(2).all(|pair| pair[0] < pair[1]), "none came twice: {:?}", ids());
+    wait_until("all that was taken, none missing and none twice", || {
+        ids().windows(2).all(|pair| pair[1] == pair[0] + 1)
+    });
     wait_until("the retained topics to be cleared", || {
         let retained = site.retained();
         !retained.keys().any(|topic| topic.starts_with("maison/load/") || topic.contains("/uptime/availability"))
