@@ -44,11 +44,12 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
         .filter_map(|rest| Some(rest.split_once(')')?.0))
 }
 
-/// The anchors that a page's headings make, as GitHub does.
+/// The anchors of a page: those that its headings make, as GitHub does, and those that it sets itself.
 fn anchors(text: &str) -> BTreeSet<String> {
-    let headings = prose(text)
-        .filter_map(|(_, line)| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
-    headings.map(anchor).collect()
+    let lines = prose(text).map(|(_, line)| line).filter(|line| line.starts_with('#'));
+    let headings = lines.filter_map(|line| line.trim_start_matches('#').strip_prefix(' ')).map(anchor);
+    let set = text.split("<a id=\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()));
+    headings.chain(set).collect()
 }
 
 fn anchor(heading: &str) -> String {
