@@ -42,6 +42,8 @@ mod gaps;
 mod identity;
 mod ingest;
 mod kept;
+#[cfg(feature = "broker")]
+mod lan;
 pub mod places;
 mod positions;
 mod reload;
@@ -169,8 +171,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let (rounds, rounds_seen) = watch::channel(0);
     let places: Vec<SensorIndex> = (0..).zip(&config.sensors).map(|(index, _)| SensorIndex(index)).collect();
     let file = extras.file.clone();
+    let pipeline = restored_pipeline(&config, &hub.outbox.borrow(), boot);
     let core = Core {
-        pipeline: restored_pipeline(&config, &hub.outbox.borrow(), boot),
+        pipeline,
         hub: hub.clone(),
         boot,
         topic: config.gateway.topic.clone(),
@@ -220,7 +223,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let mut running =
         Running { config, hub: hub.clone(), sensors, uplinks, core: on_core, commands: on_commands, about, summary };
     let early: anyhow::Result<()> = {
-        let mut broker = pin!(broker.watch());
+        let mut broker = pin!(broker.watch(&hub));
         loop {
             let reply = tokio::select! {
                 signal = signals.next() => match signal {
@@ -256,7 +259,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     service::stopping();
     watchdog.abort();
     clock_watch.abort();
-    let Running { sensors, mut uplinks, .. } = running;
+    let (sensors, mut uplinks) = running.end();
     let orderly = async {
         sensors.stop_all().await;
         // Every sender is gone now: the core takes what is left and ends.
@@ -285,6 +288,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         let _ = control.await;
     }
     uplinks.shutdown().await;
+    drop(uplinks);
     let _ = (watchdog.await, clock_watch.await);
     stop_flusher.send_replace(true);
     if !flusher.is_finished() {

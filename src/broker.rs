@@ -8,6 +8,7 @@
 //! and its folder are the only code that knows which broker it is (`docs/decisions/0003-embedded-broker.md`).
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,27 +23,40 @@ use crate::config::{BrokerConfig, BrokerListener};
 use crate::offer::Offer;
 
 mod access;
+mod announce;
 mod bridge;
 mod check;
 mod clients;
 mod convert;
+mod farewell;
+#[cfg(test)]
+pub(crate) mod faults;
+mod fitter;
 mod forward;
+mod groups;
 mod hooks;
 mod ingest;
+mod known;
 mod listeners;
 mod login;
+mod looks;
+mod notices;
 mod peers;
 mod port_owner;
 mod pump;
 mod refusals;
 mod restore;
 mod retained;
+mod rhythm;
 mod server;
 mod shared;
 mod store;
+mod sys;
 mod throttle;
 mod tls;
+mod token;
 mod topics;
+mod watch;
 mod websocket;
 
 pub mod authority;
@@ -51,12 +65,15 @@ pub mod users;
 pub use check::Silence;
 pub use hooks::MAX_TOPIC_BYTES;
 pub use ingest::ANSWER_WITHIN;
+pub use notices::{Event, Notice};
 pub use port_owner::PortOwner;
 pub use refusals::Refusal;
 pub use retained::RetainedStats;
 pub use store::{FLUSH, FLUSH_RETAINED, StoreStats, snapshot};
 pub use tls::TlsError;
+pub use token::TokenKeyError;
 
+use announce::Announcer;
 use server::Server;
 use shared::Shared;
 
@@ -65,6 +82,8 @@ pub const MAX_SESSIONS: u16 = 2048;
 /// Unacknowledged messages from or to one client: the protocol's own limit. rmqtt closes the connection of a 3.1.1
 /// client that has more in flight, and such a client cannot be told a smaller number.
 pub const MAX_IN_FLIGHT: u16 = u16::MAX;
+/// ...and in MQTT 5, whose clients are told.
+pub const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1000).expect("it is not 0");
 /// Levels of a topic.
 pub const MAX_TOPIC_LEVELS: usize = 64;
 /// Topic aliases of one connection (MQTT 5), each way.
@@ -84,6 +103,8 @@ pub const PORTS_TRIED: u16 = 100;
 pub const STARTS_TRIED: u32 = 3;
 /// Between two of these starts.
 pub const START_PAUSE: Duration = Duration::from_millis(500);
+/// How long the broker's thread may take to bring back what was stored, and to listen.
+pub const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long [`Broker::stop`] waits for the broker's thread.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -124,6 +145,9 @@ pub enum BrokerError {
     /// It ended while starting.
     #[error("the broker ended while it started: {0}")]
     Ended(String),
+    /// It has the ports and does not come to the end of its start.
+    #[error("the broker was not ready within {} s", START_DEADLINE.as_secs())]
+    Late,
     /// It has the port and does not answer.
     #[error("the broker listens on {address} and does not answer, {STARTS_TRIED} starts in a row: {why}")]
     Silent {
@@ -143,6 +167,9 @@ pub enum BrokerError {
     /// Its users' file.
     #[error(transparent)]
     Users(#[from] users::UsersError),
+    /// The key that tokens are verified with.
+    #[error(transparent)]
+    Token(#[from] TokenKeyError),
     /// The certificate, key or authority of a listener.
     #[error("a listener of the broker: {0}")]
     Tls(#[from] TlsError),
@@ -231,6 +258,7 @@ pub struct BrokerStats {
 pub struct Broker {
     server: Server,
     shared: Arc<Shared>,
+    announcer: Option<Announcer>,
 }
 
 impl Broker {
@@ -246,7 +274,7 @@ impl Broker {
     ) -> Result<Self, BrokerError> {
         let shared = Arc::new(Shared::open(config, place, offers)?);
         let server = start(&config.listeners, None, &shared).await?;
-        Ok(Self { server, shared })
+        Ok(Self::announced(server, shared))
     }
 
     /// As [`start`](Self::start), with the first listener on the first port that is free, counted from its own. A port
@@ -269,10 +297,30 @@ impl Broker {
             }
             match start(&listeners, None, &shared).await {
                 Err(BrokerError::InUse { address, .. }) if address == first(&listeners).listen => {}
-                started => return Ok(Self { server: started?, shared }),
+                started => return Ok(Self::announced(started?, shared)),
             }
         }
         Err(BrokerError::NoneFree { from, last })
+    }
+
+    /// Tells the networks that it is there, where that is wanted. It works without.
+    fn announced(server: Server, shared: Arc<Shared>) -> Self {
+        let config = &shared.config;
+        let announcer = if config.discoverable {
+            Announcer::start(&config.name, &config.listeners, &server.addresses().outer).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the broker cannot be announced to the network");
+                None
+            })
+        } else {
+            None
+        };
+        Self { server, shared, announcer }
+    }
+
+    /// The addresses at which clients reach a listener: its own, or those of this machine's networks.
+    #[must_use]
+    pub fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+        announce::reachable(address)
     }
 
     /// Where its first listener is.
@@ -299,12 +347,24 @@ impl Broker {
         self.shared.logins.credentials()
     }
 
-    /// Connects as a client and waits for the answer, at most [`Silence::DEADLINE`] for each listener.
+    /// Connects as a client and waits for the answer, and looks whether each listener accepts connections; at most
+    /// [`Silence::DEADLINE`] for each.
     ///
     /// # Errors
     /// What came instead of an answer.
     pub async fn check(&self) -> Result<(), Silence> {
         check(&self.server, &self.shared).await
+    }
+
+    /// The next thing that whoever looks after the LAN should hear of.
+    pub async fn notice(&self) -> Notice {
+        self.shared.notices.next().await
+    }
+
+    /// Something is to go wrong.
+    #[cfg(test)]
+    pub(crate) fn inject(&self, fault: faults::Fault) {
+        self.shared.faults.inject(fault);
     }
 
     /// Waits until the broker's thread ends by itself (a bug of the broker's), and tells why.
@@ -333,6 +393,9 @@ impl Broker {
     /// # Errors
     /// The thread did not end within [`STOP_DEADLINE`].
     pub async fn stop(mut self) -> Result<(), BrokerError> {
+        if let Some(announcer) = self.announcer.take() {
+            announcer.stop().await;
+        }
         self.server.stop().await
     }
 
@@ -346,7 +409,7 @@ impl Broker {
     #[must_use]
     pub fn stats(&self) -> BrokerStats {
         BrokerStats {
-            dropped: self.refused(Refusal::Dropped) + self.refused(Refusal::Queue),
+            dropped: self.shared.dropped(),
             retained: self.shared.retained.stats(),
             store: self.shared.store().stats(),
         }
@@ -360,16 +423,12 @@ fn first(listeners: &[BrokerListener]) -> &BrokerListener {
 async fn check(server: &Server, shared: &Shared) -> Result<(), Silence> {
     let (addresses, credentials) = (server.addresses(), shared.logins.credentials());
     check::answers(addresses.inner, credentials).await?;
-    for (address, listener) in addresses.outer.iter().zip(&shared.config.listeners) {
+    for address in &addresses.outer {
         let mut address = *address;
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
         }
-        if listener.tls.is_none() && !listener.websocket {
-            check::answers(address, credentials).await?;
-        } else {
-            check::listens(address).await?;
-        }
+        check::accepts(address, &shared.looks).await?;
     }
     Ok(())
 }

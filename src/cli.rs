@@ -25,6 +25,7 @@ mod reload;
 mod replay;
 mod run;
 mod scan;
+mod support;
 mod table;
 
 /// All is well.
@@ -107,6 +108,8 @@ enum Command {
     Clock(clock::Args),
     /// Look for sensors: on I2C, 1-Wire, serial ports and GPIO, and what the kernel measures
     Scan(scan::Args),
+    /// Gather what somebody needs to know who is to help: state, configuration, log, without passwords
+    Support(support::Args),
     /// Runs a sensor's program; the agent calls it
     #[command(hide = true)]
     Guard {
@@ -167,6 +170,7 @@ pub fn main() -> ExitCode {
         Some(Command::Reload(args)) => reload::reload(&args),
         Some(Command::Clock(args)) => clock::clock(&args),
         Some(Command::Scan(args)) => scan::scan(&args),
+        Some(Command::Support(args)) => support::support(&args),
         Some(Command::Guard { .. }) => unreachable!("done above, before there is a log"),
         Some(Command::Drivers { name }) => drivers::drivers(name.as_deref()),
     };

@@ -18,6 +18,7 @@ use crate::reading::SensorIndex;
 mod backlog;
 mod broker;
 mod broker_url;
+mod broker_watch;
 mod checks;
 mod clock;
 mod connection;
@@ -55,6 +56,7 @@ mod written;
 pub use backlog::{Backlog, BacklogPolicy, BacklogTopic, Selection};
 pub use broker::{BrokerConfig, BrokerLimits, BrokerListener, BrokerRules, ListenerTls};
 pub use broker_url::BrokerUrl;
+pub use broker_watch::{BrokerJwt, BrokerWatch};
 pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
 pub use filters::KnownQuantity;
@@ -191,6 +193,8 @@ fn read_root(
     let mut sensors = sensor::sensors(root, &Inherited { rooms, location: gateway.location.clone() }, drivers);
     if let Some(broker) = &mut broker {
         broker.client_id = uplink::default_client_id(&gateway, around);
+        broker.name.clone_from(&gateway.name);
+        broker.trust = trust;
         broker.own_topics = broker::own_topics(&gateway, sensors.iter().map(|placed| &placed.sensor));
         let first = broker.listeners.first().map_or(([127, 0, 0, 1], 1883).into(), |first| first.listen);
         let uplink = uplink::to_broker(first, broker.client_id.clone(), broker_commands);

@@ -6,8 +6,11 @@
 mod it {
     mod archive;
     mod arduino;
+    mod backup;
     #[cfg(feature = "broker")]
     mod broker;
+    #[cfg(feature = "broker")]
+    mod broker_watch;
     mod cli;
     mod clock;
     mod commands;
@@ -19,6 +22,7 @@ mod it {
     mod failover;
     mod filters;
     mod framings;
+    mod guides;
     mod harness;
     mod interop;
     #[cfg(feature = "broker")]
@@ -30,6 +34,7 @@ mod it {
     mod outbox_cli;
     mod privacy;
     mod privileged;
+    mod reload;
     mod replay;
     mod restart;
     mod rotation;
@@ -39,6 +44,7 @@ mod it {
     mod sleep;
     mod sparkplug;
     mod supervision;
+    mod support;
     mod targets;
     mod tidy;
     mod tls;

@@ -227,6 +227,9 @@ impl Core {
     }
 
     fn append(&mut self, sensor: SensorIndex, at: BootTime, descriptor: Arc<Descriptor>, values: Values) {
+        if !self.discovery.knows(sensor) && self.ingest.has_met(sensor) {
+            self.discovery.meet(sensor, &descriptor);
+        }
         self.discovery.seen(sensor, &descriptor);
         if let Some(show) = &self.extras.on_reading {
             show(&self.topic, &descriptor, &values);

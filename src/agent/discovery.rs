@@ -24,6 +24,10 @@ use crate::uplink::Hub;
 use crate::uplink::encode::acceptable;
 use crate::uplink::status::sensor_availability_topic;
 
+mod met;
+
+use self::met::Met;
+
 /// Before an uplink's name: the key of what it has announced.
 const PREFIX: &str = "discovery/";
 
@@ -63,6 +67,8 @@ struct Announcer {
     away: Duration,
     /// By topic.
     remembered: BTreeMap<String, Remembered>,
+    /// Sensors of LAN clients.
+    met: Met,
 }
 
 /// A sensor.
@@ -98,7 +104,7 @@ pub(super) struct Discovery {
 }
 
 /// When the configuration is taken up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occasion {
     Start,
     /// No start, as far as those are counted.
@@ -129,6 +135,7 @@ impl Discovery {
         let known = places.iter().zip(&config.sensors).map(|(place, sensor)| (*place, Known::new(sensor)));
         let sensors: HashMap<SensorIndex, Known> = known.collect();
         forget_former_uplinks(config, &hub);
+        met::forget_former_uplinks(config, &hub);
         let mut announcers = Vec::new();
         for uplink in &config.uplinks {
             let mut remembered = recall(&hub, &uplink.name);
@@ -143,6 +150,7 @@ impl Discovery {
                 },
                 discovery: discovery.clone(),
                 remembered: BTreeMap::new(),
+                met: Met::recall(&hub, &uplink.name, occasion),
             });
             let there = announcer.as_ref().map(|announcer| announcer.topics(&config.sensors)).unwrap_or_default();
             for topic in start(&mut remembered, &there, occasion) {
@@ -153,6 +161,7 @@ impl Discovery {
                 let device = Device::gateway(&announcer.gateway);
                 announcer.publish(&hub, &message::device_id(&announcer.gateway, None), &device);
                 announcer.save(&hub);
+                announcer.met.save(&hub, &announcer.uplink);
                 announcers.push(announcer);
             } else {
                 save(&hub, &uplink.name, &remembered);
@@ -161,6 +170,30 @@ impl Discovery {
         hub.outbox.borrow_mut().commit(hub.clock.boot());
         let board = board.map(str::to_owned);
         Self { topic: config.gateway.topic.clone(), version, board, hub, announcers, sensors }
+    }
+
+    /// Is there nothing to learn of that sensor?
+    pub(super) fn knows(&self, sensor: SensorIndex) -> bool {
+        self.announcers.is_empty() || self.sensors.contains_key(&sensor)
+    }
+
+    /// A LAN client's sensor is there that no configuration names. Of those with one name in several rooms the first is
+    /// announced: a device has one topic.
+    pub(super) fn meet(&mut self, sensor: SensorIndex, descriptor: &Descriptor) {
+        let Self { hub, announcers, sensors, .. } = self;
+        let name = &*descriptor.sensor;
+        if sensors.values().any(|known| known.name == name) {
+            return;
+        }
+        for announcer in announcers {
+            let id = message::device_id(&announcer.gateway, Some(name));
+            if announcer.selection.holds(name, descriptor.room.as_deref())
+                && announcer.met.meet(&announcer.discovery.device_topic(&id))
+            {
+                announcer.met.save(hub, &announcer.uplink);
+            }
+        }
+        sensors.insert(sensor, Known::met(name));
     }
 
     /// A sensor gave a reading under this descriptor. What is remembered is safe with the next commit.
@@ -186,7 +219,8 @@ impl Announcer {
         let held = sensors.iter().filter(|sensor| self.selection.holds(&sensor.name, sensor.room.as_deref()));
         let ids = held.map(|sensor| message::device_id(&self.gateway, Some(&sensor.name)));
         let gateway = message::device_id(&self.gateway, None);
-        ids.chain([gateway]).map(|id| self.discovery.device_topic(&id)).collect()
+        let of_ours = ids.chain([gateway]).map(|id| self.discovery.device_topic(&id));
+        of_ours.chain(self.met.topics().cloned()).collect()
     }
 
     fn announce(&mut self, hub: &Hub, topic: &Template, known: &Known, descriptor: &Descriptor) {
@@ -293,6 +327,18 @@ impl Known {
             Entities::These(configured)
         };
         Self { name: sensor.name.clone(), driver: sensor.driver.name, entities, every, paces, descriptor: None }
+    }
+
+    /// A LAN client's sensor, of which nothing is known but what it says.
+    fn met(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            driver: "MQTT",
+            entities: Entities::AllBut(BTreeSet::new()),
+            every: None,
+            held_back: BTreeMap::new(),
+            descriptor: None,
+        }
     }
 
     /// Between two messages with that quantity.

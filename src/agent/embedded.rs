@@ -8,21 +8,45 @@ pub(super) use without_broker::Embedded;
 #[cfg(feature = "broker")]
 mod with_broker {
     use std::path::Path;
-    use std::time::Duration;
+    use std::pin::pin;
+    use std::time::{Duration, Instant};
 
     use anyhow::Context as _;
     use tokio::sync::mpsc;
     use tracing::{error, info, warn};
 
     use super::super::Extras;
-    use crate::broker::{Broker, Place};
+    use super::super::lan::Lan;
+    use crate::broker::{Broker, Event, Notice, Place};
     use crate::config::Config;
     use crate::offer::Offer;
+    use crate::uplink::Hub;
 
-    /// Between two looks whether the broker still answers.
-    const CHECK_EVERY: Duration = Duration::from_secs(30);
-    /// Between two attempts to start it again.
-    const RETRY: Duration = Duration::from_secs(5);
+    /// Looks in a row that must fail before the broker is restarted: a burst of clients may hold one of them up.
+    const FAILED_LOOKS: u32 = 3;
+
+    /// How long the parts of the watch wait.
+    #[derive(Clone, Copy, Debug)]
+    struct Pace {
+        /// Between two looks whether the broker still answers.
+        check: Duration,
+        /// Before a look is repeated that has failed.
+        again: Duration,
+        /// Before the second of two restarts; each further one waits twice as long...
+        first: Duration,
+        /// ...up to this.
+        longest: Duration,
+        /// A broker that ran for so long is restarted at once.
+        steady: Duration,
+    }
+
+    const PACE: Pace = Pace {
+        check: Duration::from_secs(60),
+        again: Duration::from_secs(1),
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(60),
+        steady: Duration::from_secs(600),
+    };
 
     /// The broker, if the configuration has one.
     pub(in super::super) struct Embedded(Option<Broker>);
@@ -52,6 +76,9 @@ mod with_broker {
                     (true, true) => "wss",
                 };
                 info!("the embedded broker listens on {scheme}://{address}");
+                for reachable in Broker::reachable(*address).into_iter().filter(|reachable| reachable != address) {
+                    info!("clients reach it at {scheme}://{reachable}");
+                }
             }
             let credentials = broker.credentials();
             config.reach_broker(broker.entrance(), credentials.username(), credentials.secret());
@@ -61,23 +88,12 @@ mod with_broker {
             Ok(Self(Some(broker)))
         }
 
-        /// Watches over the broker for ever: one that ended or is silent is restarted; the sensors do not notice.
-        pub(in super::super) async fn watch(&mut self) {
+        /// Watches over the broker for ever: one that ended or is silent is restarted, which the sensors do not notice;
+        /// and what it has to tell is published.
+        pub(in super::super) async fn watch(&mut self, hub: &Hub) {
             let Some(broker) = &mut self.0 else { return std::future::pending().await };
-            loop {
-                let why = tokio::select! {
-                    why = broker.ended() => why,
-                    () = tokio::time::sleep(CHECK_EVERY) => match broker.check().await {
-                        Ok(()) => continue,
-                        Err(silence) => silence.to_string(),
-                    },
-                };
-                warn!("the embedded broker is restarted: {why}");
-                while let Err(why) = broker.restart().await {
-                    error!("the embedded broker does not start again: {why}");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
+            let mut lan = Lan::new(hub);
+            watch(broker, PACE, |notice, restarts| lan.tell(hub, notice, restarts)).await;
         }
 
         pub(in super::super) async fn stop(self) {
@@ -85,6 +101,142 @@ mod with_broker {
             if let Err(why) = broker.stop().await {
                 warn!("{why}");
             }
+        }
+    }
+
+    /// See [`Embedded::watch`]. `tell` gets each notice, with how often the broker was restarted.
+    async fn watch(broker: &mut Broker, pace: Pace, mut tell: impl FnMut(Notice, u64)) {
+        let (mut restarts, mut pause) = (0, Duration::ZERO);
+        loop {
+            let since = Instant::now();
+            let why = {
+                let broker = &*broker;
+                let mut failed = pin!(failed(broker, pace));
+                loop {
+                    tokio::select! {
+                        why = &mut failed => break why,
+                        notice = broker.notice() => tell(notice, restarts),
+                    }
+                }
+            };
+            pause = if since.elapsed() >= pace.steady { Duration::ZERO } else { pause };
+            loop {
+                warn!(restarts, "the embedded broker is restarted: {why}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).clamp(pace.first, pace.longest);
+                match broker.restart().await {
+                    Ok(()) => break,
+                    Err(why) => error!("the embedded broker does not start again: {why}"),
+                }
+            }
+            restarts += 1;
+            tell(Notice { event: Event::Restarted, client: None, topic: None, detail: why }, restarts);
+        }
+    }
+
+    /// Waits until the broker ends, or has not answered some times in a row when it was looked at; gives why.
+    async fn failed(broker: &Broker, pace: Pace) -> String {
+        let silent = async {
+            let mut failed = 0;
+            loop {
+                tokio::time::sleep(if failed == 0 { pace.check } else { pace.again }).await;
+                match broker.check().await {
+                    Ok(()) => failed = 0,
+                    Err(silence) => {
+                        failed += 1;
+                        if failed == FAILED_LOOKS {
+                            return silence.to_string();
+                        }
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            why = broker.ended() => why,
+            why = silent => why,
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use tokio::net::TcpStream;
+
+        use super::*;
+        use crate::broker::faults::Fault;
+        use crate::config::BrokerConfig;
+
+        const QUICK: Pace = Pace {
+            check: Duration::from_millis(20),
+            again: Duration::from_millis(10),
+            first: Duration::from_millis(10),
+            longest: Duration::from_millis(50),
+            steady: Duration::from_secs(600),
+        };
+        /// Only a failure waits for it.
+        const DEADLINE: Duration = Duration::from_secs(60);
+
+        async fn started() -> (Broker, tempfile::TempDir) {
+            let folder = tempfile::tempdir().unwrap();
+            let place = Place { folder: folder.path().join("broker"), tail: folder.path().join("tail") };
+            let mut config = BrokerConfig::new(place.folder.clone());
+            config.listeners[0].listen.set_port(0);
+            (Broker::start(&config, &place, None).await.unwrap(), folder)
+        }
+
+        /// Watches until the broker was restarted so often; gives why.
+        async fn restarts(broker: &mut Broker, count: u64) -> Vec<String> {
+            let mut why = Vec::new();
+            let (done, mut told) = tokio::sync::watch::channel(0);
+            let watched = watch(broker, QUICK, |notice, restarts| {
+                assert_eq!(notice.event, Event::Restarted);
+                why.push(notice.detail);
+                done.send_replace(restarts);
+            });
+            tokio::select! {
+                () = watched => unreachable!("it watches for ever"),
+                end = tokio::time::timeout(DEADLINE, told.wait_for(|restarts| *restarts == count)) => {
+                    end.expect("it is not restarted").expect("the sender is there");
+                }
+            }
+            why
+        }
+
+        #[tokio::test]
+        async fn whatever_of_the_broker_fails_it_is_restarted_on_its_ports_and_that_is_told() {
+            for (fault, expected) in [
+                (Fault::ListenerEnds, "a listener ended"),
+                (Fault::ListenersHang, "accepts no connection"),
+                (Fault::Panics, "it panicked"),
+            ] {
+                let (mut broker, _folder) = started().await;
+                let (address, entrance) = (broker.address(), broker.entrance());
+                broker.inject(fault);
+                let why = restarts(&mut broker, 1).await;
+                assert!(why[0].contains(expected), "{fault:?}: {why:?}");
+                assert_eq!((broker.address(), broker.entrance()), (address, entrance));
+                broker.check().await.unwrap();
+                TcpStream::connect(address).await.unwrap();
+            }
+        }
+
+        #[tokio::test]
+        async fn a_start_that_hangs_is_given_up_and_tried_again() {
+            let (mut broker, _folder) = started().await;
+            broker.inject(Fault::StartHangs);
+            let late = broker.restart().await.unwrap_err();
+            assert!(matches!(late, crate::broker::BrokerError::Late), "{late}");
+            restarts(&mut broker, 1).await;
+            broker.check().await.unwrap();
+        }
+
+        #[tokio::test]
+        async fn it_is_restarted_as_often_as_it_fails() {
+            let (mut broker, _folder) = started().await;
+            for _ in 0..3 {
+                broker.inject(Fault::Panics);
+                restarts(&mut broker, 1).await;
+            }
+            broker.check().await.unwrap();
         }
     }
 }
@@ -98,6 +250,7 @@ mod without_broker {
     use super::super::Extras;
     use crate::config::Config;
     use crate::offer::Offer;
+    use crate::uplink::Hub;
 
     /// This build has no broker; the configuration refuses `[broker]`.
     pub(in super::super) struct Embedded;
@@ -113,7 +266,7 @@ mod without_broker {
             Ok(Self)
         }
 
-        pub(in super::super) async fn watch(&mut self) {
+        pub(in super::super) async fn watch(&mut self, _: &Hub) {
             std::future::pending::<()>().await;
         }
 

@@ -112,7 +112,7 @@ fn uplinks_told(new: &[UplinkConfig], running: &Uplinks) -> Changed {
     for uplink in new {
         match running.config(&uplink.name) {
             None => told.added.push(uplink.name.clone()),
-            Some(before) if before == uplink => told.untouched += 1,
+            Some(_) if running.runs_on(uplink) => told.untouched += 1,
             Some(_) => told.anew.push(uplink.name.clone()),
         }
     }
@@ -122,6 +122,11 @@ fn uplinks_told(new: &[UplinkConfig], running: &Uplinks) -> Changed {
 }
 
 impl Running {
+    /// The agent ends: what is to be stopped. The rest lets go of what it shares.
+    pub(super) fn end(self) -> (Sensors, Uplinks) {
+        (self.sensors, self.uplinks)
+    }
+
     /// Reads the configuration anew, and takes it over if that is possible. Whoever has asked for it is told what came of
     /// it; the log and the service manager are told in any case. An error: a stage has ended meanwhile.
     pub(super) async fn reload(
@@ -213,8 +218,9 @@ impl Running {
         let mut new = Rc::into_inner(new).ok_or("the pipeline still holds the configuration")?;
 
         for uplink in &new.uplinks {
-            if self.uplinks.config(&uplink.name).is_none() {
-                self.uplinks.start(uplink.clone());
+            match self.uplinks.config(&uplink.name) {
+                Some(_) => self.uplinks.go_on(uplink),
+                None => self.uplinks.start(uplink.clone()),
             }
         }
         let about = About::new(&new, self.about.borrow().outbox.clone());

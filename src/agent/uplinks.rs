@@ -41,8 +41,31 @@ impl Uplinks {
     /// Starts one; none of that name runs.
     pub(super) fn start(&mut self, config: UplinkConfig) {
         let (stop, stopped) = watch::channel(None);
+        // What the one before had still to notice is in the configuration already.
+        let _ = self.hub.take_commands_of(&config.name);
         let task = self.tasks.spawn_local(uplink::run(config.clone(), self.hub.clone(), stopped));
         self.running.insert(config.name.clone(), Running { config, stop, task });
+    }
+
+    /// Does one run on this, but perhaps for the sensors that it takes commands for?
+    pub(super) fn runs_on(&self, config: &UplinkConfig) -> bool {
+        let topics = |config: &UplinkConfig| config.commands.as_ref().map(|commands| commands.topics.clone());
+        self.config(&config.name).is_some_and(|running| {
+            let mut same = config.clone();
+            if let (Some(commands), Some(topics)) = (&mut same.commands, topics(running)) {
+                commands.topics = topics;
+            }
+            *running == same
+        })
+    }
+
+    /// One goes on with a configuration that it [runs on](Self::runs_on).
+    pub(super) fn go_on(&mut self, config: &UplinkConfig) {
+        let Some(running) = self.running.get_mut(&config.name) else { return };
+        if running.config.commands != config.commands {
+            self.hub.renew_commands_of(&config.name, config.commands.clone());
+            running.config.commands.clone_from(&config.commands);
+        }
     }
 
     /// What one runs on.

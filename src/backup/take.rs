@@ -243,10 +243,17 @@ fn beside(sources: &Sources<'_>) -> Result<(Vec<(Item, PathBuf)>, Vec<PathBuf>),
         let open = inner.is_some_and(|inner| everybody_reads(folder, inner));
         match inner.and_then(Item::beside).filter(|_| open || sources.secrets) {
             Some(item) => items.push((item, path)),
+            None if is_systems(&path) => {}
             None => left_out.push(path),
         }
     }
     Ok((items, left_out))
+}
+
+/// Does it come with a package of the system, as `/bin/sh` and the authorities' certificates do?
+fn is_systems(path: &Path) -> bool {
+    let starts = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+    starts(&["/usr", "/bin", "/sbin", "/lib", "/proc", "/sys", "/run"]) && !starts(&["/usr/local"])
 }
 
 fn files_below(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {

@@ -1,7 +1,6 @@
 //! What a backup that was written holds, and what becomes of one that was spoilt or made up.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -166,6 +165,10 @@ impl Gateway {
     }
 
     fn restore(&self, backup: &[u8], force: bool) -> Result<Brought, Refusal> {
+        self.restore_as(backup, force, false)
+    }
+
+    fn restore_as(&self, backup: &[u8], force: bool, adopt: bool) -> Result<Brought, Refusal> {
         let contents = check(backup)?;
         Restore {
             config_path: &self.path("etc/vigie.toml"),
@@ -173,7 +176,7 @@ impl Gateway {
             tails: &[self.path("tail")],
             parts: &Part::ALL,
             force,
-            adopt: false,
+            adopt,
             now: (BootId::current().expect("a boot id"), BootTime(1)),
             renew: Ok,
         }
@@ -218,6 +221,17 @@ fn what_is_there_stays_unless_it_may_be_set_aside() {
 
     gateway.restore(&backup, true).expect("a restored gateway, again");
     assert_eq!(text("etc/before-restore-2/vigie.toml"), "[broker]\n");
+}
+
+#[test]
+fn the_outbox_stays_that_of_its_board_unless_this_one_takes_its_place() {
+    let backup = written(&[("outbox/board", b"10000000aa\n")]);
+    for adopt in [false, true] {
+        let gateway = Gateway::new();
+        gateway.restore_as(&backup, false, adopt).expect("a restored gateway");
+        assert_eq!(gateway.path("outbox/board").exists(), !adopt);
+        assert!(gateway.path("outbox/state-0").exists() || gateway.path("outbox/state-1").exists());
+    }
 }
 
 #[test]

@@ -7,11 +7,12 @@ use bytes::BytesMut;
 use rumqttc::mqttbytes::Error as CodecError;
 use rumqttc::mqttbytes::v4::{Connect, Packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::Credentials;
 use super::login::SELF_CHECK;
+use super::looks::Looks;
 
 /// What came instead of an answer to CONNECT.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum Silence {
     /// The connection failed or was closed.
     #[error("the connection failed: {0}")]
     Connection(#[from] std::io::Error),
+    /// The kernel takes connections to this address, and nobody accepts them.
+    #[error("the listener at {0} accepts no connection")]
+    Deaf(SocketAddr),
     /// Something that is not a CONNACK.
     #[error("what it answers to CONNECT is not a CONNACK: {0}")]
     Nonsense(String),
@@ -41,12 +45,21 @@ pub(super) async fn answers(address: SocketAddr, credentials: &Credentials) -> R
     timeout(Silence::DEADLINE, converse(address, credentials)).await.unwrap_or(Err(Silence::Late))
 }
 
-/// Connects, and no more: a listener for TLS or WebSocket is seen to be there.
-pub(super) async fn listens(address: SocketAddr) -> Result<(), Silence> {
-    timeout(Silence::DEADLINE, TcpStream::connect(address))
-        .await
-        .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))?;
-    Ok(())
+/// Connects to a listener and waits until it has accepted that connection: the kernel would also take it for a listener
+/// that is stuck. An address that the machine does not have at the moment is not the broker's fault.
+pub(super) async fn accepts(address: SocketAddr, looks: &Looks) -> Result<(), Silence> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Err(error) = socket.bind(SocketAddr::new(address.ip(), 0)) {
+        return if error.kind() == std::io::ErrorKind::AddrNotAvailable { Ok(()) } else { Err(error.into()) };
+    }
+    let look = looks.announce(socket.local_addr()?);
+    let accepted = async {
+        let _stream = socket.connect(address).await?;
+        look.accepted().await.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+    };
+    timeout(Silence::DEADLINE, accepted).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(
+        |error| if error.kind() == std::io::ErrorKind::TimedOut { Silence::Deaf(address) } else { error.into() },
+    )
 }
 
 async fn converse(address: SocketAddr, credentials: &Credentials) -> Result<(), Silence> {

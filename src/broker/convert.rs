@@ -10,7 +10,8 @@ use rmqtt::codec::v5::{
     Connect as Connect5, PublishProperties, RetainHandling, SubscriptionOptions as PacketOptions, UserProperties,
 };
 use rmqtt::types::{
-    ClientId, ConnectInfo, From as Sender, Id, Publish, QoS, Retain, SubscriptionOptions, TopicName, UserName,
+    ClientId, ConnectInfo, From as Sender, Id, Publish, QoS, Retain, SharedGroup, SubscriptionOptions, TopicName,
+    UserName,
 };
 
 use super::access::Access;
@@ -150,9 +151,9 @@ pub(super) fn subscription(options: &SubscriptionOptions) -> Subscription {
 }
 
 /// The options of a subscription that was kept.
-pub(super) fn options(kept: Subscription) -> SubscriptionOptions {
-    let qos = quality(kept.qos);
-    let Some(five) = kept.v5 else { return SubscriptionOptions::from((qos, None, None)) };
+pub(super) fn options(kept: Subscription, group: Option<&str>) -> SubscriptionOptions {
+    let (qos, group) = (quality(kept.qos), group.map(|group| SharedGroup::from(group.to_owned())));
+    let Some(five) = kept.v5 else { return SubscriptionOptions::from((qos, group, None)) };
     let packet = PacketOptions {
         qos,
         no_local: five.no_local,
@@ -163,7 +164,7 @@ pub(super) fn options(kept: Subscription) -> SubscriptionOptions {
             _ => RetainHandling::NoAtSubscribe,
         },
     };
-    SubscriptionOptions::from((&packet, None, None, five.id.and_then(NonZeroU32::new)))
+    SubscriptionOptions::from((&packet, group, None, five.id.and_then(NonZeroU32::new)))
 }
 
 /// How a message is delivered along one subscription.

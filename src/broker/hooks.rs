@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rmqtt::codec::v5::PublishAckReason;
+use rmqtt::codec::v5::{DisconnectReasonCode, PublishAckReason, SubscribeAckReason};
 use rmqtt::hook::{Handler, HookResult, Parameter, Register, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{
@@ -19,13 +19,14 @@ use rmqtt::types::{
 use super::access::Access;
 use super::convert;
 use super::forward::NOT_STORED;
+use super::groups;
 use super::ingest::Incoming;
-use super::login::{Claim, Verdict};
-use super::peers::Peers;
+use super::login::{Claim, SELF_CHECK, Verdict};
+use super::peers::{Peer, Peers};
 use super::refusals::Refusal;
 use super::shared::Shared;
 
-/// Longest topic of a message, in bytes; the protocol allows 65,535.
+/// Longest topic of a message, and longest filter, in bytes; the protocol allows 65,535.
 pub const MAX_TOPIC_BYTES: usize = 4096;
 /// The longest that a client which publishes too fast is held up at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -70,7 +71,10 @@ impl Handler for Hooks {
                 self.connected(session, now).await;
                 None
             }
-            Parameter::ClientDisconnected(session, _) => {
+            Parameter::ClientDisconnected(session, reason) => {
+                if let Some(peer) = self.peer(&session.id) {
+                    peer.farewell.ended(reason);
+                }
                 self.disconnected(session, now).await;
                 None
             }
@@ -82,13 +86,15 @@ impl Handler for Hooks {
             }
             Parameter::SessionSubscribed(session, subscribe) => {
                 let options = convert::subscription(&subscribe.opts);
-                let (client, filter) = (&session.id.client_id, &subscribe.topic_filter);
-                self.change(|shared| shared.store().subscribe(client, filter, options, now));
+                let group = subscribe.opts.shared_group().map(|group| &**group);
+                let (client, filter) = (&session.id.client_id, groups::joined(group, &subscribe.topic_filter));
+                self.change(|shared| shared.store().subscribe(client, &filter, options, now));
                 None
             }
             Parameter::SessionUnsubscribed(session, unsubscribe) => {
-                let (client, filter) = (&session.id.client_id, &unsubscribe.topic_filter);
-                self.change(|shared| shared.store().unsubscribe(client, filter, now));
+                let group = unsubscribe.shared_group.as_deref();
+                let (client, filter) = (&session.id.client_id, groups::joined(group, &unsubscribe.topic_filter));
+                self.change(|shared| shared.store().unsubscribe(client, &filter, now));
                 None
             }
             Parameter::ClientSubscribeCheckAcl(session, subscribe) => self.subscribe(session, subscribe),
@@ -100,6 +106,7 @@ impl Handler for Hooks {
                 Some(HookResult::PublishAclResult(self.accept(session, publish, now).await))
             }
             Parameter::MessageDelivered(session, _, publish) => {
+                self.shared.traffic.sent();
                 // What needs an acknowledgement waits for it.
                 if publish.qos == QoS::AtMostOnce {
                     self.waits_no_more(&session.id.client_id, publish, now);
@@ -126,10 +133,14 @@ impl Hooks {
         self.shared.wake_flusher();
     }
 
+    /// The connection behind it. The gateway itself comes to the broker directly, everybody else through a listener.
+    fn peer(&self, id: &Id) -> Option<Arc<Peer>> {
+        id.remote_addr.and_then(|inner| self.peers.get(inner))
+    }
+
     async fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
         let id = connect.id();
-        // The gateway itself comes to the broker directly, everybody else through a listener.
-        let peer = id.remote_addr.and_then(|inner| self.peers.get(inner));
+        let peer = self.peer(id);
         if let Some(peer) = &peer {
             peer.introduced.store(true, Ordering::Relaxed);
         }
@@ -144,9 +155,10 @@ impl Hooks {
         let about = |what: &str| format!("{what} (client {:?}, address {address})", &*id.client_id);
         let access = match self.shared.logins.look(claim).await {
             Verdict::Welcome(access) => access,
-            Verdict::Wrong => {
+            Verdict::Wrong(why) => {
                 let name = claim.username.map_or("no user name".to_owned(), |name| format!("user {name:?}"));
-                self.shared.refusals.note(Refusal::Login, &about(&name));
+                let why = why.map(|why| format!(", {why}")).unwrap_or_default();
+                self.shared.refusals.note(Refusal::Login, &about(&format!("{name}{why}")));
                 return AuthResult::BadUsernameOrPassword;
             }
             Verdict::Blocked => {
@@ -186,6 +198,16 @@ impl Hooks {
             clients.connected(&session.id, clean, now);
             clients.access(&session.id.client_id)
         };
+        let peer = self.peer(&session.id);
+        if connect.proto_ver() == LEVEL_5
+            && let Some(peer) = &peer
+        {
+            peer.farewell.is_awaited();
+        }
+        if !access.is_gateway() && &*session.id.client_id != SELF_CHECK {
+            let (client, address) = (&session.id.client_id, peer.map(|peer| peer.address));
+            self.shared.watch.connected(client, access.user(), address, &self.shared.notices, now);
+        }
         let expiry = session.fitter.session_expiry_interval(None).as_secs();
         // A 3.1.1 client says with one flag that it wants a new session, and that it does not want to keep it.
         let kept = if connect.proto_ver() == LEVEL_5 { expiry > 0 } else { !clean };
@@ -221,14 +243,24 @@ impl Hooks {
 
     fn subscribe(&self, session: &Session, subscribe: &Subscribe) -> Option<HookResult> {
         let client = &session.id.client_id;
+        let refused = |why| Some(HookResult::SubscribeAclResult(SubscribeAclResult::new_failure(why)));
+        let group = subscribe.opts.shared_group();
+        if group.is_some_and(|group| !groups::is_name(group) || subscribe.opts.no_local() == Some(true)) {
+            // Who shares cannot ask to be left out (MQTT 5, 3.8.3.1).
+            return refused(SubscribeAckReason::TopicFilterInvalid);
+        }
         let access = self.shared.clients().access(client);
+        if !fits(&subscribe.topic_filter) {
+            self.shared.refusals.note(Refusal::Topic, &who(&session.id, access.user(), &subscribe.topic_filter));
+            return Some(HookResult::SubscribeAclResult(SubscribeAclResult::new_failure(
+                rmqtt::codec::v5::SubscribeAckReason::TopicFilterInvalid,
+            )));
+        }
         if access.may_read(client, &subscribe.topic_filter) {
             return None;
         }
         self.shared.refusals.note(Refusal::Read, &who(&session.id, access.user(), &subscribe.topic_filter));
-        Some(HookResult::SubscribeAclResult(SubscribeAclResult::new_failure(
-            rmqtt::codec::v5::SubscribeAckReason::NotAuthorized,
-        )))
+        refused(SubscribeAckReason::NotAuthorized)
     }
 
     /// A last will is published without being asked about again, so that one that is not allowed must be made harmless
@@ -277,6 +309,14 @@ impl Hooks {
     /// the acknowledgement is to happen here.
     async fn accept(&self, session: &Session, publish: &Publish, now: Instant) -> PublishAclResult {
         let (id, topic) = (&session.id, &publish.topic);
+        self.shared.traffic.received();
+        if has_alias_above(publish, super::MAX_TOPIC_ALIASES) {
+            // The crate looks only at how many there are.
+            if let Some(peer) = self.peer(id) {
+                peer.farewell.because(DisconnectReasonCode::TopicAliasInvalid);
+            }
+            return PublishAclResult::rejected(true, None);
+        }
         let (access, pause, bridge) = {
             let mut clients = self.shared.clients();
             let pause = clients.publishes(&id.client_id, now);
@@ -286,6 +326,7 @@ impl Hooks {
             self.shared.learn_own(topic);
             return PublishAclResult::allow();
         }
+        self.shared.watch.published(&id.client_id, topic, &self.shared.notices, now);
         if publish.target_clientid.is_some() {
             // It came back: see there.
             return PublishAclResult::allow();
@@ -341,6 +382,12 @@ impl Hooks {
             self.shared.refusals.note(Refusal::Dropped, &format_args!("for client {:?}: {reason}", &*to.client_id));
         }
     }
+}
+
+/// Does it name an alias that was not allowed (MQTT 5, 3.3.2.3.4)?
+fn has_alias_above(publish: &Publish, most: u16) -> bool {
+    let alias = publish.properties.as_ref().and_then(|properties| properties.topic_alias);
+    alias.is_some_and(|alias| alias.get() > most)
 }
 
 /// The same for a client that cannot exist.

@@ -141,6 +141,7 @@ mod tests {
             rate: 2,
             max_bytes: 4,
             max_topics: 2,
+            silent_after: None,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
@@ -21,7 +21,7 @@ use super::peers::{Peer, Peers, Seat};
 use super::refusals::Refusal;
 use super::shared::Shared;
 use super::tls::{self, Tls};
-use super::{BrokerError, HANDSHAKE_TIMEOUT, PortOwner, pump, websocket};
+use super::{BrokerError, HANDSHAKE_TIMEOUT, MAX_SESSIONS, PortOwner, pump, websocket};
 use crate::config::BrokerListener;
 
 /// Connections that wait to be accepted.
@@ -67,6 +67,10 @@ impl Bound {
     /// Takes connections for ever.
     pub(super) async fn run(self, inner: SocketAddr, shared: Arc<Shared>, peers: Arc<Peers>) {
         loop {
+            #[cfg(test)]
+            if shared.faults.at_accept().await {
+                return;
+            }
             let (stream, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -75,6 +79,9 @@ impl Bound {
                     continue;
                 }
             };
+            if shared.looks.is_ours(address) {
+                continue;
+            }
             let (seat, wait) = match peers.seat(address.ip(), &shared.config.limits, Instant::now()) {
                 Ok(seat) => seat,
                 Err(refusal) => {
@@ -119,11 +126,14 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 const DESCRIPTORS: u64 = 3;
 /// Descriptors that are left to everything else in the process.
 const RESERVE: u64 = 256;
+/// Descriptors of clients that have left: the broker crate keeps that of a session's last connection for as long as it
+/// keeps the session.
+const LEFT: u64 = MAX_SESSIONS as u64;
 
 /// So many connections there can be of those that are wanted: each takes descriptors, and without any left the sensors
 /// would stand still, too. The process's limit is raised as far as the system allows.
 pub(super) fn room_for(connections: usize) -> usize {
-    let wanted = RESERVE + DESCRIPTORS * u64::try_from(connections).unwrap_or(u64::MAX / DESCRIPTORS);
+    let wanted = RESERVE + LEFT + DESCRIPTORS * u64::try_from(connections).unwrap_or(u64::MAX / DESCRIPTORS);
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
         let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
@@ -132,7 +142,9 @@ pub(super) fn room_for(connections: usize) -> usize {
         }
     }
     let room = limit.current.map_or(connections, |current| {
-        usize::try_from(current.saturating_sub(RESERVE) / DESCRIPTORS).unwrap_or(usize::MAX).clamp(1, connections)
+        usize::try_from(current.saturating_sub(RESERVE + LEFT) / DESCRIPTORS)
+            .unwrap_or(usize::MAX)
+            .clamp(1, connections)
     });
     if room < connections {
         tracing::warn!(
@@ -165,12 +177,7 @@ impl Connection {
         let _ = sockopt::set_socket_keepalive(&stream, true);
         let failed = |why: String| shared.refusals.note(Refusal::Handshake, &format_args!("{}: {why}", address.ip()));
         let late = || failed(format!("not done within {} s", HANDSHAKE_TIMEOUT.as_secs()));
-        let mut peer = Peer {
-            address: address.ip(),
-            certificate: None,
-            bridge: AtomicBool::new(false),
-            introduced: AtomicBool::new(false),
-        };
+        let mut peer = Peer::new(address.ip());
         let Some(tls) = tls else {
             return upgrade(stream, websocket, seat, peer, inner, failed).await;
         };
@@ -229,7 +236,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     tokio::select! {
-        () = pump::carry(Introduced::new(stream, Arc::clone(&peer)), broker) => {}
+        () = pump::carry(Introduced::new(stream, Arc::clone(&peer)), broker, peer.farewell.packet()) => {}
         () = too_late => failed(format!("no CONNECT within {} s", HANDSHAKE_TIMEOUT.as_secs())),
     }
 }

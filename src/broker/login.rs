@@ -8,9 +8,11 @@ use std::time::Instant;
 use super::access::Access;
 use super::store::record::Session;
 use super::throttle::Throttle;
+use super::token::{Time, TokenKeyError, Tokens};
 use super::users::Users;
 use super::{BrokerError, Credentials};
-use crate::config::{BrokerConfig, BrokerListener, BrokerRules};
+use crate::clock::{SystemClock, Trust};
+use crate::config::{BrokerConfig, BrokerJwt, BrokerListener, BrokerRules};
 
 /// What the rules for anonymous clients are filed under.
 pub(super) const ANONYMOUS: &str = "anonymous";
@@ -32,8 +34,8 @@ pub(super) struct Claim<'a> {
 #[derive(Debug)]
 pub(super) enum Verdict {
     Welcome(Arc<Access>),
-    /// Name or password are wrong.
-    Wrong,
+    /// Name or password are wrong; of a token, what about it.
+    Wrong(Option<&'static str>),
     /// It is not looked at: its address must wait.
     Blocked,
     /// It may not come in whoever it is, and why.
@@ -49,6 +51,7 @@ pub(super) struct Logins {
     /// Can a client have a user at all?
     named: bool,
     users: Option<Mutex<Users>>,
+    tokens: Option<(Tokens, SystemClock)>,
     rules: BTreeMap<String, Arc<BrokerRules>>,
     throttle: Mutex<Throttle>,
     /// One password is hashed at a time: each takes megabytes of memory.
@@ -60,6 +63,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn tokens(jwt: &BrokerJwt, trust: Trust) -> Result<(Tokens, SystemClock), TokenKeyError> {
+    Ok((Tokens::open(&jwt.key, jwt.audience.clone())?, SystemClock::new(trust)))
+}
+
 impl Logins {
     pub(super) fn new(config: &BrokerConfig) -> Result<Self, BrokerError> {
         let rules = config.rules.iter().map(|(name, rules)| (name.clone(), Arc::new(rules.clone()))).collect();
@@ -67,8 +74,11 @@ impl Logins {
             gateway: Credentials::new()?,
             gateway_client: config.client_id.clone(),
             anonymous: config.anonymous,
-            named: config.users.is_some() || config.listeners.iter().any(BrokerListener::asks_for_certificates),
+            named: config.users.is_some()
+                || config.jwt.is_some()
+                || config.listeners.iter().any(BrokerListener::asks_for_certificates),
             users: config.users.as_deref().map(Users::open).transpose()?.map(Mutex::new),
+            tokens: config.jwt.as_ref().map(|jwt| tokens(jwt, config.trust)).transpose()?,
             rules,
             throttle: Mutex::default(),
             hashing: Arc::default(),
@@ -108,9 +118,26 @@ impl Logins {
             let user = self.rules.iter().find(|(_, rules)| rules.certificate.as_deref() == Some(name));
             return Verdict::Welcome(self.access_of(Some(user.map_or(name, |(user, _)| user))));
         }
+        let mut why = None;
+        if let Some((tokens, clock)) = self.tokens.as_ref().filter(|_| Tokens::could_be(claim.password)) {
+            if lock(&self.throttle).blocks(claim.address, Instant::now()) {
+                return Verdict::Blocked;
+            }
+            match tokens.user(claim.password, Time::of(clock)) {
+                Ok(user) if claim.username.is_none_or(|name| name.is_empty() || name == user) => {
+                    return Verdict::Welcome(self.access_of(Some(&user)));
+                }
+                Ok(_) => why = Some("its token is another user's"),
+                Err(wrong) => why = Some(wrong),
+            }
+        }
         let (Some(users), Some(name)) = (&self.users, claim.username) else {
             // Where there are no users, a name means nothing.
-            return if self.anonymous { Verdict::Welcome(self.access_of(None)) } else { self.failed(claim.address) };
+            return if self.anonymous {
+                Verdict::Welcome(self.access_of(None))
+            } else {
+                self.failed(claim.address, why)
+            };
         };
         let check = match lock(users).look(name, claim.password) {
             Ok(()) => return Verdict::Welcome(self.access_of(Some(name))),
@@ -128,15 +155,15 @@ impl Logins {
             passes
         });
         if !passes.await.unwrap_or(false) {
-            return self.failed(claim.address);
+            return self.failed(claim.address, why);
         }
         lock(users).remember(&check, claim.password);
         lock(&self.throttle).succeeded(claim.address);
         Verdict::Welcome(self.access_of(Some(name)))
     }
 
-    fn failed(&self, address: IpAddr) -> Verdict {
+    fn failed(&self, address: IpAddr, why: Option<&'static str>) -> Verdict {
         lock(&self.throttle).failed(address, Instant::now());
-        Verdict::Wrong
+        Verdict::Wrong(why)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clients::{Bucket, customer};
+use super::farewell::Farewell;
 use super::refusals::Refusal;
 use crate::config::BrokerLimits;
 
@@ -26,6 +27,21 @@ pub(super) struct Peer {
     pub(super) bridge: AtomicBool,
     /// Has it sent a whole CONNECT?
     pub(super) introduced: AtomicBool,
+    /// What the broker says to it at the end.
+    pub(super) farewell: Farewell,
+}
+
+impl Peer {
+    /// A client at that address, of which nothing more is known yet.
+    pub(super) fn new(address: IpAddr) -> Self {
+        Self {
+            address,
+            certificate: None,
+            bridge: AtomicBool::new(false),
+            introduced: AtomicBool::new(false),
+            farewell: Farewell::default(),
+        }
+    }
 }
 
 /// All of them.
@@ -162,12 +178,7 @@ mod tests {
         let inner: SocketAddr = "127.0.0.1:4000".parse().unwrap();
         let (mut seat, _) = peers.seat("192.0.2.1".parse().unwrap(), &BrokerLimits::default(), Instant::now()).unwrap();
         assert!(peers.get(inner).is_none());
-        let peer = Peer {
-            address: "192.0.2.1".parse().unwrap(),
-            certificate: Some("esp".into()),
-            bridge: AtomicBool::new(false),
-            introduced: AtomicBool::new(true),
-        };
+        let peer = Peer { certificate: Some("esp".into()), ..Peer::new("192.0.2.1".parse().unwrap()) };
         seat.connected(inner, &Arc::new(peer));
         assert_eq!(peers.get(inner).unwrap().certificate.as_deref(), Some("esp"));
         drop(seat);

@@ -14,26 +14,31 @@ const CHUNK: usize = 8 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Carries bytes both ways until one end closes. When the client does, the broker hears of it, and may still say
-/// something; when the broker does, the client gets what was on its way.
-pub(super) async fn carry<C, B>(client: C, broker: B)
+/// something; when the broker does, the client gets what was on its way, and then the `farewell`, if there is one.
+pub(super) async fn carry<C, B>(client: C, broker: B, farewell: impl Future<Output = Option<[u8; 3]>>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_broker, mut to_broker) = tokio::io::split(broker);
-    {
+    let broker_ended = {
         let mut down = std::pin::pin!(pump(&mut from_broker, &mut to_client));
         let up = pump(&mut from_client, &mut to_broker);
-        let client_ended = tokio::select! {
-            _ = &mut down => false,
-            _ = up => true,
+        let broker_ended = tokio::select! {
+            end = &mut down => Some(end.is_ok()),
+            _ = up => None,
         };
-        if client_ended {
+        if broker_ended.is_none() {
             // An error here, and below, means that the connection is gone, which is what we are about.
             let _ = to_broker.shutdown().await;
             let _ = tokio::time::timeout(LAST_WORDS, down).await;
         }
+        broker_ended.unwrap_or(false)
+    };
+    // The broker ends with a whole packet.
+    if broker_ended && let Some(packet) = farewell.await {
+        let _ = tokio::time::timeout(LAST_WORDS, to_client.write_all(&packet)).await;
     }
     let _ = tokio::time::timeout(LAST_WORDS, to_client.shutdown()).await;
 }
@@ -110,7 +115,7 @@ mod tests {
     async fn everything_arrives_in_both_directions_through_a_narrow_way() {
         let (client, outer) = duplex(7);
         let (inner, broker) = duplex(11);
-        let carrying = tokio::spawn(carry(outer, inner));
+        let carrying = tokio::spawn(carry(outer, inner, async { Some([1, 2, 3]) }));
         let sent: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         let (expected, answer) = (sent.clone(), sent.iter().rev().copied().collect::<Vec<u8>>());
         let answered = answer.clone();
@@ -139,12 +144,12 @@ mod tests {
     async fn the_client_is_closed_when_the_broker_closes() {
         let (mut client, outer) = duplex(64);
         let (inner, mut broker) = duplex(64);
-        let carrying = tokio::spawn(carry(outer, inner));
+        let carrying = tokio::spawn(carry(outer, inner, async { Some([1, 2, 3]) }));
         broker.write_all(b"bye").await.unwrap();
         drop(broker);
         let mut got = Vec::new();
         client.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, b"bye");
+        assert_eq!(got, b"bye\x01\x02\x03");
         carrying.await.unwrap();
     }
 }

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use rmqtt::context::ServerContext;
 use rmqtt::session::{Session, SessionState};
-use rmqtt::types::{ClientId, DisconnectInfo, Id, ListenerConfig, Message, SessionSubMap, SessionSubs, TopicFilter};
+use rmqtt::types::{
+    ClientId, DisconnectInfo, Id, ListenerConfig, Message, SessionSubMap, SessionSubs, SubscriptionOptions, TopicFilter,
+};
 use rmqtt::utils::timestamp_millis;
 
 use super::convert;
+use super::groups;
 use super::shared::Shared;
 use super::store::record;
 
@@ -29,6 +32,12 @@ pub(super) async fn sessions(context: &ServerContext, settings: &ListenerConfig,
     }
 }
 
+/// A subscription that was kept, with its group.
+fn subscription(joined: &str, kept: record::Subscription) -> (TopicFilter, SubscriptionOptions) {
+    let (group, filter) = groups::split(joined);
+    (TopicFilter::from(filter.to_owned()), convert::options(kept, group))
+}
+
 async fn one(
     context: &ServerContext,
     settings: &ListenerConfig,
@@ -40,7 +49,7 @@ async fn one(
     let access = shared.logins.owner_of(&stored);
     // The rules may have changed meanwhile.
     let (allowed, refused): (Vec<_>, Vec<_>) =
-        stored.subscriptions.iter().partition(|(filter, _)| access.may_read(client, filter));
+        stored.subscriptions.iter().partition(|(filter, _)| access.may_read(client, groups::split(filter).1));
     for (filter, _) in refused {
         shared.store().unsubscribe(client, filter, now);
     }
@@ -49,8 +58,7 @@ async fn one(
     let id = Id::new(context.node.id(), super::server::LISTENER, Some(settings.laddr), None, client_id, username);
     let connect = Arc::new(convert::connect(&id, &stored));
     let fitter = context.extends.fitter_mgr().await.create(Arc::clone(&connect), id.clone(), Arc::clone(settings));
-    let subscriptions: SessionSubMap =
-        allowed.iter().map(|(filter, kept)| (TopicFilter::from(filter.to_string()), convert::options(*kept))).collect();
+    let subscriptions: SessionSubMap = allowed.iter().map(|(joined, kept)| subscription(joined, *kept)).collect();
     let left = DisconnectInfo::new(timestamp_millis());
     let session = Session::new(
         id.clone(),

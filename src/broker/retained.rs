@@ -207,7 +207,9 @@ impl RetainStorage for Store {
     }
 
     async fn get(&self, filter: &TopicFilter) -> rmqtt::Result<Vec<(TopicName, Retain)>> {
-        Ok(self.0.retained.lock().get(filter, Instant::now()))
+        let mut found = self.0.latest.get(filter);
+        found.extend(self.0.retained.lock().get(filter, Instant::now()));
+        Ok(found)
     }
 
     async fn count(&self) -> isize {

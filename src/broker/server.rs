@@ -15,7 +15,9 @@ use tokio::net::TcpSocket;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::fitter::Fitters;
 use super::forward::Forwarder;
+use super::groups::Groups;
 use super::listeners::{Bound, INNER};
 use super::peers::Peers;
 use super::retained::Store;
@@ -66,6 +68,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let (listening, bound) = oneshot::channel();
         let (ended, end) = watch::channel(None);
+        let deadline = deadline(&shared);
         std::thread::Builder::new().name("broker".to_owned()).spawn(move || {
             let run = AssertUnwindSafe(|| run(&listeners, inner, &shared, listening, stopped));
             let why = match catch_unwind(run) {
@@ -77,9 +80,15 @@ impl Server {
             drop(shared);
             ended.send_replace(Some(why));
         })?;
-        match bound.await {
-            Ok(addresses) => Ok(Self { addresses: addresses?, stop: Some(stop), end }),
-            Err(_) => Err(BrokerError::Ended(why(end).await)),
+        match tokio::time::timeout(deadline, bound).await {
+            Ok(Ok(addresses)) => Ok(Self { addresses: addresses?, stop: Some(stop), end }),
+            Ok(Err(_)) => Err(BrokerError::Ended(why(end).await)),
+            Err(_) => {
+                // It may only wait for something; then it ends now, and leaves the ports free for the next start.
+                drop(stop);
+                let _ = tokio::time::timeout(super::STOP_DEADLINE, why(end)).await;
+                Err(BrokerError::Late)
+            }
         }
     }
 
@@ -129,33 +138,11 @@ fn run(
     };
     let mut context = None;
     let end = runtime.block_on(async {
-        let bound = bind(listeners, inner, shared);
-        let (outer, own, addresses) = match bound {
-            Ok(bound) => bound,
-            Err(error) => {
-                let _ = listening.send(Err(error));
-                return Ok(());
-            }
-        };
-        let peers = Arc::new(Peers::default());
-        let scx = context.insert(make_context(shared, &peers).await).clone();
-        shared.forget_clients();
-        restore::sessions(&scx, &own.cfg, shared).await;
-        let server = MqttServer::new(scx).listener_by_id(own, LISTENER).build();
-        let mut doors = JoinSet::new();
-        for bound in outer {
-            doors.spawn(bound.run(addresses.inner, Arc::clone(shared), Arc::clone(&peers)));
-        }
         let (stop_flusher, flusher_stop) = oneshot::channel();
         let flushed = Arc::clone(shared);
         let flusher = tokio::spawn(async move { flushed.flush(flusher_stop).await });
-        let _ = listening.send(Ok(addresses));
         let end = tokio::select! {
-            end = server.run() => Err(match end {
-                Ok(()) => "it stopped listening".to_owned(),
-                Err(error) => format!("{error:#}"),
-            }),
-            Some(end) = doors.join_next() => Err(format!("a listener ended: {end:?}")),
+            end = serve(listeners, inner, shared, listening, &mut context) => end,
             _ = stopped => Ok(()),
         };
         drop(stop_flusher);
@@ -170,10 +157,73 @@ fn run(
         break_cycles(&context);
     }
     shared.flush_all();
+    shared.watch.write_last();
     if end.is_ok() {
         shared.store().close();
     }
     end
+}
+
+/// Listens and serves until something ends that should not.
+async fn serve(
+    listeners: &[BrokerListener],
+    inner: Option<SocketAddr>,
+    shared: &Arc<Shared>,
+    listening: oneshot::Sender<Result<Addresses, BrokerError>>,
+    context: &mut Option<ServerContext>,
+) -> Result<(), String> {
+    let (outer, own, addresses) = match bind(listeners, inner, shared) {
+        Ok(bound) => bound,
+        Err(error) => {
+            let _ = listening.send(Err(error));
+            return Ok(());
+        }
+    };
+    #[cfg(test)]
+    shared.faults.at_start().await;
+    let peers = Arc::new(Peers::default());
+    let scx = context.insert(make_context(shared, &peers).await).clone();
+    shared.forget_clients();
+    restore::sessions(&scx, &own.cfg, shared).await;
+    let server = MqttServer::new(scx.clone()).listener_by_id(own, LISTENER).build();
+    // Tasks that never end; whichever does takes the broker with it.
+    let mut doors = JoinSet::new();
+    for bound in outer {
+        doors.spawn(bound.run(addresses.inner, Arc::clone(shared), Arc::clone(&peers)));
+    }
+    let _ = listening.send(Ok(addresses));
+    tokio::select! {
+        end = server.run() => Err(match end {
+            Ok(()) => "it stopped listening".to_owned(),
+            Err(error) => format!("{error:#}"),
+        }),
+        Some(end) = doors.join_next() => Err(format!("a listener ended: {end:?}")),
+        () = super::sys::run(&scx, shared, shared.config.sys_interval) => Err("it says nothing more".to_owned()),
+        () = shared.watch.run(&shared.notices) => Err("it watches no more".to_owned()),
+        () = faults(shared) => Err("a test wanted it".to_owned()),
+    }
+}
+
+/// Until when a start must be done.
+#[cfg(test)]
+fn deadline(shared: &Shared) -> std::time::Duration {
+    shared.faults.start_deadline(super::START_DEADLINE)
+}
+
+#[cfg(not(test))]
+fn deadline(_: &Shared) -> std::time::Duration {
+    super::START_DEADLINE
+}
+
+/// What tests bring about.
+#[cfg(test)]
+async fn faults(shared: &Shared) {
+    shared.faults.at_work().await;
+}
+
+#[cfg(not(test))]
+async fn faults(_: &Shared) {
+    std::future::pending().await
 }
 
 type AllBound = (Vec<Bound>, Listener, Addresses);
@@ -208,6 +258,8 @@ async fn make_context(shared: &Arc<Shared>, peers: &Arc<Peers>) -> ServerContext
         .mqtt_max_sessions(isize::try_from(super::MAX_SESSIONS).expect("a small number"))
         .build()
         .await;
+    *context.extends.fitter_mgr_mut().await = Box::new(Fitters { keep_alive: shared.config.limits.keep_alive });
+    *context.extends.shared_subscription_mut().await = Box::new(Groups::default());
     *context.extends.retain_mut().await = Box::new(Store(Arc::clone(shared)));
     *context.extends.shared_mut().await = Box::new(Forwarder::new(context.clone(), Arc::clone(shared)));
     hooks::register(&*context.extends.hook_mgr().register(), shared, peers).await;

@@ -9,9 +9,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::clients::{Clients, QueueLimits};
 use super::ingest::Intake;
 use super::login::Logins;
-use super::refusals::Refusals;
+use super::looks::Looks;
+use super::notices::{Event, Notice, Notices};
+use super::refusals::{Refusal, Refusals};
 use super::retained::Retained;
 use super::store::Store;
+use super::sys::{Latest, Traffic};
+use super::watch::Watch;
 use super::{BrokerError, Place, convert};
 use crate::config::BrokerConfig;
 use crate::offer::Offer;
@@ -35,6 +39,17 @@ pub(super) struct Shared {
     changed: Notify,
     /// What of its clients' messages goes up.
     pub(super) intake: Intake,
+    /// Connections that are the broker's own looks at its listeners.
+    pub(super) looks: Looks,
+    /// What there is to tell.
+    pub(super) notices: Notices,
+    /// Watches the clients.
+    pub(super) watch: Watch,
+    /// What is below `$SYS`.
+    pub(super) latest: Latest,
+    pub(super) traffic: Traffic,
+    #[cfg(test)]
+    pub(super) faults: super::faults::Faults,
 }
 
 impl Shared {
@@ -54,6 +69,7 @@ impl Shared {
         for message in store.retained() {
             retained.set(&convert::retain(message), now);
         }
+        let notices = Notices::default();
         let shared = Self {
             logins: Logins::new(&config)?,
             retained,
@@ -62,9 +78,21 @@ impl Shared {
             own_topics: Mutex::new(config.own_topics.iter().map(|topic| topic.as_str().into()).collect()),
             changed: Notify::new(),
             intake: Intake::new(&config.ingest, offers, now),
+            looks: Looks::default(),
+            watch: Watch::open(&config.watch, &config.ingest, &place.folder, &notices, now),
+            notices,
+            latest: Latest::default(),
+            traffic: Traffic::default(),
+            #[cfg(test)]
+            faults: super::faults::Faults::default(),
             config,
             store: Mutex::new(store),
         };
+        let put_aside = shared.store().stats().put_aside;
+        if put_aside > 0 {
+            let detail = "the store was damaged: what could be read of it is used, and a copy of it is kept".to_owned();
+            shared.notices.tell(Notice { event: Event::PutAside, client: None, topic: None, detail });
+        }
         Ok(shared)
     }
 
@@ -120,6 +148,11 @@ impl Shared {
             let result = job.run();
             store.finish_flush(&job, result, now);
         }
+    }
+
+    /// Messages that did not reach a subscriber.
+    pub(super) fn dropped(&self) -> u64 {
+        self.refusals.count(Refusal::Dropped) + self.refusals.count(Refusal::Queue)
     }
 
     /// Is it a topic of the gateway's own?

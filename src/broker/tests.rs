@@ -502,6 +502,8 @@ async fn stops_with_a_client_that_never_reads() {
 }
 
 mod bounds;
+mod etiquette;
 mod raw;
 mod rights;
 mod survival;
+mod watched;

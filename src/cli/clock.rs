@@ -85,6 +85,13 @@ pub(super) fn clock(args: &Args) -> u8 {
     finish(status(&config, args).map(|status| print(&tell(&status))))
 }
 
+/// What the agent says of the clock, for people.
+pub(super) fn told(config: &Config) -> Result<String, Failure> {
+    let client = find_agent(config)?;
+    let mut client = client.ok_or_else(|| Failure::failed("no agent runs, which would know"))?;
+    clock_of(&mut client, &Request::Clock {}).map(|status| tell(&status))
+}
+
 fn status(config: &Config, Args { command, config: file }: &Args) -> Result<ClockStatus, Failure> {
     // Moments are told on the boot clock: how long the agent takes to answer does not matter.
     let at = SystemClock::new(config.trust).boot();

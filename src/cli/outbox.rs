@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{FAILED, FINE, WRONG, complain, load_to_look};
 use crate::clock::WallTime;
+use crate::config::Config;
 use crate::export::{Day, Filter, Format, parse_time};
 
 mod drop;
@@ -132,6 +133,18 @@ impl Failure {
     pub(super) fn failed(why: impl ToString) -> Self {
         Self { status: FAILED, why: why.to_string() }
     }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// How it stands, for people.
+pub(super) fn told(config: &Config) -> Result<String, Failure> {
+    let mut source = Source::open(config)?;
+    source.status().map(|status| status::for_people(&status))
 }
 
 /// Tells what went wrong, if anything did.

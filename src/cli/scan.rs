@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::table::table;
 use super::{FINE, WRONG, complain, load_to_look, print};
 use crate::clock::{Clock, SystemClock, Trust};
-use crate::config::SensorConfig;
+use crate::config::{Config, SensorConfig};
 use crate::drivers::Source;
 use crate::hardware::{Backend, LineId};
 use crate::scan::{self, Found};
@@ -61,6 +61,19 @@ pub(super) fn scan(args: &Args) -> u8 {
         complain(trouble);
     }
     FINE
+}
+
+/// What is found on the machine that a configuration names, for people.
+pub(super) fn found(config: &Config) -> String {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(Trust::Kernel));
+    let options = scan::Options {
+        used: lines(&config.sensors),
+        expanders: config.hardware.expanders.clone(),
+        ..scan::Options::default()
+    };
+    let found = scan::scan(&*config.hardware.start(&clock), &options);
+    let troubles: String = found.troubles.iter().map(|trouble| format!("{trouble}\n")).collect();
+    rows(&found) + &troubles
 }
 
 /// The lines that sensors use, and what for.

@@ -2,19 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::broker_watch::{self, BrokerJwt, BrokerWatch};
 use super::read::{Bytes, Surroundings};
 use super::{Gateway, Ingest, SensorConfig};
-use crate::options::{Options, Problem};
+use crate::clock::Trust;
+use crate::options::{Options, Problem, YEAR};
 use crate::topic::{self, filter};
 
 /// The port of MQTT (IANA).
 const PORT: u16 = 1883;
+/// Between two messages about itself, where nothing else is said.
+const SYS_INTERVAL: Duration = Duration::from_secs(60);
 /// Name that stands for clients without a user in `[broker.user.NAME]`.
 const ANONYMOUS: &str = "anonymous";
 
@@ -27,6 +33,8 @@ pub struct BrokerConfig {
     pub anonymous: bool,
     /// File with users and the hashes of their passwords; `None`: nobody is asked for one.
     pub users: Option<PathBuf>,
+    /// Logins with tokens.
+    pub jwt: Option<BrokerJwt>,
     /// What users may do, by name; one without rules may do everything that is not the gateway's alone. Those of
     /// `anonymous` are for clients without a user.
     pub rules: BTreeMap<String, BrokerRules>,
@@ -42,6 +50,16 @@ pub struct BrokerConfig {
     pub ingest: Vec<Ingest>,
     /// Client identifiers of bridges that do not say themselves that they are.
     pub bridges: Vec<String>,
+    /// What of its clients is told.
+    pub watch: BrokerWatch,
+    /// Are listeners that others reach announced to their networks (DNS-SD)?
+    pub discoverable: bool,
+    /// What it is announced as: the gateway's name.
+    pub name: String,
+    /// Between two messages below `$SYS`; zero: none.
+    pub sys_interval: Duration,
+    /// How far the wall clock is trusted, where tokens are checked against it.
+    pub trust: Trust,
 }
 
 /// A listener of the broker.
@@ -106,6 +124,8 @@ pub struct BrokerLimits {
     pub retained_bytes: usize,
     /// Subscriptions of a client.
     pub subscriptions: usize,
+    /// The longest keep-alive of a client of MQTT 5, in seconds; `None`: what the client asks for.
+    pub keep_alive: Option<NonZeroU16>,
 }
 
 impl Default for BrokerLimits {
@@ -120,6 +140,7 @@ impl Default for BrokerLimits {
             retained: 10_000,
             retained_bytes: 16 * 1024 * 1024,
             subscriptions: 500,
+            keep_alive: None,
         }
     }
 }
@@ -139,6 +160,12 @@ impl BrokerConfig {
             own_topics: BTreeSet::new(),
             ingest: Vec::new(),
             bridges: Vec::new(),
+            jwt: None,
+            watch: BrokerWatch::default(),
+            discoverable: true,
+            name: "vigie".to_owned(),
+            sys_interval: SYS_INTERVAL,
+            trust: Trust::default(),
         }
     }
 }
@@ -151,6 +178,13 @@ fn default_listener() -> BrokerListener {
 pub(super) fn broker(options: &Options<'_>, around: &Surroundings<'_>) -> Option<BrokerConfig> {
     let path = path(options, "path", around).unwrap_or_else(|| around.machine.state_dir.join("broker"));
     let users = self::path(options, "users", around);
+    let wants_jwt = options.raw("jwt").is_some();
+    let jwt = options.section_called("jwt", "[broker.jwt]").and_then(|section| {
+        let read = broker_watch::jwt(&section, around);
+        section.finish();
+        read
+    });
+    let known = users.is_some() || wants_jwt;
     let anonymous = options.optional::<bool>("anonymous");
     let before = options.problems().len();
     let mut listeners = Vec::new();
@@ -158,12 +192,19 @@ pub(super) fn broker(options: &Options<'_>, around: &Surroundings<'_>) -> Option
         let given = options.raw("listen").is_some();
         if given || options.raw("listener").is_none() {
             listeners.push(BrokerListener { listen, tls: None, websocket: false });
-            check_open(options, options.raw("listen"), listen, users.is_some(), anonymous);
+            check_open(options, options.raw("listen"), listen, known, anonymous);
         }
     }
-    more_listeners(options, around, users.is_some(), anonymous, &mut listeners);
+    more_listeners(options, around, known, anonymous, &mut listeners);
     let rules = rules(options);
     let bridges = options.optional::<Vec<String>>("bridges").unwrap_or_default();
+    let watch = options.section_called("watch", "[broker.watch]").map(|section| {
+        let read = broker_watch::watch(&section);
+        section.finish();
+        read
+    });
+    let discoverable = options.optional("discoverable").unwrap_or(true);
+    let sys_interval = options.optional_in("sys_interval", Duration::ZERO..=YEAR).unwrap_or(SYS_INTERVAL);
     let limits = options.section_called("limits", "[broker.limits]");
     let limits = limits.as_ref().map_or_else(BrokerLimits::default, |section| {
         let read = self::limits(section);
@@ -181,8 +222,20 @@ pub(super) fn broker(options: &Options<'_>, around: &Surroundings<'_>) -> Option
         return None;
     }
     let certificates = listeners.iter().any(BrokerListener::asks_for_certificates);
-    let anonymous = anonymous.unwrap_or(users.is_none() && !certificates);
-    Some(BrokerConfig { listeners, anonymous, users, rules, limits, bridges, ..BrokerConfig::new(path) })
+    let anonymous = anonymous.unwrap_or(!known && !certificates);
+    Some(BrokerConfig {
+        listeners,
+        anonymous,
+        users,
+        jwt,
+        rules,
+        limits,
+        bridges,
+        watch: watch.unwrap_or_default(),
+        discoverable,
+        sys_interval,
+        ..BrokerConfig::new(path)
+    })
 }
 
 fn path(options: &Options<'_>, key: &'static str, around: &Surroundings<'_>) -> Option<PathBuf> {
@@ -368,6 +421,7 @@ fn check_pattern(pattern: &str) -> Result<(), &'static str> {
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000;
 const RATE: RangeInclusive<u32> = 1..=1_000_000;
 const COUNT: RangeInclusive<u32> = 1..=1_000_000;
+const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(65_535);
 const PACKET: RangeInclusive<Bytes> = Bytes(1024)..=Bytes(16 * 1024 * 1024);
 const TOTAL: RangeInclusive<Bytes> = Bytes(64 * 1024)..=Bytes(256 * 1024 * 1024);
 
@@ -388,6 +442,9 @@ pub(super) fn limits(section: &Options<'_>) -> BrokerLimits {
         retained: section.optional_in("retained", COUNT).map_or(default.retained, size),
         retained_bytes: section.optional_in("retained_bytes", TOTAL).map_or(default.retained_bytes, bytes),
         subscriptions: section.optional_in("subscriptions", COUNT).map_or(default.subscriptions, size),
+        keep_alive: section
+            .optional_in("keep_alive", KEEP_ALIVE)
+            .and_then(|longest| u16::try_from(longest.as_secs()).ok().and_then(NonZeroU16::new)),
     }
 }
 
@@ -398,7 +455,7 @@ pub(super) fn own_topics<'a>(gateway: &Gateway, sensors: impl Iterator<Item = &'
         None => gateway.name.clone(),
     };
     let mut topics: BTreeSet<String> =
-        ["availability", "gaps", "info"].into_iter().map(|last| format!("{own}/{last}")).collect();
+        ["availability", "broker", "gaps", "info"].into_iter().map(|last| format!("{own}/{last}")).collect();
     for sensor in sensors {
         let descriptor = sensor.known_descriptor(gateway);
         let base = gateway.topic.sensor_topic(&descriptor);

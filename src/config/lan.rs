@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::place::Place;
 use super::read::{self, Bytes};
 use super::uplink::{self, BROKER_UPLINK};
-use super::{BrokerConfig, Gateway, sensor};
+use super::{BrokerConfig, Gateway, broker_watch, sensor};
 use crate::drivers::message::{self, Form};
 use crate::options::{Options, Problem, Problems};
 use crate::pipeline::PipelineConfig;
@@ -45,6 +46,8 @@ pub struct Ingest {
     pub max_bytes: usize,
     /// Topics that are known at a time; messages on further ones are not taken.
     pub max_topics: usize,
+    /// A topic that was published on regularly is silent after this time.
+    pub silent_after: Option<Duration>,
 }
 
 /// What a LAN client's message becomes.
@@ -212,6 +215,7 @@ pub(super) fn ingest(table: &Options<'_>) -> Option<Ingest> {
     let (pipeline, label, tags) = sensor::of_messages(table);
     let rate = table.optional_in("rate", RATE).unwrap_or(DEFAULT_RATE);
     let (max_bytes, max_topics) = (max_bytes(table), table.optional_in("max_topics", TOPICS));
+    let silent_after = broker_watch::silent_after(table);
     let is_raw = table.raw("sensor").is_none();
     let useless = if is_raw { &OF_READINGS[..] } else { &["to"] };
     for key in useless.iter().copied().filter(|key| table.raw(key).is_some()) {
@@ -243,7 +247,7 @@ pub(super) fn ingest(table: &Options<'_>) -> Option<Ingest> {
         }))
     };
     let max_topics = usize::try_from(max_topics.unwrap_or(DEFAULT_MAX_TOPICS)).unwrap_or(usize::MAX);
-    Some(Ingest { topics, becomes, rate, max_bytes, max_topics })
+    Some(Ingest { topics, becomes, rate, max_bytes, max_topics, silent_after })
 }
 
 /// Keys that say something of readings alone.

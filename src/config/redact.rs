@@ -13,6 +13,15 @@ const REFERENCES: [&str; 3] = ["credential", "env", "file"];
 
 /// The same text, as long in bytes, with stars in place of passwords.
 pub(super) fn redact(text: &str) -> String {
+    redacted(text, false)
+}
+
+/// The same for somebody else's eyes: what stands as a `key` is not shown unless it is surely the path of a file.
+pub(super) fn redact_strictly(text: &str) -> String {
+    redacted(text, true)
+}
+
+fn redacted(text: &str, strictly: bool) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let mut position = 0;
     // Inside of the braces of a secret's table: `password = { … }`.
@@ -26,7 +35,7 @@ pub(super) fn redact(text: &str) -> String {
                 let secret = if in_table {
                     !REFERENCES.contains(&key.as_str())
                 } else {
-                    is_secret(&key) || key == "key" && may_be_key(&bytes[value..value_end(&bytes, value)])
+                    is_secret(&key) || key == "key" && may_be_key(&bytes[value..value_end(&bytes, value)], strictly)
                 };
                 if secret {
                     if bytes.get(value) == Some(&b'{') {
@@ -47,7 +56,8 @@ pub(super) fn redact(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn mask(bytes: &mut [u8]) {
+/// Replaces all but quotes and ends of lines.
+pub(super) fn mask(bytes: &mut [u8]) {
     for byte in bytes.iter_mut().filter(|byte| !matches!(**byte, b'"' | b'\'' | b'\n' | b'\r')) {
         *byte = b'*';
     }
@@ -76,8 +86,9 @@ fn is_secret(key: &str) -> bool {
 }
 
 /// The value of `key` is a table or the path of a file, unless somebody wrote the key itself there.
-fn may_be_key(value: &[u8]) -> bool {
-    value.first() == Some(&b'{') || value.len() >= 32 && !value.contains(&b'.')
+fn may_be_key(value: &[u8], strictly: bool) -> bool {
+    let is_long = value.len() >= 32 || strictly && !value.contains(&b'/');
+    value.first() == Some(&b'{') || is_long && !value.contains(&b'.')
 }
 
 /// Where the value that starts at `start` ends: a string with its closing quotes, else the line.

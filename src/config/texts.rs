@@ -2,12 +2,14 @@
 //! names, and what is in it without its secrets.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::read::Surroundings;
-use super::redact::redact;
+use super::redact::{mask, redact_strictly};
 use super::source::{Files, fragments};
 use super::{Config, Machine, Report, build};
 use crate::drivers::DRIVERS;
@@ -65,15 +67,96 @@ fn collect_value(value: &DeValue<'_>, texts: &mut Vec<String>) {
     }
 }
 
-/// The texts of a configuration without passwords, each with its path; whatever is wrong with them.
+/// The texts of a configuration as they can be shown to others, each with its path, whatever is wrong with them: without
+/// passwords and keys, wherever somebody has written them, and without what programs of the driver `exec` are given, which
+/// may be anything.
 #[must_use]
 pub fn redacted(path: &Path) -> Vec<(String, String)> {
     let files = Files::read(path, &mut Vec::new());
-    files.map_texts(redact).iter().map(|file| (file.path.clone(), file.text.clone())).collect()
+    let mut given = Vec::new();
+    programs(&files.parse(&mut Vec::new()), &mut given);
+    let masked = files.iter().map(|file| {
+        let mut text = file.text.as_bytes().to_vec();
+        for span in &given {
+            if let Some((of, place)) = files.locate(span)
+                && of.base == file.base
+            {
+                mask(&mut text[place]);
+            }
+        }
+        // Whole values were replaced by as many stars as they have bytes.
+        (file.path.clone(), redact_strictly(&String::from_utf8_lossy(&text)))
+    });
+    masked.collect()
+}
+
+/// Where the words after the program in `command` stand, and the values in `env`.
+fn programs(table: &DeTable<'_>, given: &mut Vec<Range<usize>>) {
+    let sensors = table.get("sensor").and_then(|sensors| sensors.get_ref().as_array());
+    for sensor in
+        sensors.into_iter().flat_map(|sensors| sensors.iter()).filter_map(|sensor| sensor.get_ref().as_table())
+    {
+        if let Some(DeValue::Array(words)) = sensor.get("command").map(Spanned::get_ref) {
+            given.extend(words.iter().skip(1).map(Spanned::span));
+        }
+        if let Some(DeValue::Table(variables)) = sensor.get("env").map(Spanned::get_ref) {
+            given.extend(variables.values().map(Spanned::span));
+        }
+    }
 }
 
 /// The same text without what looks like a password in the form of a configuration, or like one in a URL.
 #[must_use]
 pub fn without_secrets(text: &str) -> String {
-    redact(text)
+    redact_strictly(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SECTIONS;
+
+    const SECRET: &str = "hunter2-Zx9";
+
+    fn shown(text: &str) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("vigie.toml");
+        std::fs::write(&path, text).expect("a file");
+        redacted(&path).into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Each key whose value is said to be read from elsewhere is one that somebody may write a secret to.
+    #[test]
+    fn whatever_key_takes_a_secret_it_is_not_shown() {
+        let mut tried = 0;
+        for section in SECTIONS {
+            let secrets = ["[password](#password)", "[outbox.key](#outboxkey)"];
+            for key in section.keys.iter().filter(|key| secrets.iter().any(|secret| key.values.contains(secret))) {
+                for text in [
+                    format!("{} = \"{SECRET}\"\n", key.name),
+                    format!("{} = '{SECRET}'\n", key.name),
+                    format!("{} = {{ value = \"{SECRET}\" }}\n", key.name),
+                    format!("x = {{ a = 1, {} = \"{SECRET}\" }}\n", key.name),
+                    format!("[uplink.a]\n{} = \"{SECRET}\n", key.name),
+                    format!("{} = {SECRET}\n", key.name),
+                ] {
+                    let shown = shown(&text);
+                    assert!(!shown.contains(SECRET) && shown.contains(key.name), "{shown}");
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried >= 6 * 6, "the keys are described otherwise: only {tried} texts were tried");
+    }
+
+    #[test]
+    fn what_programs_are_given_is_not_shown_and_paths_of_keys_are() {
+        let text = format!(
+            "[[sensor]]\ncommand = [\"/usr/bin/curl\", \"-u\", \"{SECRET}\"]\nenv = {{ A = \"{SECRET}\" }}\n\
+             [[sensor]]\n[sensor.env]\nB = \"{SECRET}\"\n[uplink.a.tls]\nkey = \"/etc/vigie/tls/a.key\"\n"
+        );
+        let shown = shown(&text);
+        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(shown.contains("/usr/bin/curl") && shown.contains("/etc/vigie/tls/a.key"), "{shown}");
+    }
 }

@@ -462,3 +462,34 @@ mod filtered {
         }
     }
 }
+
+#[test]
+fn a_sensor_under_other_names_keeps_quantities_filters_and_health() {
+    let mut pipeline = pipeline(change("temperature", Deadband::Absolute(finite(1.0))));
+    assert_eq!(published(&observe(&mut pipeline, 1, vec![number("temperature", 20.0)])).len(), 1);
+    let before = pipeline.descriptor(SensorIndex(0)).expect("the sensor").clone();
+    pipeline.describe(SensorIndex(0), &descriptor());
+    assert!(Arc::ptr_eq(&before, pipeline.descriptor(SensorIndex(0)).expect("the sensor")), "nothing is new");
+    pipeline.describe(SensorIndex(0), &Descriptor { room: Some("cuisine".into()), ..descriptor() });
+    assert_eq!(published(&observe(&mut pipeline, 2, vec![number("temperature", 20.5)])), [], "too little");
+    let outcome = observe(&mut pipeline, 3, vec![number("temperature", 22.0)]);
+    let (now, _) = outcome.reading.expect("enough");
+    assert_eq!((now.room.as_deref(), now.quantities.len(), outcome.health), (Some("cuisine"), 1, None));
+}
+
+#[test]
+fn a_sensor_that_is_replaced_starts_anew_and_one_that_is_gone_leaves_its_place() {
+    let mut pipeline = pipeline(change("temperature", Deadband::Absolute(finite(1.0))));
+    let declared = [Declared { name: "temperature", unit: Some("°C"), kind: Kind::Number }];
+    assert_eq!(observe(&mut pipeline, 1, vec![number("temperature", 20.0)]).health, Some(Health::Online));
+    pipeline.replace(SensorIndex(0), descriptor(), &declared, Arc::default());
+    let outcome = observe(&mut pipeline, 2, vec![number("temperature", 20.1)]);
+    assert_eq!((published(&outcome).len(), outcome.health), (1, None), "its health is no news");
+    pipeline.remove(SensorIndex(0));
+    let outcome = observe(&mut pipeline, 3, vec![number("temperature", 30.0)]);
+    assert!(outcome.reading.is_none() && outcome.health.is_none() && pipeline.sensors().next().is_none());
+    let other = Descriptor { sensor: "other".into(), ..descriptor() };
+    assert_eq!(pipeline.add(other, &declared, Arc::default()), SensorIndex(0));
+    let outcome = observe(&mut pipeline, 4, vec![number("temperature", 30.0)]);
+    assert_eq!((&*outcome.reading.expect("a value").0.sensor, outcome.health), ("other", Some(Health::Online)));
+}

@@ -35,6 +35,9 @@ impl Backoff {
 }
 
 #[cfg(test)]
+mod fleet;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{BootId, BootTime, Clock, Offset, WallTime};
 use crate::command::Request;
-use crate::config::{Gateway, UplinkConfig};
+use crate::config::{Commands, Gateway, UplinkConfig};
 use crate::outbox::{Moment, Outbox, Seq};
 use crate::reading::{Descriptor, Fault, Values};
 use crate::topic::Template;
@@ -71,6 +71,8 @@ pub struct Hub {
     writing: RefCell<JoinSet<()>>,
     /// To whoever carries out commands.
     commands: OnceCell<mpsc::Sender<Request>>,
+    /// By uplink: the commands that it takes from now on, until it has noticed.
+    renewed: RefCell<BTreeMap<String, Option<Commands>>>,
 }
 
 impl Hub {
@@ -108,6 +110,7 @@ impl Hub {
             veils: RefCell::default(),
             writing: RefCell::default(),
             commands: OnceCell::new(),
+            renewed: RefCell::default(),
         });
         hub.tell_online();
         hub.update_info(|_| ());
@@ -271,6 +274,17 @@ impl Hub {
         let _ = self.commands.set(commands);
     }
 
+    /// A running uplink takes these commands from now on.
+    pub fn renew_commands_of(&self, uplink: &str, commands: Option<Commands>) {
+        self.renewed.borrow_mut().insert(uplink.to_owned(), commands);
+        self.work.send_replace(());
+    }
+
+    /// The commands that an uplink takes from now on, where that is news.
+    pub fn take_commands_of(&self, uplink: &str) -> Option<Option<Commands>> {
+        self.renewed.borrow_mut().remove(uplink)
+    }
+
     /// Hands commands on. What there is no room for is counted, and gone: a command never waits.
     pub(super) fn commands(&self, requests: Vec<Request>, counters: &Counters) {
         for request in requests {
@@ -302,6 +316,13 @@ impl Hub {
         self.work.send_replace(());
     }
 
+    /// An uplink has something on these topics again.
+    pub fn reuse<'a>(&self, uplink: &str, topics: impl Iterator<Item = &'a String>) {
+        for topic in topics {
+            self.board.borrow_mut().reuse(uplink, topic);
+        }
+    }
+
     /// A sensor is there no more, or somewhere else; what brokers retain of it is not removed by this.
     pub fn forget_sensor(&self, template: &Template, sensor: &Arc<Descriptor>) {
         let board = &mut *self.board.borrow_mut();
@@ -320,6 +341,7 @@ impl Hub {
     pub fn forget_uplink(&self, uplink: &str) {
         self.board.borrow_mut().forget_uplink(uplink);
         self.counters.borrow_mut().remove(uplink);
+        self.renewed.borrow_mut().remove(uplink);
         self.update_info(|info| {
             info.brokers.remove(uplink);
             info.commands.remove(uplink);

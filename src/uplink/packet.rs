@@ -13,7 +13,7 @@ use crate::config::{MqttVersion, Qos};
 
 pub use publish::{Alias, Form, Head, TooLarge, put_publish};
 pub use reason::Reason;
-pub use subscribe::{Message, Retained, Wanted, put_subscribe};
+pub use subscribe::{Message, Retained, Wanted, put_subscribe, put_unsubscribe};
 
 mod property;
 mod publish;
@@ -36,6 +36,8 @@ pub enum Incoming {
     Publish(Box<Message>),
     /// The answer to SUBSCRIBE: packet id, and a reason code for each topic.
     SubAck(u16, Vec<u8>),
+    /// The answer to UNSUBSCRIBE.
+    UnsubAck(u16),
     /// QoS 1: the broker has taken the message, or refuses it.
     PubAck(u16, Reason),
     /// QoS 2, first step: the broker has stored the message, or refuses it.
@@ -146,6 +148,7 @@ pub fn read(buffer: &mut BytesMut, version: MqttVersion, max: u32) -> Result<Opt
     let packet = buffer.split_to(header + remaining);
     let read = match (first, version) {
         (0x90, _) => subscribe::suback(version, &packet[header..]),
+        (0xb0, _) => subscribe::unsuback(&packet[header..]),
         (_, MqttVersion::V311) => v4::read(packet),
         (_, MqttVersion::V5) => v5::read(first, &packet.freeze().slice(header..)),
     };

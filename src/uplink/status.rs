@@ -190,6 +190,11 @@ impl Board {
         }
     }
 
+    /// An uplink has something on that topic again, which is no state: nothing is told of it any more.
+    pub fn reuse(&mut self, uplink: &str, topic: &str) {
+        self.is_there_again(&Place { uplink: Some(uplink.into()), topic: topic.into() });
+    }
+
     /// Forgets a topic that all uplinks send; nobody is told.
     pub fn forget(&mut self, topic: &str) {
         self.take(&Place { uplink: None, topic: topic.into() });
@@ -298,6 +303,32 @@ mod tests {
         board.renew("home");
         assert_eq!(changes(&board, seen), [pair("b", "3")]);
         assert_eq!(changes(&board, 0).len(), 2);
+    }
+
+    #[test]
+    fn what_is_cleared_is_told_until_it_is_used_again_and_is_bounded() {
+        let mut board = Board::default();
+        let pair = |topic: &str, payload: &str| (topic.to_owned(), payload.to_owned());
+        board.set(None, "a", "1");
+        board.forget("a");
+        board.clear("home", "a");
+        board.clear("home", "b");
+        board.clear("other", "c");
+        assert_eq!(changes(&board, 0), [pair("a", ""), pair("b", "")]);
+        // State is back, and readings are.
+        board.set(None, "a", "2");
+        board.reuse("home", "b");
+        assert_eq!(changes(&board, 0), [pair("a", "2")]);
+        let seen = board.version;
+        board.clear("home", "b");
+        assert_eq!(changes(&board, seen), [pair("b", "")], "it is news again");
+        for number in 0..2 * MAX_CLEARED {
+            board.clear("home", &number.to_string());
+        }
+        assert_eq!(changes(&board, 0).len(), 1 + MAX_CLEARED);
+        board.forget_uplink("home");
+        assert_eq!(changes(&board, 0), [pair("a", "2")]);
+        assert!(board.cleared.is_empty());
     }
 
     #[test]

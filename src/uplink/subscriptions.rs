@@ -15,8 +15,7 @@
 //! [`UplinkConfig::discovery`](crate::config::UplinkConfig)): after it, what is announced there is sent again. Where the
 //! broker refuses that subscription nothing is lost, because announcements are retained.
 
-use std::collections::VecDeque;
-use std::ops::Range;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::BootTime;
@@ -121,7 +120,7 @@ impl Topic {
 #[derive(Debug)]
 struct Asked {
     id: u16,
-    topics: Range<usize>,
+    topics: Vec<String>,
     at: BootTime,
 }
 
@@ -141,9 +140,13 @@ pub struct Subscriptions {
     max_age: Option<Duration>,
     /// Sorted by topic.
     topics: Vec<Topic>,
-    /// How many of them were asked for on this connection.
-    next: usize,
+    /// Those of them that are still to be asked for on this connection.
+    waiting: VecDeque<String>,
     asked: VecDeque<Asked>,
+    /// Topics that are wanted no more, and of which the broker is still to be told.
+    unwanted: Vec<String>,
+    /// Packet ids of UNSUBSCRIBE that have no answer yet.
+    leaving: Vec<u16>,
     /// When the pings were sent whose answers are still to come.
     pings: VecDeque<BootTime>,
     /// What comes now was sent by the broker after this time.
@@ -179,8 +182,10 @@ impl Subscriptions {
         Self {
             max_age: commands.map(|commands| commands.max_age),
             topics,
-            next: 0,
+            waiting: VecDeque::new(),
             asked: VecDeque::new(),
+            unwanted: Vec::new(),
+            leaving: Vec::new(),
             pings: VecDeque::new(),
             sent_after: None,
             strikes: 0,
@@ -206,8 +211,10 @@ impl Subscriptions {
         for topic in &mut self.topics {
             topic.standing = Standing::Open;
         }
-        self.next = if now < self.rests_until { self.topics.len() } else { 0 };
+        let all = self.topics.iter().map(|topic| topic.topic.clone());
+        self.waiting = if now < self.rests_until { VecDeque::new() } else { all.collect() };
         self.asked.clear();
+        self.leaving.clear();
         self.pings.clear();
         self.sent_after = None;
         self.is_late = false;
@@ -243,15 +250,80 @@ impl Subscriptions {
     /// Is there more to ask for?
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.next < self.topics.len()
+        !self.waiting.is_empty()
+    }
+
+    /// Commands are taken for other sensors from now on. What else is subscribed to stays as it is, and so does what is the
+    /// same; on a connection that is up the rest is asked for, or given up.
+    pub fn renew(&mut self, commands: Option<&Commands>, now: BootTime) {
+        let commands = commands.filter(|commands| !commands.topics.is_empty());
+        self.max_age = commands.map(|commands| commands.max_age);
+        let mut new: BTreeMap<&str, &str> = commands
+            .iter()
+            .flat_map(|it| &it.topics)
+            .map(|(topic, sensor)| (topic.as_str(), sensor.as_str()))
+            .collect();
+        let mut unwanted = Vec::new();
+        self.topics.retain_mut(|topic| {
+            let Use::Commands(sensor) = &mut topic.of else { return true };
+            let stays = new.remove(topic.topic.as_str());
+            match stays {
+                Some(now_of) => now_of.clone_into(sensor),
+                None => unwanted.push(topic.topic.clone()),
+            }
+            stays.is_some()
+        });
+        self.waiting.retain(|topic| !unwanted.contains(topic));
+        self.unwanted.retain(|topic| !new.contains_key(topic.as_str()));
+        self.unwanted.append(&mut unwanted);
+        for (topic, sensor) in new {
+            let of = Use::Commands(sensor.to_owned());
+            self.topics.push(Topic { topic: topic.to_owned(), of, standing: Standing::Open });
+            if now >= self.rests_until {
+                self.waiting.push_back(topic.to_owned());
+            }
+        }
+        self.topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+    }
+
+    /// Is the broker to be told of topics that are wanted no more?
+    #[must_use]
+    pub fn has_unwanted(&self) -> bool {
+        !self.unwanted.is_empty()
+    }
+
+    /// The topics of the next UNSUBSCRIBE, which is sent now under this packet id.
+    pub fn leave(&mut self, id: u16) -> Vec<String> {
+        self.leaving.push(id);
+        let count = self.unwanted.len().min(MAX_TOPICS);
+        self.unwanted.drain(..count).collect()
+    }
+
+    /// UNSUBACK came. Whether there was such a subscription does not matter: now there is none.
+    ///
+    /// # Errors
+    /// Nobody had asked for it.
+    pub fn left(&mut self, id: u16) -> Result<(), Failure> {
+        let index = self.leaving.iter().position(|leaving| *leaving == id).ok_or(Failure::OutOfPlace)?;
+        self.leaving.remove(index);
+        Ok(())
+    }
+
+    fn of(&mut self, topic: &str) -> Option<&mut Topic> {
+        let index = self.topics.binary_search_by(|other| other.topic.as_str().cmp(topic)).ok()?;
+        self.topics.get_mut(index)
     }
 
     /// The topics of the next SUBSCRIBE, which is sent now under this packet id.
     pub fn ask(&mut self, id: u16, now: BootTime) -> Vec<Wanted<'_>> {
-        let topics = self.next..self.topics.len().min(self.next + MAX_TOPICS);
-        self.next = topics.end;
-        self.asked.push_back(Asked { id, topics: topics.clone(), at: now });
-        self.topics[topics].iter().map(Topic::wanted).collect()
+        let count = self.waiting.len().min(MAX_TOPICS);
+        let next: Vec<String> = self.waiting.drain(..count).collect();
+        let asked: Vec<Wanted<'_>> =
+            self.topics.iter().filter(|topic| next.contains(&topic.topic)).map(Topic::wanted).collect();
+        // In the order of the packet, which is that of the answer.
+        let topics = asked.iter().map(|wanted| wanted.topic.to_owned()).collect();
+        self.asked.push_back(Asked { id, topics, at: now });
+        asked
     }
 
     /// SUBACK came.
@@ -261,7 +333,9 @@ impl Subscriptions {
     pub fn answered(&mut self, id: u16, codes: &[u8]) -> Result<Option<News>, Failure> {
         let index = self.asked.iter().position(|asked| asked.id == id).ok_or(Failure::OutOfPlace)?;
         let asked = self.asked.remove(index).ok_or(Failure::OutOfPlace)?;
-        for (place, topic) in self.topics[asked.topics].iter_mut().enumerate() {
+        for (place, topic) in asked.topics.iter().enumerate() {
+            // One that is wanted no more is soon given up.
+            let Some(topic) = self.of(topic) else { continue };
             topic.standing = match codes.get(place).copied() {
                 Some(..0x80) => Standing::Accepted,
                 code => Standing::Refused(code),
@@ -269,7 +343,7 @@ impl Subscriptions {
         }
         self.strikes = 0;
         self.sent_after = self.sent_after.max(Some(asked.at));
-        if !self.asked.is_empty() || self.next < self.topics.len() {
+        if !self.asked.is_empty() || !self.waiting.is_empty() {
             return Ok(None);
         }
         if !self.matters() {

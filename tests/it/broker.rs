@@ -7,6 +7,11 @@ use std::process::{Child, Command, Stdio};
 
 use super::harness::{Agent, Exit, Gateway, Lines, free_port, wait_until};
 
+mod crowd;
+mod malformed;
+mod raw;
+mod rights;
+
 /// A gateway with users anna and eve (their passwords are their names), and a plain and a TLS listener.
 struct Lan {
     gateway: Gateway,
@@ -36,16 +41,8 @@ impl Lan {
         lan
     }
 
-    /// Runs the program to its end; gives what it printed.
     fn vigie(&self, args: &[&str], input: &str) -> String {
-        let mut child =
-            super::harness::command(args, self.gateway.path()).stdin(Stdio::piped()).spawn().expect("vigie");
-        writeln!(child.stdin.take().expect("a pipe was asked for"), "{input}").expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "{args:?}: {text}");
-        assert!(input.is_empty() || !text.contains("argon2"), "a hash is shown: {text}");
-        text
+        vigie(&self.gateway, args, input)
     }
 
     fn run(&self) -> Agent {
@@ -69,6 +66,17 @@ impl Lan {
         let output = self.client("mosquitto_pub", version, user, over_tls, args).output().expect("mosquitto_pub");
         output.status.success() && output.stderr.is_empty()
     }
+}
+
+/// Runs the program to its end; gives what it printed.
+fn vigie(gateway: &Gateway, args: &[&str], input: &str) -> String {
+    let mut child = super::harness::command(args, gateway.path()).stdin(Stdio::piped()).spawn().expect("vigie");
+    writeln!(child.stdin.take().expect("a pipe was asked for"), "{input}").expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{args:?}: {text}");
+    assert!(input.is_empty() || !text.contains("argon2"), "a hash is shown: {text}");
+    text
 }
 
 /// A subscriber and what it has seen; ended when dropped.
@@ -97,7 +105,7 @@ fn users_reach_it_over_tcp_and_tls_in_both_versions_and_may_do_what_their_rules_
     for version in ["mqttv311", "mqttv5"] {
         for over_tls in [false, true] {
             // The gateway's own readings, which anna may read and nobody else may write.
-            let args = ["-t", "maison/salon/temperature", "-C", "1", "-W", "30"];
+            let args = ["-t", "maison/salon/temperature", "-C", "1", "-W", "300"];
             let output = lan.client("mosquitto_sub", version, "anna", over_tls, &args).output().expect("mosquitto_sub");
             assert!(String::from_utf8_lossy(&output.stdout).contains("\"value\""), "{output:?}");
             let forged = ["-t", "maison/salon/temperature", "-m", "99", "-q", "1"];
@@ -136,7 +144,7 @@ fn what_it_acknowledged_is_there_after_sigkill() {
     let expected: Vec<String> = (0..20).map(|number: u8| number.to_string()).collect();
     assert_eq!(subscriber.1.all(), expected);
     let retained = lan
-        .client("mosquitto_sub", "mqttv311", "anna", false, &["-t", "state", "-C", "1", "-W", "30"])
+        .client("mosquitto_sub", "mqttv311", "anna", false, &["-t", "state", "-C", "1", "-W", "300"])
         .output()
         .expect("mosquitto_sub");
     assert_eq!(retained.stdout, b"kept\n");

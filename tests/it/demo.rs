@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -41,11 +40,8 @@ fn the_printed_line_shows_messages_and_an_interrupt_ends_it() {
     let _ = look.kill();
     let _ = look.wait();
 
-    let start = Instant::now();
     demo.signal(Signal::INT);
     assert_eq!(demo.wait(), Exit::Code(0), "log:\n{}", demo.log.text());
-    // It is to take 2 s; the rest is for a loaded machine.
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let left: Vec<_> = fs::read_dir(home.path()).expect("the folder is there").flatten().collect();
     assert!(left.is_empty(), "left behind: {left:?}");
 }

@@ -1,9 +1,10 @@
 //! Prevents: one broken device that silences the others, a fault that is told under a wrong name, and a sensor that
 //! stays away after its device has come back.
 //!
-//! The built program runs on simulated hardware to which faults happen by a script.
+//! The built program runs on simulated hardware to which faults happen by a script, each for many times as long as it takes
+//! to be seen: a busy host holds the program up now and then, and may make a sensor `stuck` whose `deadline` is short.
 
-use super::harness::{Agent, Gateway, Message, Mosquitto, Subscriber, wait_until};
+use super::harness::{Agent, Gateway, Message, Mosquitto, Subscriber, wait_for, wait_until};
 
 struct Run {
     // Dropped in this order: the agent first.
@@ -24,31 +25,61 @@ impl Run {
         Self { _agent: agent, _gateway: gateway, subscriber, _broker: broker }
     }
 
-    /// Waits until a sensor's availability has been through these states, in this order and without any other between.
+    /// Waits until a sensor's availability has been through these states, in this order and without any other between but
+    /// [`held_up`]; gives those messages.
     #[track_caller]
     fn wait_availability(&self, sensor: &str, expected: &[&str]) -> Vec<Message> {
         let topic = format!("maison/{sensor}/{sensor}/availability");
-        let seen = || self.subscriber.on(&topic);
-        wait_until(&format!("{expected:?} on {topic}"), || seen().len() >= expected.len());
-        let messages = seen();
-        let states: Vec<String> = messages.iter().take(expected.len()).map(state).collect();
-        assert_eq!(states, expected, "{messages:?}");
-        messages
+        wait_for(&format!("{expected:?} on {topic}"), || {
+            let mut found = Vec::new();
+            for message in self.subscriber.on(&topic) {
+                let state = state(&message);
+                match expected.get(found.len()) {
+                    Some(next) if *next == state => found.push(message),
+                    Some(next) => assert!(held_up(&state), "{state} on {topic}, where {next} was to come"),
+                    None => break,
+                }
+            }
+            (found.len() == expected.len()).then_some(found)
+        })
+    }
+
+    /// Checks that a sensor has worked from its start on.
+    #[track_caller]
+    fn never_failed(&self, sensor: &str) {
+        self.wait_availability(sensor, &["online"]);
+        let states: Vec<String> =
+            self.subscriber.on(&format!("maison/{sensor}/{sensor}/availability")).iter().map(state).collect();
+        assert_eq!(states, ["online"], "{sensor} never failed");
     }
 
     /// How many readings of a sensor came between two messages.
     fn readings_between(&self, sensor: &str, first: &Message, last: &Message) -> usize {
         let messages = self.subscriber.messages();
-        let place = |wanted: &Message| {
-            let same = |message: &Message| message.topic == wanted.topic && message.payload == wanted.payload;
-            messages.iter().rposition(same).expect("it was received")
-        };
-        let start = format!("maison/{sensor}/");
-        messages[place(first)..place(last)]
-            .iter()
-            .filter(|message| message.topic.starts_with(&start) && !message.topic.ends_with("/availability"))
-            .count()
+        readings(sensor, &messages[place(&messages, first)..place(&messages, last)])
     }
+
+    /// Waits for some more readings of a sensor, after a message.
+    #[track_caller]
+    fn goes_on(&self, sensor: &str, since: &Message) {
+        wait_until(&format!("readings of {sensor}"), || {
+            let messages = self.subscriber.messages();
+            readings(sensor, &messages[place(&messages, since)..]) >= 5
+        });
+    }
+}
+
+/// Where a message is among all.
+fn place(messages: &[Message], wanted: &Message) -> usize {
+    let same = |message: &Message| message.topic == wanted.topic && message.payload == wanted.payload;
+    messages.iter().rposition(same).expect("it was received")
+}
+
+fn readings(sensor: &str, messages: &[Message]) -> usize {
+    let start = format!("maison/{sensor}/");
+    let is_reading =
+        |message: &&Message| message.topic.starts_with(&start) && !message.topic.ends_with("/availability");
+    messages.iter().filter(is_reading).count()
 }
 
 /// `online`, or the reason of the fault.
@@ -56,6 +87,11 @@ fn state(message: &Message) -> String {
     let json = message.json();
     let word = if json["state"] == "fault" { &json["reason"] } else { &json["state"] };
     word.as_str().expect("a word").to_owned()
+}
+
+/// Is this what a sensor may be for a moment, and be again, because the host holds the program up?
+fn held_up(state: &str) -> bool {
+    matches!(state, "stuck" | "online")
 }
 
 fn detail(message: &Message) -> String {
@@ -86,6 +122,7 @@ room = "mouvement"
 driver = "gpio-input"
 pin = 17
 every = "100ms"
+deadline = "5m"
 
 [[sensor]]
 name = "arduino"
@@ -100,19 +137,14 @@ fn fault(device: &str, kind: &str, at: &str, lasts: &str) -> String {
 
 #[test]
 fn a_bus_that_hangs_is_told_of_all_on_it_and_nobody_else_waits() {
-    let run = Run::start(&format!("{SENSORS}{}", fault("i2c 1 0x76", "hang", "3s", "12s")));
+    let run = Run::start(&format!("{SENSORS}{}", fault("i2c 1 0x76", "hang", "10s", "20s")));
     let meteo = run.wait_availability("meteo", &["online", "stuck", "online"]);
     assert!(detail(&meteo[1]).contains("still running"), "{meteo:?}");
     let cave = run.wait_availability("cave", &["online", "bus-hang", "online"]);
     assert!(detail(&cave[1]).contains("a transfer to address 0x76 has been running for"), "{cave:?}");
     for sensor in ["mouvement", "arduino"] {
         assert!(run.readings_between(sensor, &cave[1], &cave[2]) >= 5, "{sensor} went on");
-        run.wait_availability(sensor, &["online"]);
-        assert_eq!(
-            run.subscriber.on(&format!("maison/{sensor}/{sensor}/availability")).len(),
-            1,
-            "{sensor} never failed"
-        );
+        run.never_failed(sensor);
     }
     assert_eq!(run.readings_between("meteo", &meteo[1], &meteo[2]), 0, "nothing is made up meanwhile");
 }
@@ -120,11 +152,11 @@ fn a_bus_that_hangs_is_told_of_all_on_it_and_nobody_else_waits() {
 #[test]
 fn what_is_unplugged_or_another_chip_is_told_and_comes_back() {
     let faults = [
-        fault("i2c 1 0x76", "wrong-chip", "0s", "3s"),
-        fault("i2c 1 0x77", "unplug", "0s", "3s"),
-        fault("i2c 1 0x77", "timeout", "20s", "5s"),
-        fault("line GPIO17", "unplug", "5s", "3s"),
-        fault("port sim:arduino", "unplug", "5s", "3s"),
+        fault("i2c 1 0x76", "wrong-chip", "0s", "10s"),
+        fault("i2c 1 0x77", "unplug", "0s", "10s"),
+        fault("i2c 1 0x77", "timeout", "40s", "10s"),
+        fault("line GPIO17", "unplug", "10s", "10s"),
+        fault("port sim:arduino", "unplug", "10s", "10s"),
     ];
     let run = Run::start(&format!("{SENSORS}{}", faults.concat()));
     let meteo = run.wait_availability("meteo", &["wrong-chip", "online"]);
@@ -138,19 +170,19 @@ fn what_is_unplugged_or_another_chip_is_told_and_comes_back() {
 #[test]
 fn chips_on_spi_and_of_the_kernels_drivers_break_and_come_back() {
     let faults = [
-        fault("spi 0 0", "unplug", "0s", "4s"),
-        fault("spi 0 0", "hang", "12s", "6s"),
-        fault("w1 28-000005e2fdc3", "garbage", "0s", "4s"),
-        fault("iio dht11@4", "unplug", "0s", "4s"),
-        fault("hwmon lm75", "nak", "0s", "4s"),
+        fault("spi 0 0", "unplug", "0s", "10s"),
+        fault("spi 0 0", "hang", "30s", "12s"),
+        fault("w1 28-000005e2fdc3", "garbage", "0s", "10s"),
+        fault("iio dht11@4", "unplug", "0s", "10s"),
+        fault("hwmon lm75", "nak", "0s", "10s"),
     ];
     let sensor = |name: &str, keys: &str| {
-        format!("[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\nevery = \"100ms\"\ndeadline = \"2s\"\n{keys}\n\n")
+        format!("[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\nevery = \"100ms\"\n{keys}\n\n")
     };
     let sensors = [
-        sensor("plantes", "driver = \"mcp3008\"\nchip_select = 0\ninputs = [\"ch0\"]"),
+        sensor("plantes", "driver = \"mcp3008\"\nchip_select = 0\ninputs = [\"ch0\"]\ndeadline = \"2s\""),
         sensor("chaudiere", "driver = \"w1\"\nid = \"28-000005e2fdc3\""),
-        sensor("retour", "driver = \"w1\"\nid = \"28-0114503d4aff\""),
+        sensor("retour", "driver = \"w1\"\nid = \"28-0114503d4aff\"\ndeadline = \"5m\""),
         sensor("cave", "driver = \"iio\"\ndevice = \"dht11@4\""),
         sensor("baie", "driver = \"hwmon\"\nchip = \"lm75\""),
     ];
@@ -164,10 +196,9 @@ fn chips_on_spi_and_of_the_kernels_drivers_break_and_come_back() {
     ] {
         let states = run.wait_availability(sensor, &[code, "online"]);
         assert!(detail(&states[0]).contains(part), "{states:?}");
-        assert!(run.readings_between(sensor, &states[1], &plantes[3]) >= 5, "{sensor} works");
+        run.goes_on(sensor, &states[1]);
     }
-    run.wait_availability("retour", &["online"]);
-    assert_eq!(run.subscriber.on("maison/retour/retour/availability").len(), 1, "the other thermometer never failed");
+    run.never_failed("retour");
 }
 
 #[test]
@@ -179,7 +210,7 @@ fn a_chip_that_hangs_is_switched_off_and_on_with_all_on_its_supply() {
          [[sensor]]\nname = \"cave\"\nroom = \"cave\"\ndriver = \"bme280\"\naddress = 0x77\nevery = \"100ms\"\n{power}\n\n\
          [[sensor]]\nname = \"mouvement\"\nroom = \"mouvement\"\ndriver = \"gpio-input\"\npin = 17\nevery = \"100ms\"\n\
          {power}\n\n\
-         [[hardware.fault]]\ndevice = \"i2c 1 0x77\"\nkind = \"nak\"\nat = \"3s\"\ncured_by = \"GPIO22\"\n"
+         [[hardware.fault]]\ndevice = \"i2c 1 0x77\"\nkind = \"nak\"\nat = \"10s\"\ncured_by = \"GPIO22\"\n"
     );
     let run = Run::start(&sensors);
     let cave = run.wait_availability("cave", &["online", "missing", "power-cycle", "online"]);
@@ -233,7 +264,7 @@ every = "100ms"
 power = {{ line = "portail:GPB0", settle = "100ms" }}
 
 {}"#,
-        fault("i2c 1 0x20", "unplug", "5s", "3s")
+        fault("i2c 1 0x20", "unplug", "10s", "10s")
     ));
     let contact = run.wait_availability("contact", &["online", "missing", "online"]);
     assert!(detail(&contact[1]).contains("expander `portail`"), "{contact:?}");
@@ -245,8 +276,7 @@ power = {{ line = "portail:GPB0", settle = "100ms" }}
         }
     }
     run.subscriber.wait("maison/meteo/temperature", |_| true);
-    run.wait_availability("volet", &["online"]);
-    assert_eq!(run.subscriber.on("maison/volet/volet/availability").len(), 1, "the other expander never failed");
+    run.never_failed("volet");
 }
 
 #[test]
@@ -274,7 +304,7 @@ power = { pin = 22, after = 2, off = "100ms", settle = "100ms" }
 [[hardware.fault]]
 device = "i2c 1 0x76"
 kind = "hang"
-at = "3s"
+at = "10s"
 cured_by = "GPIO22"
 "#,
     );

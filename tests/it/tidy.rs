@@ -16,7 +16,8 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("archive", &["clock", "outbox", "reading"]),
     ("backup", &["archive", "clock", "config", "outbox"]),
-    ("broker", &["config", "offer", "topic::filter"]),
+    // Tokens are valid for a time.
+    ("broker", &["clock", "config", "offer", "topic::filter"]),
     (
         "cli",
         &[

@@ -6,6 +6,7 @@ as 10.0.2.2; its drive is one of `drive.py`.
 """
 
 import contextlib
+import functools
 import lzma
 import os
 import pathlib
@@ -23,7 +24,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "bench"))
 sys.path.insert(0, str(HERE))
 from drive import Drive
-from lab import wait_for
+from lab import DEADLINE, wait_for
 
 # What the guest's kernel is given, with everything that these need.
 MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "crc32c_generic"]
@@ -31,7 +32,7 @@ MODULES = ["virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "ext4", "
 FLAKY_DISK = ["dm_flakey"]
 FLAKY_NETWORK = ["sch_netem", "sch_ingress", "act_mirred", "cls_matchall", "ifb"]
 # Seconds that a command in a guest may take, and a guest's start: the machine may have much else to do.
-COMMAND, START = 90, 120
+COMMAND = START = DEADLINE
 HOST = "10.0.2.2"
 END = "LAB-END"
 
@@ -118,6 +119,15 @@ def initramfs(folder, *beside, modules=(), programs=()):
     return out
 
 
+@functools.cache
+def ticks():
+    """How fast the time stamp counter of this machine counts, in kHz (`tsc.c`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder, "tsc")
+        subprocess.run(["cc", "-o", program, HERE / "tsc.c"], check=True)
+        return int(subprocess.run([program], check=True, stdout=subprocess.PIPE).stdout)
+
+
 class Guest:
     """A machine that runs; a `with` block ends it in any case.
 
@@ -140,7 +150,9 @@ class Guest:
             *(["-rtc", f"base={rtc}"] if rtc else []),
             "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
             "-kernel", parts() / "vmlinuz", "-initrd", initrd,
-            "-append", "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable no_timer_check",
+            "-append", "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable no_timer_check"
+            # A hasty machine has a counter of its own, and nobody holds that up.
+            + ("" if hasty else f" tsc_early_khz={ticks()}"),
             "-serial", f"file:{self.log_file}",
             "-chardev", f"socket,id=sketch,path={sketch}", "-device", "isa-serial,chardev=sketch",
             "-chardev", f"socket,id=shell,path={shell}", "-device", "virtio-serial-pci",
@@ -160,6 +172,8 @@ class Guest:
         self.received = b""
         try:
             self.shell, self.sketch = (self.accept(listener) for listener in listeners)
+            # It has time to take what it is sent.
+            self.sketch.settimeout(DEADLINE)
             self.sh("ifconfig lo 127.0.0.1 && ifconfig eth0 10.0.2.15 netmask 255.255.255.0", limit=START)
         except BaseException:
             self.qemu.kill()
@@ -197,7 +211,9 @@ class Guest:
     def status(self, script, limit=COMMAND):
         """Runs a script in the guest; gives its output and exit status."""
         # The mark is put together in the guest, so that no echo of the command is taken for it.
+        self.shell.settimeout(limit)
         self.shell.sendall(f"( {script}\n) </dev/null; echo {END[:3]}''{END[3:]} $?\n".encode())
+        self.shell.settimeout(1)
         end = time.monotonic() + limit
         while not (mark := re.search(rf"{END} (\d+)\r?\n".encode(), self.received)):
             if self.qemu.poll() is not None:
@@ -245,7 +261,8 @@ def alone(script):
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
         drive = Drive(folder, 64, seed=0)
         with Guest(folder, initramfs(folder), drive) as guest:
-            output, status = guest.status(f"/lab/{script}")
+            # It waits several times itself.
+            output, status = guest.status(f"/lab/{script}", limit=4 * COMMAND)
             print(output, end="")
             if status:
                 print(guest.log(), file=sys.stderr)

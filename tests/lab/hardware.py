@@ -191,6 +191,10 @@ class Gateway:
         level = "up" if high else "down"
         return self.between(f"echo pull-{level} >{self.line_folder(chip, offset)}/pull")
 
+    def now(self):
+        """The guest's wall clock, seconds since 1970."""
+        return self.between("true")[0]
+
     def between(self, command):
         """Runs a command; gives the guest's wall clock before and after, seconds since 1970."""
         said = self.sh(f"adjtimex >/run/before; {command}; adjtimex >/run/after; cat /run/before /run/after")
@@ -198,11 +202,13 @@ class Gateway:
         return tuple(int(whole) + int(part) / 1e6 for whole, part in zip(seconds, micros))
 
     def pulses(self, line, count, rate, limit=DEADLINE):
-        """Lets a line go up and down so often, so many times a second; returns once it has."""
-        self.sh(f"echo '{line} {count} {rate}' >/sys/module/gpio_simx/parameters/pulses")
-        done = f"{count} of {count}"
-        self.sh(f"until [ \"$(cat /sys/module/gpio_simx/parameters/pulses)\" = '{done}' ]; do sleep 0.1; done",
-                limit=limit)
+        """Lets a line go up and down so often, so many times a second; returns once it has: by how much, in seconds, the
+        edge was late that was latest, because the guest was held up.
+        """
+        parameter = "/sys/module/gpio_simx/parameters/pulses"
+        self.sh(f"echo '{line} {count} {rate}' >{parameter}")
+        said = self.sh(f"until grep '^{count} of {count},' {parameter}; do sleep 0.1; done", limit=limit)
+        return int(re.search(r"late by (\d+)", said)[1]) / 1e6
 
     # The agent.
 

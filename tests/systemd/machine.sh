@@ -6,10 +6,11 @@
 # The container's root is made once, of this machine's own Debian release, and kept below the target folder. A run
 # works on a copy in memory: nothing of it stays but its log.
 
-NEEDS="mmdebstrap systemd-container lintian binutils xz-utils"
+NEEDS="mmdebstrap systemd-container lintian binutils xz-utils dpkg-dev gpg gpg-agent python3"
 # What the scripts need in the container.
-INSIDE="adduser,dbus,libgcc-s1,mosquitto,mosquitto-clients,procps,python3,strace,sudo,systemd-sysv"
+INSIDE="adduser,dbus,iproute2,libgcc-s1,mosquitto,mosquitto-clients,openssh-client,procps,python3,strace,sudo,systemd-sysv"
 # The package, which is newer than any that it replaces and older than every release.
+# shellcheck disable=SC2034  # theirs
 VERSION=0.1.0~test2
 
 cache=$target/tests/systemd

@@ -110,6 +110,7 @@ impl Core {
             config.uplinks.iter().map(|uplink| (uplink, Retained::of(uplink, gateway, &after))).collect();
         let mut sweeps = Vec::new();
         for (uplink, after) in &retained {
+            self.hub.reuse(&uplink.name, after.readings.iter());
             let known = |known: &&UplinkConfig| known.name == uplink.name && known.urls == uplink.urls;
             let Some(known) = uplinks.iter().find(known) else { continue };
             let gone = Retained::of(known, gateway, before).without(after);

@@ -190,3 +190,62 @@ fn what_is_remembered_is_bounded() {
     let stored = run.hub.outbox.borrow().state("discovery/home").map(<[u8]>::len);
     assert!(stored.is_some_and(|stored| stored <= MAX_REMEMBERED), "{stored:?}");
 }
+
+#[test]
+fn a_lan_clients_sensor_is_announced_when_it_is_met_and_stays_over_restarts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!("{HOME}{METEO}");
+    let meet = |run: &mut Run, index: u32, room: &str| {
+        let mut descriptor = run.config.sensors[0].descriptor(&run.config.gateway);
+        (descriptor.sensor, descriptor.room) = ("esp".into(), Some(room.into()));
+        assert!(!run.discovery.knows(SensorIndex(index)));
+        run.discovery.meet(SensorIndex(index), &descriptor);
+        descriptor.quantities = vec![Quantity {
+            name: "t".into(),
+            unit: Some("°C".into()),
+            kind: Kind::Number,
+            topic: None,
+            content_type: None,
+        }];
+        run.discovery.seen(SensorIndex(index), &Arc::new(descriptor));
+        run.hub.outbox.borrow_mut().commit(run.hub.clock.boot());
+    };
+    let mut run = Run::start(folder.path(), &text);
+    meet(&mut run, 7, "salon");
+    assert_eq!(keys(&run.entities("vigie_1_esp")), ["t"]);
+    let first = run.announced("vigie_1_esp");
+    meet(&mut run, 8, "cave");
+    assert_eq!(run.announced("vigie_1_esp"), first, "another room's of that name");
+    drop(run);
+    for _ in 1..FORGOTTEN_AT {
+        assert_eq!(Run::start(folder.path(), &text).announced("vigie_1_esp"), None, "it stays as it was");
+    }
+    let mut run = Run::start(folder.path(), &text);
+    assert_eq!(run.announced("vigie_1_esp").as_deref(), Some(""), "it was not met for too long");
+    meet(&mut run, 7, "salon");
+    assert_eq!(keys(&run.entities("vigie_1_esp")), ["t"]);
+    drop(run);
+    assert_eq!(Run::start(folder.path(), &text).announced("vigie_1_esp"), None, "it is there again");
+}
+
+#[test]
+fn a_reload_takes_away_what_is_gone_and_counts_as_no_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(folder.path(), &format!("{HOME}{METEO}{SKETCH}"));
+    run.gives(0, &[("temperature", Some("°C"))]);
+    run.gives(1, &[("t", None), ("u", None)]);
+    let machine = Machine { hostname: "pi".to_owned(), ..Machine::this() };
+    let without = config::from_text("test.toml", &format!("{HOME}{SKETCH}"), &machine, DRIVERS).expect("no errors");
+    // Its place in the pipeline is the one that it had.
+    for _ in 0..2 * FORGOTTEN_AT {
+        run.discovery.renew(&without, &[SensorIndex(1)]);
+    }
+    assert_eq!(run.announced("vigie_1_meteo").as_deref(), Some(""));
+    run.gives(1, &[("t", None)]);
+    assert_eq!(keys(&run.entities("vigie_1_sketch")), ["t"], "`u` may come yet, and is not taken away");
+    let whole =
+        config::from_text("test.toml", &format!("{HOME}{METEO}{SKETCH}"), &machine, DRIVERS).expect("no errors");
+    run.discovery.renew(&whole, &[0, 1].map(SensorIndex));
+    run.gives(0, &[("temperature", Some("°C"))]);
+    assert_eq!(keys(&run.entities("vigie_1_meteo")), ["temperature"]);
+}

@@ -57,7 +57,7 @@ fn text(body: &mut Vec<u8>, text: &str) {
     body.extend(text.as_bytes());
 }
 
-pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut left = body.len();
     loop {
@@ -85,7 +85,7 @@ pub(super) fn publish(version: u8, topic: &str, payload: &str, qos: u8, id: u16)
     packet(0x30 | qos << 1, &body)
 }
 
-pub(super) fn subscribe(version: u8, filters: &[&str], id: u16) -> Vec<u8> {
+fn subscribe(version: u8, filters: &[&str], id: u16) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if version == 5 {
         body.push(0);

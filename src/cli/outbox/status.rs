@@ -19,7 +19,7 @@ pub(super) fn status(source: &mut Source, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(in crate::cli) fn for_people(status: &Status) -> String {
+pub(super) fn for_people(status: &Status) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     match &status.agent {

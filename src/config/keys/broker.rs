@@ -39,6 +39,31 @@ pub(super) static BROKER: Section = Section {
             Some("none"),
             "What a user may read and write; one without a table everything that is not the gateway's own.",
         ),
+        key(
+            "jwt",
+            "table, see [broker.jwt](#brokerjwt)",
+            Some("none"),
+            "Logins with a token (JWT) in place of the password.",
+        ),
+        key(
+            "watch",
+            "table, see [broker.watch](#brokerwatch)",
+            Some("nothing"),
+            "What of the clients is told in the topic `…/broker`.",
+        ),
+        key(
+            "discoverable",
+            "true or false",
+            Some("true"),
+            "Are listeners that others than this machine reach announced to their networks, as `_mqtt._tcp` and \
+             `_secure-mqtt._tcp` (DNS-SD)?",
+        ),
+        key(
+            "sys_interval",
+            "duration, `\"0s\"`: never",
+            Some("`\"60s\"`"),
+            "How often the broker says below `$SYS/broker` how it is.",
+        ),
         key("limits", "table, see [broker.limits](#brokerlimits)", Some("for a Pi with 512 MB"), "Bounds."),
         key(
             "ingest",
@@ -121,6 +146,50 @@ pub(super) static BROKER_USER: Section = Section {
     ],
 };
 
+/// `[broker.jwt]`
+pub(super) static BROKER_JWT: Section = Section {
+    title: "[broker.jwt]",
+    intro: "A client whose password is a JSON Web Token (RFC 7519) is the user that `sub` names. `exp` and `nbf` count as \
+            soon as the gateway knows the time; docs/broker.md says what holds before.",
+    keys: &[
+        key(
+            "key",
+            "path",
+            None,
+            "What tokens are verified with: a public key in PEM form (RSA: RS256; P-256: ES256), or a secret of at least \
+             32 bytes (HS256), which not everybody may read.",
+        ),
+        key("audience", "text", Some("any"), "What `aud` must name."),
+    ],
+};
+
+/// `[broker.watch]`
+pub(super) static BROKER_WATCH: Section = Section {
+    title: "[broker.watch]",
+    intro: "What of the clients is told in the retained topic `…/broker` of the gateway, and in the log. `silent_after` of \
+            [[broker.ingest]](#brokeringest) is the same for topics.",
+    keys: &[
+        key(
+            "silent_after",
+            "duration, `\"1s\"` to a year",
+            Some("none"),
+            "A client that published regularly, at least three times within this time each, and does so no more.",
+        ),
+        key(
+            "unknown_clients",
+            "true or false",
+            Some("false"),
+            "Client identifiers that were never seen before. In the first hour all are taken as known.",
+        ),
+        key(
+            "rate_factor",
+            "2 to 1000",
+            Some("none"),
+            "A client that publishes so many times as many messages as it did on average over the last hour.",
+        ),
+    ],
+};
+
 /// `[broker.limits]`
 pub(super) static BROKER_LIMITS: Section = Section {
     title: "[broker.limits]",
@@ -156,5 +225,12 @@ pub(super) static BROKER_LIMITS: Section = Section {
         ),
         key("retained_bytes", "size, `\"64KiB\"` to `\"256MiB\"`", Some("`\"16MiB\"`"), "Their size."),
         key("subscriptions", "1 to 1000000", Some("500"), "Subscriptions of a client."),
+        key(
+            "keep_alive",
+            "duration, `\"10s\"` to 65535 s",
+            Some("what the client asks for"),
+            "The longest keep-alive of MQTT 5, whose clients are told. A client that is gone without a word is noticed after one \
+             and a half times as long.",
+        ),
     ],
 };

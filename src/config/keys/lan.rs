@@ -57,6 +57,12 @@ pub(super) static BROKER_INGEST: Section = Section {
             "The largest payload. A larger one stays on the LAN.",
         ),
         key("max_topics", "1 to 10000", Some("500"), "Different topics. Messages on further ones stay on the LAN."),
+        key(
+            "silent_after",
+            "duration, `\"1s\"` to a year",
+            Some("none"),
+            "A topic that was published on regularly, and is no more for so long, is told in `…/broker`.",
+        ),
     ],
 };
 

@@ -185,6 +185,18 @@ fn the_documented_keys_are_those_that_are_read() {
             }),
         ),
         (
+            &BROKER_JWT,
+            asked(|keys| {
+                let _ = crate::config::broker_watch::jwt(keys, &around);
+            }),
+        ),
+        (
+            &BROKER_WATCH,
+            asked(|keys| {
+                let _ = crate::config::broker_watch::watch(keys);
+            }),
+        ),
+        (
             &BROKER_LIMITS,
             asked(|keys| {
                 let _ = broker::limits(keys);

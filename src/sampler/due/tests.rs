@@ -90,3 +90,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn another_schedule_holds_from_the_next_sample_on_and_adds_none() {
+    let mut grid = Grid::new(boot(7), None, None);
+    assert!(grid.next(boot(7), after(10)));
+    assert_eq!(grid.at, boot(17));
+    grid.reschedule(boot(9), after(4), false);
+    assert_eq!(grid.at, boot(11), "so long after the last one");
+    grid.reschedule(boot(9), after(60), false);
+    assert_eq!(grid.at, boot(67));
+    grid.reschedule(boot(30), after(5), false);
+    assert_eq!(grid.at, boot(30), "it would have been before");
+    grid.reschedule(boot(30), after(20), true);
+    assert_eq!(grid.at, boot(40));
+    // What is the same changes nothing.
+    grid.reschedule(boot(31), after(20), true);
+    assert_eq!(grid.at, boot(40));
+    let mut first = Grid::new(boot(7), None, None);
+    first.reschedule(boot(8), after(4), false);
+    assert_eq!(first.at, boot(7), "the first one is still to come");
+}

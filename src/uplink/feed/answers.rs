@@ -53,6 +53,7 @@ impl Feed {
             Incoming::SubAck(id, codes) => {
                 self.news = self.subscriptions.answered(id, &codes)?.or(self.news.take());
             }
+            Incoming::UnsubAck(id) => self.subscriptions.left(id)?,
             Incoming::PubRel(id) => packet::put_pubcomp(&mut output.buffer, id),
             Incoming::PingResp => self.subscriptions.ponged(),
             Incoming::Disconnect(reason) => return Err(Failure::Disconnected(reason)),

@@ -25,7 +25,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 impl Feed {
     /// Sends what is due of the subscriptions, and tells what is new of them. Gives the time when more is due.
     pub(super) fn subscribe(&mut self, hub: &Hub, output: &mut Output, fill: Fill) -> Option<BootTime> {
-        if !self.subscriptions.is_on() {
+        if let Some(commands) = hub.take_commands_of(&self.uplink) {
+            self.subscriptions.renew(commands.as_ref(), fill.now);
+        }
+        if !self.subscriptions.is_on() && !self.subscriptions.has_unwanted() {
             return None;
         }
         if self.announce_at.is_some_and(|at| at <= fill.now) {
@@ -36,6 +39,10 @@ impl Feed {
         while fill.readings && output.has_room() && self.subscriptions.has_more() {
             let Some(id) = self.session.spend_id() else { break };
             packet::put_subscribe(&mut output.buffer, version, id, &self.subscriptions.ask(id, fill.now));
+        }
+        while fill.readings && output.has_room() && self.subscriptions.has_unwanted() {
+            let Some(id) = self.session.spend_id() else { break };
+            packet::put_unsubscribe(&mut output.buffer, version, id, &self.subscriptions.leave(id));
         }
         if self.subscriptions.wants_ping(fill.now) {
             packet::put_pingreq(&mut output.buffer);

@@ -75,6 +75,28 @@ pub fn put_subscribe(out: &mut BytesMut, version: MqttVersion, id: u16, topics: 
     out.put_slice(&body);
 }
 
+/// Appends UNSUBSCRIBE.
+pub fn put_unsubscribe(out: &mut BytesMut, version: MqttVersion, id: u16, topics: &[String]) {
+    let mut body = BytesMut::new();
+    body.put_u16(id);
+    if version == MqttVersion::V5 {
+        body.put_u8(0);
+    }
+    for topic in topics {
+        body.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
+        body.put_slice(topic.as_bytes());
+    }
+    let (length, digits) = remaining_length(body.len());
+    out.put_u8(0xa2);
+    out.put_slice(&length[..digits]);
+    out.put_slice(&body);
+}
+
+/// UNSUBACK (3.11). The reason codes of MQTT 5 change nothing: there is no such subscription afterwards.
+pub(super) fn unsuback(body: &[u8]) -> Result<Incoming, String> {
+    Ok(Incoming::UnsubAck(Reader(body).two()?))
+}
+
 /// SUBACK (3.9): a reason code for each topic, in their order.
 pub(super) fn suback(version: MqttVersion, body: &[u8]) -> Result<Incoming, String> {
     let mut body = Reader(body);
@@ -128,6 +150,18 @@ mod tests {
                 ..v5::Filter::new(topic.clone(), if *once { QoS5::AtLeastOnce } else { QoS5::AtMostOnce })
             };
             let reference = v5::Subscribe { pkid: id, filters: topics.iter().map(filter).collect(), properties: None };
+            reference.write(&mut expected).expect("a packet");
+            prop_assert_eq!(&out, &expected);
+
+            let topics: Vec<String> = topics.into_iter().map(|(topic, ..)| topic).collect();
+            let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
+            put_unsubscribe(&mut out, MqttVersion::V311, id, &topics);
+            let reference = v4::Unsubscribe { pkid: id, topics: topics.clone() };
+            reference.write(&mut expected).expect("a packet");
+            prop_assert_eq!(&out, &expected);
+            let (mut out, mut expected) = (BytesMut::new(), BytesMut::new());
+            put_unsubscribe(&mut out, MqttVersion::V5, id, &topics);
+            let reference = v5::Unsubscribe { pkid: id, filters: topics, properties: None };
             reference.write(&mut expected).expect("a packet");
             prop_assert_eq!(&out, &expected);
         }

@@ -290,3 +290,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn on_a_connection_that_is_up_only_what_is_new_is_asked_for_and_what_is_gone_is_given_up() {
+    let commands = |sensors: &[&str]| Commands {
+        max_age: MAX_AGE,
+        topics: sensors.iter().map(|sensor| (format!("maison/{sensor}/set"), (*sensor).to_owned())).collect(),
+    };
+    let mut subscriptions = accepted(at(100));
+    subscriptions.renew(Some(&commands(&["a", "relais0"])), at(101));
+    assert_eq!(verdict(&subscriptions, &command(), at(102)), Ok(()), "it goes on");
+    let early = verdict(&subscriptions, &message("maison/a/set", b"{}"), at(102));
+    assert!(early.is_err_and(|why| why.contains("before the broker has accepted")));
+    assert_eq!(subscriptions.ask(8, at(102)).iter().map(|wanted| wanted.topic).collect::<Vec<_>>(), ["maison/a/set"]);
+    // It is changed again before that is answered.
+    subscriptions.renew(Some(&commands(&["b"])), at(103));
+    assert_eq!(subscriptions.request("home", &message("maison/a/set", b"{}"), at(103)), None);
+    assert!(subscriptions.answered(8, &[0]).is_ok());
+    assert!(subscriptions.has_unwanted());
+    assert_eq!(subscriptions.leave(9), ["maison/a/set", "maison/relais0/set"]);
+    assert!(!subscriptions.has_unwanted());
+    assert!(subscriptions.left(10).is_err(), "nobody had asked");
+    assert!(subscriptions.left(9).is_ok());
+    assert_eq!(subscriptions.ask(10, at(104)).iter().map(|wanted| wanted.topic).collect::<Vec<_>>(), ["maison/b/set"]);
+    assert_eq!(subscriptions.answered(10, &[0]).ok(), Some(Some(News::Accepted)));
+    assert_eq!(verdict(&subscriptions, &message("maison/b/set", b"{}"), at(105)), Ok(()));
+    // The next connection has what holds now.
+    subscriptions.connected(at(110));
+    assert_eq!(subscriptions.ask(1, at(110)).len(), 1);
+    subscriptions.renew(None, at(111));
+    assert!(!subscriptions.is_on() && !subscriptions.has_commands() && subscriptions.has_unwanted());
+}

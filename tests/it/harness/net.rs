@@ -88,7 +88,7 @@ impl Net {
     }
 
     /// Joins another machine to the agent's, by a cable of its own; gives the agent's address there.
-    #[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "a LAN needs the embedded broker"))]
+    #[cfg(feature = "broker")]
     pub(crate) fn join(&mut self) -> (Neighbour, String) {
         let number = self.neighbours.len();
         let (agent, here) = (self.end("a"), self.end(&format!("lan{number}")));
@@ -156,12 +156,12 @@ impl Drop for Net {
 }
 
 /// A machine on the agent's LAN.
-#[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "a LAN needs the embedded broker"))]
+#[cfg(feature = "broker")]
 pub(crate) struct Neighbour {
     name: String,
 }
 
-#[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "a LAN needs the embedded broker"))]
+#[cfg(feature = "broker")]
 impl Neighbour {
     /// Does something there; the processes that it starts stay there.
     pub(crate) fn does<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {

@@ -8,11 +8,23 @@ pub(crate) struct Random(u64);
 impl Random {
     /// From the seed in the environment variable, else from the clock. The seed is printed.
     pub(crate) fn seeded(variable: &str) -> Self {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        Self::seeded_or(variable, u64::from(nanos))
+    }
+
+    /// From the seed in the environment variable, else from this one. The seed is printed.
+    pub(crate) fn seeded_or(variable: &str, default: u64) -> Self {
         let given = std::env::var(variable).ok().map(|text| text.parse().expect("the seed is a number"));
-        let nanos = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-        let seed: u64 = given.unwrap_or_else(|| u64::from(nanos()));
+        let seed = given.unwrap_or(default);
         eprintln!("{variable}={seed}");
         Self(seed)
+    }
+
+    /// Another one, for a thread of its own.
+    #[cfg(feature = "broker")]
+    pub(crate) fn fork(&mut self) -> Self {
+        let high = u64::from(self.below(u32::MAX));
+        Self(high << 32 | u64::from(self.below(u32::MAX)))
     }
 
     /// Anything below `bound`.

@@ -29,7 +29,7 @@ impl Script {
     }
 
     /// The line of that number, from 0; fails if it ends without.
-    #[cfg_attr(not(feature = "broker"), expect(dead_code, reason = "the embedded broker's tests have a conversation"))]
+    #[cfg(feature = "broker")]
     #[track_caller]
     pub(crate) fn line(&mut self, number: usize) -> String {
         super::wait_for("the script's next line", || {

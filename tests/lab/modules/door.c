@@ -8,9 +8,9 @@
 
 #include "door.h"
 
-static unsigned int timeout_ms = 1000;
+static unsigned int timeout_ms = 60000;
 module_param(timeout_ms, uint, 0644);
-MODULE_PARM_DESC(timeout_ms, "how long a transfer may take before the bus gives up, as i2c-bcm2835's 1 s");
+MODULE_PARM_DESC(timeout_ms, "how long a transfer may take before the bus gives up: i2c-bcm2835 has 1 s, but a busy host keeps chips from answering");
 
 static struct door *door_of(struct file *file)
 {
