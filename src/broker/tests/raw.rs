@@ -57,7 +57,7 @@ fn text(body: &mut Vec<u8>, text: &str) {
     body.extend(text.as_bytes());
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut left = body.len();
     loop {
