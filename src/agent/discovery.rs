@@ -336,7 +336,7 @@ impl Known {
             driver: "MQTT",
             entities: Entities::AllBut(BTreeSet::new()),
             every: None,
-            held_back: BTreeMap::new(),
+            paces: BTreeMap::new(),
             descriptor: None,
         }
     }
