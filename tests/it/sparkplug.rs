@@ -73,7 +73,7 @@ impl Host {
         for message in subscriber.messages() {
             let levels: Vec<&str> = message.topic.split('/').collect();
             let ["spBv1.0", "usine", kind, "pi", device @ ..] = &levels[..] else { continue };
-            if *kind == "NCMD" {
+            if matches!(*kind, "NCMD" | "DCMD") {
                 continue;
             }
             assert!(!message.retained, "{}", message.topic);

@@ -57,6 +57,9 @@ fn thingspeak_keeps_no_session() {
             serve(&setup, async |tell| {
                 let mut broker = accept(&listener).await;
                 assert_eq!(broker.connack(false).await.clean_session, clean, "{format:?}");
+                // It is being served, and can be told to end in order.
+                setup.take_numbers(1);
+                let Some(Packet::Publish(_)) = broker.next().await else { panic!("no reading") };
                 tell.send_replace(Some(setup.clock.boot().after(Duration::from_secs(5))));
                 assert_eq!(broker.next().await, Some(Packet::Disconnect));
             })
