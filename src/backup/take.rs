@@ -226,7 +226,9 @@ fn unnamable() -> io::Error {
 }
 
 /// The files beside the configuration that go with it, and those that do not.
-fn beside(sources: &Sources<'_>) -> Result<(Vec<(Item, PathBuf)>, Vec<PathBuf>), Failure> {
+type Beside = (Vec<(Item, PathBuf)>, Vec<PathBuf>);
+
+fn beside(sources: &Sources<'_>) -> Result<Beside, Failure> {
     let main = sources.config_path;
     let cannot = |error| Failure { path: main.to_owned(), error };
     let folder = main.canonicalize().map_err(cannot)?;

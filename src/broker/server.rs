@@ -223,7 +223,7 @@ async fn faults(shared: &Shared) {
 
 #[cfg(not(test))]
 async fn faults(_: &Shared) {
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 type AllBound = (Vec<Bound>, Listener, Addresses);

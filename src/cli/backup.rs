@@ -104,17 +104,19 @@ fn make(args: &Args, config: &Config) -> Result<(), Failure> {
         if io::stdout().is_terminal() {
             return Err(Failure::wrong("a backup is not for a terminal: give a file, or a pipe"));
         }
-        let taken = backup::take(&sources, io::stdout().lock()).map_err(no_rights)?.0;
+        let taken = backup::take(&sources, io::stdout().lock()).map_err(|failure| no_rights(&failure))?.0;
         super::tell(&about(&taken, "the backup"));
         return Ok(());
     }
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
     let file = written.map_err(|error| Failure::failed(format!("cannot make {}: {error}", args.file.display())))?;
-    let result = backup::take(&sources, BufWriter::new(file)).map_err(no_rights).and_then(|(taken, file)| {
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error);
-        file.and_then(|file| file.sync_all()).map_err(|error| unwritable(&args.file, &error))?;
-        Ok(taken)
-    });
+    let result = backup::take(&sources, BufWriter::new(file)).map_err(|failure| no_rights(&failure)).and_then(
+        |(taken, file)| {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error);
+            file.and_then(|file| file.sync_all()).map_err(|error| unwritable(&args.file, &error))?;
+            Ok(taken)
+        },
+    );
     match result {
         Ok(taken) => {
             print(&about(&taken, &args.file.display().to_string()));
@@ -132,7 +134,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("{}: {error}", path.display()))
 }
 
-fn no_rights(failure: backup::Failure) -> Failure {
+fn no_rights(failure: &backup::Failure) -> Failure {
     let help = match failure.error.kind() {
         io::ErrorKind::PermissionDenied => " (the outbox is for its owner alone: use sudo)",
         _ => "",
@@ -169,7 +171,7 @@ fn left_out(files: &[PathBuf]) -> String {
 fn store(config: &Config, tails: &[PathBuf]) -> Result<Option<Vec<u8>>, Failure> {
     let Some(broker) = &config.broker else { return Ok(None) };
     let taken = crate::broker::snapshot::take(&broker.path, tails);
-    taken.map_err(|error| no_rights(backup::Failure { path: broker.path.clone(), error }))
+    taken.map_err(|error| no_rights(&backup::Failure { path: broker.path.clone(), error }))
 }
 
 #[cfg(not(feature = "broker"))]
