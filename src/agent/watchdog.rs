@@ -1,6 +1,7 @@
 //! Feeds the service manager's watchdog, only while the core stages answer, and keeps the status line current.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,19 +32,21 @@ pub(super) async fn run(
     loop {
         tokio::time::sleep(interval).await;
         rounds.mark_unchanged();
-        if core.send(Batch::new()).await.is_err() {
-            return;
-        }
+        // The queue may be full of what a stuck stage does not take: that is no answer either.
+        let mut answer = pin!(async {
+            core.send(Batch::new()).await.ok()?;
+            rounds.changed().await.ok()
+        });
         // Told before the manager's patience ends, as it leaves no time for words. An answer that comes late counts.
         let patience = interval / 2;
-        let answer = match timeout(patience, rounds.changed()).await {
+        let answer = match timeout(patience, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {
                 warn!("the pipeline has not answered for {}", humantime::format_duration(patience));
-                rounds.changed().await
+                answer.await
             }
         };
-        if answer.is_err() {
+        if answer.is_none() {
             return;
         }
         service::watchdog();
