@@ -44,6 +44,17 @@ struct Message {
     retain: bool,
 }
 
+/// What the broker counts it may count only after the client has seen the end.
+async fn is_refused(broker: &Broker, refusal: Refusal, least: u64) {
+    timeout(DEADLINE, async {
+        while broker.refused(refusal) < least {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("it is counted");
+}
+
 fn message(topic: &str, payload: &str, qos: u8, retain: bool) -> Message {
     Message { topic: topic.to_owned(), payload: payload.to_owned(), qos, retain }
 }

@@ -170,5 +170,5 @@ async fn both_versions_come_over_a_websocket_and_other_subprotocols_do_not() {
     let mut http = TcpStream::connect(address).await.unwrap();
     http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     is_closed(&mut http).await;
-    assert!(broker.refused(Refusal::Handshake) >= 2);
+    is_refused(&broker, Refusal::Handshake, 2).await;
 }

@@ -158,13 +158,7 @@ async fn a_last_will_that_is_not_allowed_is_not_published() {
         assert!(expected <= 2);
     }
     assert_eq!(watcher.message().await, ("home/hall/set".to_owned(), "gone".to_owned()));
-    timeout(DEADLINE, async {
-        while broker.refused(Refusal::Write) < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await
-    .expect("the other two are refused");
+    is_refused(&broker, Refusal::Write, 2).await;
 }
 
 /// Certificates of an authority of ours, and what a client connects with.
@@ -278,7 +272,7 @@ async fn a_client_certificate_is_its_user() {
             }
         }
     }
-    assert!(broker.refused(Refusal::Handshake) >= 4);
+    is_refused(&broker, Refusal::Handshake, 4).await;
 }
 
 #[tokio::test]
