@@ -29,6 +29,8 @@ mod subscriber;
 mod unit;
 mod wire;
 
+#[cfg(feature = "broker")]
+pub(crate) use agent::command_through;
 pub(crate) use agent::{Agent, Exit, command};
 pub(crate) use board::Board;
 pub(crate) use certs::{Authority, Pair};

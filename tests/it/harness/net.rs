@@ -84,7 +84,12 @@ impl Net {
 
     /// Starts the agent on its machine.
     pub(crate) fn run(&self, gateway: &Gateway) -> Agent {
-        on(&self.end("a"), || gateway.run())
+        self.does(|| gateway.run())
+    }
+
+    /// Does something on the agent's machine; the processes that it starts stay there.
+    pub(crate) fn does<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        on(&self.end("a"), work)
     }
 
     /// Joins another machine to the agent's, by a cable of its own; gives the agent's address there.
