@@ -79,10 +79,10 @@ use shared::Shared;
 
 /// Clients, connected or with a session that is kept.
 pub const MAX_SESSIONS: u16 = 2048;
-/// Unacknowledged messages from or to one client: the protocol's own limit. rmqtt closes the connection of a 3.1.1
+/// Unacknowledged messages from one client: the protocol's own limit. rmqtt closes the connection of a 3.1.1
 /// client that has more in flight, and such a client cannot be told a smaller number.
 pub const MAX_IN_FLIGHT: u16 = u16::MAX;
-/// ...and in MQTT 5, whose clients are told.
+/// ...from one of MQTT 5, whose clients are told, and to any client: what is above it waits.
 pub const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1000).expect("it is not 0");
 /// Levels of a topic.
 pub const MAX_TOPIC_LEVELS: usize = 64;

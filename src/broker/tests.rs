@@ -514,6 +514,7 @@ async fn stops_with_a_client_that_never_reads() {
 
 mod bounds;
 mod etiquette;
+mod packets;
 mod raw;
 mod rights;
 mod survival;
