@@ -1,10 +1,8 @@
 //! Prevents: not knowing what waits in the outbox, or not getting at it, whether an agent runs or not; looking that
 //! changes something; and dropping that drops too much, too little, or what cannot be taken back.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
