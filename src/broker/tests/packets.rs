@@ -67,7 +67,7 @@ pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// PUBLISH.
-pub(super) fn publish(version: u8, topic: &str, payload: impl AsRef<[u8]>, qos: u8, id: u16) -> Vec<u8> {
+pub(super) fn publish(version: u8, topic: &str, payload: &(impl AsRef<[u8]> + ?Sized), qos: u8, id: u16) -> Vec<u8> {
     let mut body = Vec::new();
     text(&mut body, topic);
     if qos > 0 {

@@ -133,7 +133,9 @@ fn whatever_others_do_a_client_goes_on_being_served() {
         canary.sings("topics of 64 KiB");
         a_byte_more();
         // A packet that is larger than it may be; one that says that it has 256 MiB, and one that goes on for ever.
-        for mut bytes in [publish(version, "big", vec![0; 2_000_000], 1, 1), vec![0x30, 0xff, 0xff, 0xff, 0x7f]] {
+        for mut bytes in
+            [publish(version, "big", vec![0; 2_000_000].as_slice(), 1, 1), vec![0x30, 0xff, 0xff, 0xff, 0x7f]]
+        {
             let mut big = Raw::connect(port, version, "big");
             bytes.resize(bytes.len().max(2_000_000), 0);
             big.send(&bytes);
@@ -144,7 +146,7 @@ fn whatever_others_do_a_client_goes_on_being_served() {
         // Keeps more than there is room for.
         let mut keeper = Raw::connect(port, version, "keeper");
         for number in 0..500 {
-            let mut kept = publish(version, &format!("kept/{number}"), [b'k'; 1000], 1, 7);
+            let mut kept = publish(version, &format!("kept/{number}"), &[b'k'; 1000], 1, 7);
             kept[0] |= 1;
             keeper.send(&kept);
             assert_eq!(keeper.next().expect("an answer").0, 0x40);
