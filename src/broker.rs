@@ -24,6 +24,7 @@ use crate::offer::Offer;
 
 mod access;
 mod announce;
+mod away;
 mod bridge;
 mod check;
 mod clients;
@@ -181,7 +182,6 @@ pub enum BrokerError {
 fn hint(why: &std::io::Error) -> &'static str {
     match why.kind() {
         std::io::ErrorKind::PermissionDenied => ". Ports below 1024 belong to root: choose a higher one",
-        std::io::ErrorKind::AddrNotAvailable => ". No interface of this machine has that address",
         _ => "",
     }
 }
@@ -335,6 +335,12 @@ impl Broker {
         &self.server.addresses().outer
     }
 
+    /// Listeners whose address no interface of this machine has at the moment. They work as soon as one does.
+    #[must_use]
+    pub fn away(&self) -> Vec<SocketAddr> {
+        self.shared.away.all()
+    }
+
     /// Where the gateway itself connects to, over loopback and past the listeners.
     #[must_use]
     pub fn entrance(&self) -> SocketAddr {
@@ -428,7 +434,8 @@ async fn check(server: &Server, shared: &Shared) -> Result<(), Silence> {
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
         }
-        check::accepts(address, &shared.looks).await?;
+        let is_here = check::accepts(address, &shared.looks).await?;
+        shared.away.note(address, is_here);
     }
     Ok(())
 }

@@ -68,7 +68,9 @@ mod with_broker {
                 Broker::start(settings, &place, Some(offers)).await
             };
             let broker = started.context("[broker]")?;
-            for (address, listener) in broker.addresses().iter().zip(&settings.listeners) {
+            let away = broker.away();
+            let here = broker.addresses().iter().zip(&settings.listeners).filter(|(address, _)| !away.contains(address));
+            for (address, listener) in here {
                 let scheme = match (listener.tls.is_some(), listener.websocket) {
                     (false, false) => "mqtt",
                     (true, false) => "mqtts",

@@ -118,7 +118,19 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
         // IPv4 has a listener of its own where it is wanted.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    socket.bind(address)?;
+    match socket.bind(address) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            // A network that comes later (Wi-Fi, DHCP), or comes back: the port is taken now, and connections come as soon
+            // as the address is there (IP_FREEBIND, ip(7)). Who looks after the broker says so (`away.rs`).
+            if address.is_ipv4() {
+                sockopt::set_ip_freebind(&socket, true)?;
+            } else {
+                sockopt::set_ipv6_freebind(&socket, true)?;
+            }
+            socket.bind(address)?;
+        }
+        bound => bound?,
+    }
     socket.listen(BACKLOG)
 }
 

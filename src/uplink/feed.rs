@@ -176,7 +176,7 @@ impl Feed {
         let outbox = &mut *hub.outbox.borrow_mut();
         let cursor = outbox.cursor(&config.name);
         let grouping = batches::grouping(&config.payload, &hub.gateway.topic);
-        let peer = |url: &BrokerUrl| saved::peer(&url.to_string(), &config.client_id, &grouping);
+        let peer = |url: &BrokerUrl| saved::peer(&config.name, url, &config.client_id, &grouping);
         let peers: Vec<u32> = config.urls.iter().map(peer).collect();
         let here = |peer| Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = saved::state_key(&config.name);
@@ -264,7 +264,7 @@ impl Feed {
 
     /// The broker at this URL has accepted us. What another one knows of the session means nothing to it.
     pub fn dialled(&mut self, url: &BrokerUrl) {
-        let peer = saved::peer(&url.to_string(), &self.client_id, &self.grouping);
+        let peer = saved::peer(&self.uplink, url, &self.client_id, &self.grouping);
         if peer != self.origin.peer {
             self.origin.peer = peer;
             self.known = false;
