@@ -155,6 +155,12 @@ impl Hooks {
         let about = |what: &str| format!("{what} (client {:?}, address {address})", &*id.client_id);
         let access = match self.shared.logins.look(claim).await {
             Verdict::Welcome(access) => access,
+            Verdict::WelcomeUntil(access, until) => {
+                if let Some(peer) = &peer {
+                    peer.may_stay(until);
+                }
+                access
+            }
             Verdict::Wrong(why) => {
                 let name = claim.username.map_or("no user name".to_owned(), |name| format!("user {name:?}"));
                 let why = why.map(|why| format!(", {why}")).unwrap_or_default();

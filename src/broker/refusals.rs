@@ -45,10 +45,12 @@ pub enum Refusal {
     IngestFull,
     /// A message that a bridge brings on a topic that goes up.
     CameBack,
+    /// A connection that was let in with a token, which has expired since.
+    TokenExpired,
 }
 
 impl Refusal {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Connections,
         Self::ConnectionsOfAddress,
         Self::ConnectRate,
@@ -67,6 +69,7 @@ impl Refusal {
         Self::IngestUnfit,
         Self::IngestFull,
         Self::CameBack,
+        Self::TokenExpired,
     ];
 
     fn text(self) -> &'static str {
@@ -89,6 +92,7 @@ impl Refusal {
             Self::IngestUnfit => "message stays on the LAN: nothing can be made of it",
             Self::IngestFull => "message not acknowledged: the outbox does not take it now",
             Self::CameBack => "message of a bridge dropped: its topic goes up, and nothing comes down on it",
+            Self::TokenExpired => "connection closed: the token that it came in with has expired",
         }
     }
 }

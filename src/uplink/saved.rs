@@ -223,6 +223,17 @@ mod tests {
     const NOW: BootTime = BootTime(0);
     const HERE: Origin = Origin { peer: 7, boot: BootId([1; 16]), run: 17 };
 
+    #[test]
+    fn a_broker_is_known_by_its_url_and_the_embedded_one_by_name() {
+        let of = |uplink: &str, port: u16| {
+            let url = BrokerUrl::of(([127, 0, 0, 1], port).into());
+            peer(uplink, &url, "vigie", "")
+        };
+        assert_ne!(of("home", 1883), of("home", 1884));
+        assert_eq!(of(BROKER_UPLINK, 1883), of(BROKER_UPLINK, 1884), "its port is another one at each start");
+        assert_ne!(of(BROKER_UPLINK, 1883), of("home", 1883));
+    }
+
     fn resends(mut session: Session) -> Vec<crate::uplink::session::Resend> {
         session.disconnected(false);
         session.connected(true, 0, NOW);
