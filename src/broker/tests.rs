@@ -464,7 +464,7 @@ async fn an_address_that_comes_later_holds_up_nobody() {
     let mut broker = home.start().await;
     let away = &broker.addresses()[1..];
     assert!(away.iter().all(|address| address.port() != 0), "their ports are taken: {away:?}");
-    assert_eq!(broker.away(), away);
+    assert_eq!(broker.stats().away, away);
     let sent = message("a", "1", 1, false);
     let mut client = Client::new(broker.address(), 4, "client").await;
     client.subscribe("a", 1).await;
@@ -477,7 +477,7 @@ async fn an_address_that_comes_later_holds_up_nobody() {
     let error = Broker::start(&other.config, &other.place, None).await.unwrap_err();
     assert!(error.to_string().contains("the port is in use by"), "{error}");
     broker.restart().await.unwrap();
-    assert_eq!(broker.away().len(), 2);
+    assert_eq!(broker.stats().away.len(), 2);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::fields::Fields;
-use super::limit::{Gate, PER_WINDOW};
+use super::limit::{Gate, PER_WINDOW, Source};
 
 /// Merges an event's fields with those of the spans around it ([`SpanFields`](super::fields::SpanFields) keeps them) and
 /// hands on one record. Where a name occurs more than once, the innermost counts: journald would keep both, and
@@ -27,6 +27,21 @@ pub(super) struct JournalLayer<F> {
 impl<F: Fn(&log::Record<'_>)> JournalLayer<F> {
     pub(super) fn new(send: F) -> Self {
         Self { send, gate: Gate::new(PER_WINDOW) }
+    }
+
+    /// May this record be written? Before it, those sources are told of that were silenced.
+    fn admit(&self, source: Source, level: tracing::Level, now: Instant) -> bool {
+        self.gate.admits(source, level, now, |(kind, name), left_out, text| {
+            let count = left_out.to_string();
+            (self.send)(
+                &log::Record::builder()
+                    .level(Level::Warn)
+                    .target(module_path!())
+                    .key_values(&[(*kind, &**name), ("left_out", &*count)].as_slice())
+                    .args(format_args!("{text}"))
+                    .build(),
+            );
+        })
     }
 }
 
@@ -74,18 +89,7 @@ where
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let source = merged.fields.source(metadata.target());
-        let admitted = self.gate.admits(source, *metadata.level(), Instant::now(), |(kind, name), left_out, text| {
-            let count = left_out.to_string();
-            (self.send)(
-                &log::Record::builder()
-                    .level(Level::Warn)
-                    .target(module_path!())
-                    .key_values(&[(*kind, &**name), ("left_out", &*count)].as_slice())
-                    .args(format_args!("{text}"))
-                    .build(),
-            );
-        });
-        if !admitted {
+        if !self.admit(source, *metadata.level(), Instant::now()) {
             return;
         }
         (self.send)(
@@ -211,10 +215,10 @@ mod tests {
         });
         let begin = Instant::now();
         for _ in 0..PER_WINDOW + 7 {
-            layer.admit(("sensor", "broken".into()), begin);
+            layer.admit(("sensor", "broken".into()), tracing::Level::WARN, begin);
         }
         assert!(sent.lock().unwrap().is_empty());
-        assert!(layer.admit(("uplink", "home".into()), begin + WINDOW));
+        assert!(layer.admit(("uplink", "home".into()), tracing::Level::INFO, begin + WINDOW));
         let sent = sent.lock().unwrap();
         assert_eq!(sent.len(), 1);
         assert!(sent[0].0.starts_with("7 records of sensor `broken` were left out"), "{}", sent[0].0);

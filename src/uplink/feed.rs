@@ -28,6 +28,7 @@ use super::subscriptions::{News, Subscriptions};
 use super::terms::Terms;
 use super::veil::Veil;
 
+use brake::Brake;
 use latest::Latest;
 use refusal::Pause;
 use selection::Selector;
@@ -40,6 +41,7 @@ pub use state::LastWord;
 mod answers;
 mod batches;
 mod births;
+mod brake;
 mod commands;
 mod delivery;
 mod latest;
@@ -163,6 +165,8 @@ pub struct Feed {
     announce_at: Option<BootTime>,
     /// Commands that came since they were last taken.
     requests: Vec<Request>,
+    /// Acknowledgements of what came that are held back.
+    brake: Brake,
     /// What is to be told of the subscriptions.
     news: Option<News>,
     /// Why commands do not come, as it was told last.
@@ -251,6 +255,7 @@ impl Feed {
             ),
             deliver: config.deliver.clone(),
             delivered: false,
+            brake: Brake::new(&config.deliver),
             announce_at: None,
             requests: Vec::new(),
             news: None,

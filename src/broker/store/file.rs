@@ -36,10 +36,17 @@ pub(super) fn load(folder: &Path, fresh_id: u64, take: impl FnMut(Record)) -> io
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Found { id: fresh_id, length: 0, rewrite: true, aside: None });
         }
-        Err(error) => return Err(error),
+        // That is not the card's fault, and can be mended.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        Err(error) => {
+            let aside = folder.join("store.damaged");
+            tracing::warn!(file = %path.display(), %error, "the broker's store cannot be read");
+            fs::rename(&path, &aside)?;
+            return Ok(Found { id: fresh_id, length: 0, rewrite: true, aside: Some(aside) });
+        }
     };
     let Some(id) = identity(&bytes) else {
-        let aside = put_aside(folder, &bytes)?;
+        let aside = put_aside(folder, NAME, &bytes)?;
         return Ok(Found { id: fresh_id, length: 0, rewrite: true, aside: Some(aside) });
     };
     let good = HEAD + record::read(&bytes[HEAD..], take);
@@ -48,7 +55,7 @@ pub(super) fn load(folder: &Path, fresh_id: u64, take: impl FnMut(Record)) -> io
         return Ok(Found { id, length, rewrite: false, aside: None });
     }
     // An append that a power cut ended, or damage: what comes behind is nothing that can be told apart.
-    let aside = put_aside(folder, &bytes)?;
+    let aside = put_aside(folder, NAME, &bytes)?;
     Ok(Found { id, length, rewrite: true, aside: Some(aside) })
 }
 
@@ -57,9 +64,9 @@ pub(super) fn identity(bytes: &[u8]) -> Option<u64> {
     rest.first_chunk().map(|id| u64::from_le_bytes(*id))
 }
 
-/// One copy is kept: that of the last time.
-fn put_aside(folder: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    let path = folder.join("store.damaged");
+/// One copy of each kind is kept: that of the last time.
+pub(super) fn put_aside(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+    let path = folder.join(name).with_extension("damaged");
     private(&path, true)?.write_all(bytes)?;
     Ok(path)
 }
