@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::{Event, Subscriber};
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::time::{FormatTime, time};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -38,7 +38,7 @@ where
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let (source, mut told) = (fields.source(metadata.target()), Ok(()));
         let admitted = self.gate.admits(source, *metadata.level(), Instant::now(), |_, _, text| {
-            told = told.and(SystemTime.format_time(&mut writer)).and_then(|()| writeln!(writer, "  WARN {text}"));
+            told = told.and(time().format_time(&mut writer)).and_then(|()| writeln!(writer, "  WARN {text}"));
         });
         told?;
         if admitted { self.lines.format_event(context, writer, event) } else { Ok(()) }

@@ -15,8 +15,11 @@ struct Home {
 impl Home {
     fn new(tables: &str) -> Self {
         let home = Self { gateway: Gateway::new(), port: free_port() };
+        // What goes up needs a way; nobody is at its end.
         home.gateway.configure(&format!(
-            "[broker]\nlisten = \"127.0.0.1:{}\"\npath = \"{}/broker\"\n\n{tables}",
+            "[uplink.above]\nurl = \"mqtt://127.0.0.1:{}\"\n\n\
+             [broker]\nlisten = \"127.0.0.1:{}\"\npath = \"{}/broker\"\n\n{tables}",
+            free_port(),
             home.port,
             home.gateway.path().display()
         ));
@@ -76,13 +79,13 @@ fn the_gateways_session_at_its_own_broker_goes_on_after_each_kind_of_end() {
 #[test]
 fn the_totals_of_lan_sensors_go_on_after_each_kind_of_end() {
     let home = Home::new(
-        "[[broker.ingest]]\ntopics = [\"esp/+\"]\nsensor = \"{2}\"\nroom = \"cave\"\n\
+        "[[broker.ingest]]\ntopics = [\"esp/+\"]\nsensor = \"{2}\"\nroom = \"{2}\"\n\
          quantity.power = { unit = \"W\", filters = [{ integral = \"1s\" }] }\n",
     );
     let mut total = 0.0;
     for kill in [false, true, false] {
         let mut agent = home.run();
-        let eyes = Subscriber::start(home.client("mosquitto_sub", &["-R", "-t", "maison/cave/power", "-F", "%p"]));
+        let eyes = Subscriber::start(home.client("mosquitto_sub", &["-R", "-t", "maison/one/power", "-F", "%p"]));
         let totals = || -> Vec<f64> {
             let value = |line: &String| serde_json::from_str::<serde_json::Value>(line).ok()?["value"].as_f64();
             eyes.1.all().iter().filter_map(value).collect()

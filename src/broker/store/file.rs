@@ -11,9 +11,19 @@ use super::record::{self, Record};
 /// Name within the broker's folder.
 pub(super) const NAME: &str = "store";
 /// What the file begins with; the last digit is the version of its format.
-const MAGIC: &[u8; 8] = b"vigie-b1";
-/// Magic and identity.
-pub(super) const HEAD: usize = 16;
+const MAGIC: &[u8; 8] = b"vigie-b2";
+/// Magic, identity, and the checksum of both.
+pub(super) const HEAD: usize = 20;
+
+/// What the file of the store with that identity begins with.
+pub(super) fn head(id: u64) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..8].copy_from_slice(MAGIC);
+    head[8..16].copy_from_slice(&id.to_le_bytes());
+    let sum = crc32fast::hash(&head[..16]);
+    head[16..].copy_from_slice(&sum.to_le_bytes());
+    head
+}
 
 /// What was found on disk.
 pub(super) struct Found {
@@ -47,6 +57,10 @@ pub(super) fn load(folder: &Path, fresh_id: u64, take: impl FnMut(Record)) -> io
     };
     let Some(id) = identity(&bytes) else {
         let aside = put_aside(folder, NAME, &bytes)?;
+        if bytes.starts_with(MAGIC) {
+            // Its records may be good all the same; its tail cannot be found.
+            record::read(bytes.get(HEAD..).unwrap_or_default(), take);
+        }
         return Ok(Found { id: fresh_id, length: 0, rewrite: true, aside: Some(aside) });
     };
     let good = HEAD + record::read(&bytes[HEAD..], take);
@@ -60,8 +74,9 @@ pub(super) fn load(folder: &Path, fresh_id: u64, take: impl FnMut(Record)) -> io
 }
 
 pub(super) fn identity(bytes: &[u8]) -> Option<u64> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    rest.first_chunk().map(|id| u64::from_le_bytes(*id))
+    let (found, _) = bytes.split_first_chunk::<HEAD>()?;
+    let id = u64::from_le_bytes(*found[8..].first_chunk()?);
+    (*found == head(id)).then_some(id)
 }
 
 /// One copy of each kind is kept: that of the last time.
@@ -103,8 +118,7 @@ impl FlushJob {
         }
         let new = self.folder.join("store.new");
         let mut file = private(&new, true)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&self.id.to_le_bytes())?;
+        file.write_all(&head(self.id))?;
         file.write_all(&self.bytes)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;

@@ -178,7 +178,7 @@ fn a_flush_that_fails_is_repeated_and_nothing_is_lost() {
 fn a_file_that_is_not_ours_is_put_aside() {
     let home = Home::new();
     std::fs::create_dir(home.path("disk")).unwrap();
-    for damaged in [&b"something else"[..], b"vigie-b0________", b"vigie-b1"] {
+    for damaged in [&b"something else"[..], b"vigie-b1____________", b"vigie-b2"] {
         std::fs::write(home.path("disk/store"), damaged).unwrap();
         let store = home.open();
         assert_eq!((store.stats().put_aside, store.retained().count()), (1, 0));
@@ -378,7 +378,7 @@ proptest! {
     fn any_bytes_are_read_as_far_as_they_are_good(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let home = Home::new();
         std::fs::create_dir(home.path("disk")).unwrap();
-        std::fs::write(home.path("disk/store"), [&b"vigie-b1\x07\0\0\0\0\0\0\0"[..], &bytes].concat()).unwrap();
+        std::fs::write(home.path("disk/store"), [&file::head(7)[..], &bytes].concat()).unwrap();
         std::fs::create_dir(home.path("memory")).unwrap();
         std::fs::write(home.path("memory/broker-0000000000000007"), &bytes).unwrap();
         let _ = home.open();
