@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 
 use super::broker::Subscriber;
-use super::harness::{Agent, Exit, Gateway, command, free_port, wait_until};
+use super::harness::{Agent, Exit, Gateway, Mosquitto, command, free_port, wait_until};
 
 struct Home {
     gateway: Gateway,
@@ -13,13 +13,17 @@ struct Home {
 }
 
 impl Home {
+    /// What goes up needs a way; nobody is at its end.
     fn new(tables: &str) -> Self {
+        Self::below(free_port(), tables)
+    }
+
+    fn below(above: u16, tables: &str) -> Self {
         let home = Self { gateway: Gateway::new(), port: free_port() };
-        // What goes up needs a way; nobody is at its end.
         home.gateway.configure(&format!(
             "[uplink.above]\nurl = \"mqtt://127.0.0.1:{}\"\n\n\
              [broker]\nlisten = \"127.0.0.1:{}\"\npath = \"{}/broker\"\n\n{tables}",
-            free_port(),
+            above,
             home.port,
             home.gateway.path().display()
         ));
@@ -114,9 +118,11 @@ fn how_the_broker_is_can_be_asked_for() {
     );
     let mut agent = home.run();
     let eyes = Subscriber::start(home.client("mosquitto_sub", &["-i", "eyes", "-c", "-t", "esp/#"]));
-    wait_until("the subscriber", || home.status()["broker"]["connected"] == 1);
-    home.publish("esp/one", "1");
-    wait_until("the message", || eyes.1.all().contains(&"1".to_owned()));
+    wait_until("the subscriber", || {
+        home.publish("esp/one", "1");
+        eyes.1.all().contains(&"1".to_owned())
+    });
+    wait_until("the publisher to be gone", || home.status()["broker"]["connected"] == 1);
     // Of QoS 0, so that mosquitto_pub does not complain.
     let refused =
         home.client("mosquitto_pub", &["-q", "0", "-t", "secret", "-m", "1"]).status().expect("mosquitto_pub");
@@ -126,7 +132,7 @@ fn how_the_broker_is_can_be_asked_for() {
         let broker = &home.status()["broker"];
         broker["connected"] == 0
             && broker["sessions"] == 1
-            && broker["ingested"] == 1
+            && broker["ingested"].as_u64() >= Some(1)
             && broker["delivered"].as_u64() >= Some(1)
             && broker["refused"]["write"] == 1
             && broker["trouble"].is_null()
@@ -134,4 +140,32 @@ fn how_the_broker_is_can_be_asked_for() {
     });
     assert_eq!(agent.terminate(), Exit::Code(0));
     assert!(home.status()["broker"].is_null(), "nothing is known of one that does not run");
+}
+
+#[test]
+fn a_flood_from_above_is_acknowledged_at_its_rate_and_none_of_it_is_lost() {
+    const COUNT: usize = 12;
+    let above = Mosquitto::start();
+    let home = Home::below(above.port(), "[[broker.deliver]]\ntopics = [\"commands/#\"]\nrate = 2\n");
+    let mut agent = home.run();
+    agent.wait_log("has accepted the subscriptions");
+    let eyes = Subscriber::start(home.client("mosquitto_sub", &["-i", "eyes", "-t", "commands/#"]));
+    wait_until("the subscriber", || {
+        home.publish("commands/probe", "probe");
+        eyes.1.all().contains(&"probe".to_owned())
+    });
+    let came = || eyes.1.all().iter().filter(|line| *line == "now").count();
+    let (port, count) = (above.port().to_string(), COUNT.to_string());
+    let args = ["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", "commands/go", "-m", "now", "--repeat", &count];
+    assert!(Command::new("mosquitto_pub").args(args).status().expect("mosquitto_pub").success());
+    wait_until("all of them", || came() >= COUNT);
+    let link = || {
+        let status = home.status();
+        let uplinks = status["uplinks"].as_array().expect("uplinks");
+        uplinks.iter().find(|uplink| uplink["name"] == "above").expect("it is there")["link"].clone()
+    };
+    wait_until("the count", || link()["to_lan"] == COUNT && link()["to_lan_held"].as_u64() >= Some(1));
+    assert_eq!(link()["to_lan_dropped"], 0);
+    assert_eq!(agent.terminate(), Exit::Code(0));
+    assert_eq!(came(), COUNT);
 }
