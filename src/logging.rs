@@ -2,7 +2,7 @@
 //!
 //! Everything is written with `tracing`; what libraries write with `log` joins it. To journald an event goes with its
 //! own fields and those of the spans around it, so that `journalctl -u vigie SENSOR=meteo` finds what concerns one
-//! sensor. There, each sensor and uplink may write so much and no more (`limit`).
+//! sensor. Each sensor, uplink and part of the program may write so much and no more (`limit`).
 
 use std::io::IsTerminal;
 
@@ -11,10 +11,14 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+mod fields;
 mod journal;
 mod limit;
+mod text;
 
+use fields::SpanFields;
 use journal::JournalLayer;
+use text::Limited;
 
 /// The target of what an auditor asks for: starts and ends with the configuration's hash, commands to devices, requests
 /// of the command line that change something, credentials and keys that were read anew. With the field `audit`, which
@@ -54,7 +58,7 @@ pub enum LoggingError {
 /// A filter that cannot be read, or a second call.
 pub fn init(log: Option<&str>) -> Result<(), LoggingError> {
     let filter = filter(log, std::env::var("RUST_LOG").ok().as_deref())?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(SpanFields);
     // Connected to the journal but without its socket (a sandbox that hides it): the text goes there by stderr.
     let journal = if connected_to_journal() { JournalLog::new().ok() } else { None };
     match journal {
@@ -67,9 +71,9 @@ pub fn init(log: Option<&str>) -> Result<(), LoggingError> {
         None => registry
             .with(
                 tracing_subscriber::fmt::layer()
+                    .event_format(Limited::new())
                     .with_writer(std::io::stderr)
-                    .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
-                    .with_target(false),
+                    .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref())),
             )
             .try_init()?,
     }
