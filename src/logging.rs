@@ -8,11 +8,16 @@ use std::io::IsTerminal;
 
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+mod audit;
 mod journal;
 mod limit;
+
+pub use audit::{AuditLayer, Fields, TRAIL, Trail};
 
 use journal::JournalLayer;
 
@@ -54,22 +59,27 @@ pub enum LoggingError {
 /// A filter that cannot be read, or a second call.
 pub fn init(log: Option<&str>) -> Result<(), LoggingError> {
     let filter = filter(log, std::env::var("RUST_LOG").ok().as_deref())?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let audit = AuditLayer(&TRAIL).with_filter(Targets::new().with_target(AUDIT, LevelFilter::INFO));
+    let registry = tracing_subscriber::registry().with(audit);
     // Connected to the journal but without its socket (a sandbox that hides it): the text goes there by stderr.
     let journal = if connected_to_journal() { JournalLog::new().ok() } else { None };
     match journal {
         Some(journal) => registry
-            .with(JournalLayer::new(move |record: &log::Record<'_>| {
-                // There is nowhere left to report that the log itself does not work.
-                let _ = journal.journal_send(record);
-            }))
+            .with(
+                JournalLayer::new(move |record: &log::Record<'_>| {
+                    // There is nowhere left to report that the log itself does not work.
+                    let _ = journal.journal_send(record);
+                })
+                .with_filter(filter),
+            )
             .try_init()?,
         None => registry
             .with(
                 tracing_subscriber::fmt::layer()
                     .with_writer(std::io::stderr)
                     .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
-                    .with_target(false),
+                    .with_target(false)
+                    .with_filter(filter),
             )
             .try_init()?,
     }

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::logging::AUDIT;
+
 /// The log has at most one line a reason in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -122,7 +124,12 @@ impl Refusals {
         let before = std::mem::take(&mut counts.unlogged[index]);
         let total = counts.total[index];
         drop(counts);
-        tracing::warn!(total, unlogged_before = before, "broker: {}: {about}", refusal.text());
+        let text = refusal.text();
+        if matches!(refusal, Refusal::Login | Refusal::LoginBlocked) {
+            tracing::warn!(target: AUDIT, audit = "login", total, unlogged_before = before, "broker: {text}: {about}");
+        } else {
+            tracing::warn!(total, unlogged_before = before, "broker: {text}: {about}");
+        }
         true
     }
 
