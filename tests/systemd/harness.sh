@@ -28,14 +28,14 @@ within() {
     until output=$("$@" 2>&1); do
         if ((SECONDS >= end)); then
             echo "not within $DEADLINE s: $* : $output"
-            systemctl --no-pager --full status $unit
+            systemctl --no-pager --full status "$unit"
             return 1
         fi
         sleep 0.1
     done
 }
 
-property() { systemctl show --property="$1" --value $unit; }
+property() { systemctl show --property="$1" --value "$unit"; }
 # is PROPERTY VALUE
 is() {
     local value
