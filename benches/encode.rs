@@ -31,23 +31,15 @@ fn finite(number: f64) -> Finite {
 }
 
 fn entry() -> Entry {
-    let quantity = |name: &str, unit: &str| Quantity {
-        name: name.into(),
-        unit: Some(unit.into()),
-        kind: Kind::Number,
-        topic: None,
-        content_type: None,
-    };
+    let quantity = |name: &str, unit: &str| Quantity::new(name, Some(unit), Kind::Number);
     let descriptor = Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some("salon".into()),
-        room_label: None,
         sensor: "meteo".into(),
-        label: None,
         location: Some(Location { latitude: finite(47.5921), longitude: finite(0.9117), altitude: Some(finite(85.0)) }),
-        tags: vec![],
         quantities: vec![quantity("temperature", "°C"), quantity("humidity", "%"), quantity("pressure", "hPa")],
+        ..Descriptor::default()
     };
     let values =
         vec![(0, Value::Number(finite(21.53))), (1, Value::Number(finite(40.1))), (2, Value::Number(finite(1_013.25)))];

@@ -72,18 +72,9 @@ fn sensor() -> Arc<Descriptor> {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some("salle-12".into()),
-        room_label: None,
         sensor: "arduino".into(),
-        label: None,
-        location: None,
-        tags: Vec::new(),
-        quantities: vec![Quantity {
-            name: "temperature".into(),
-            unit: Some("°C".into()),
-            kind: Kind::Number,
-            topic: None,
-            content_type: None,
-        }],
+        quantities: vec![Quantity::new("temperature", Some("°C"), Kind::Number)],
+        ..Descriptor::default()
     })
 }
 

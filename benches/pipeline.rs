@@ -16,12 +16,8 @@ fn pipeline(config: PipelineConfig) -> Pipeline {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some("salon".into()),
-        room_label: None,
         sensor: "meteo".into(),
-        label: None,
-        location: None,
-        tags: vec![],
-        quantities: vec![],
+        ..Descriptor::default()
     };
     let declared = [Declared { name: "temperature", unit: Some("°C"), kind: Kind::Number }];
     let mut pipeline = Pipeline::new();

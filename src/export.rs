@@ -283,14 +283,9 @@ mod tests {
         };
         let descriptor = Descriptor {
             gateway: "atelier".into(),
-            site: None,
-            room: None,
-            room_label: None,
             sensor: "meteo".into(),
-            label: None,
             location: Some(at(47.5921, Some(85.0))),
-            tags: Vec::new(),
-            quantities: Vec::new(),
+            ..Descriptor::default()
         };
         let values = vec![(0, Value::Switch(true))];
         let mut entry = Entry { body: Body::Reading { descriptor: Arc::new(descriptor), values }, ..raw(b"") };

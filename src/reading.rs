@@ -107,6 +107,14 @@ pub struct Quantity {
     pub content_type: Option<Box<str>>,
 }
 
+impl Quantity {
+    /// One that goes where the template says, and whose bytes, if it has such, are of a type that nobody told.
+    #[must_use]
+    pub fn new(name: &str, unit: Option<&str>, kind: Kind) -> Self {
+        Self { name: name.into(), unit: unit.map(Into::into), kind, topic: None, content_type: None }
+    }
+}
+
 /// The most bytes of one value. With what stands around it, it fits into a frame of the outbox, and in base64 into the
 /// largest packet that brokers take as they come (1 MiB).
 pub const MAX_BYTES: usize = 512_000;
@@ -154,7 +162,7 @@ pub struct Fix {
 /// Everything about a sensor that a reading needs to be understood, as it was when it was measured.
 ///
 /// Records refer to a descriptor, so that renaming a room does not move the backlog measured in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// `gateway.name`.
     pub gateway: Box<str>,

@@ -67,13 +67,8 @@ impl Template {
         let nobody = Descriptor {
             gateway: gateway.into(),
             site: site.map(Into::into),
-            room: None,
-            room_label: None,
             sensor: "".into(),
-            label: None,
-            location: None,
-            tags: Vec::new(),
-            quantities: Vec::new(),
+            ..Descriptor::default()
         };
         self.filled(&nobody, "")
     }
@@ -264,23 +259,14 @@ mod tests {
             gateway: "atelier".into(),
             site: site.map(Into::into),
             room: room.map(Into::into),
-            room_label: None,
             sensor: "meteo".into(),
-            label: None,
-            location: None,
             tags: vec![("floor".into(), "2".into())],
-            quantities: vec![],
+            ..Descriptor::default()
         }
     }
 
     fn quantity(topic: Option<&str>) -> Quantity {
-        Quantity {
-            name: "temperature".into(),
-            unit: None,
-            kind: Kind::Number,
-            topic: topic.map(Into::into),
-            content_type: None,
-        }
+        Quantity { topic: topic.map(Into::into), ..Quantity::new("temperature", None, Kind::Number) }
     }
 
     #[test]

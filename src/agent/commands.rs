@@ -85,13 +85,8 @@ impl Target {
     pub(super) fn new(template: &Template, mut descriptor: Descriptor, orders: mpsc::Sender<Order>) -> Self {
         let topic = topic::result_topic(template, &descriptor);
         // An event of bytes goes out as it is, and is never retained.
-        descriptor.quantities = vec![Quantity {
-            name: "result".into(),
-            unit: None,
-            kind: Kind::Event,
-            topic: Some(topic.into()),
-            content_type: None,
-        }];
+        descriptor.quantities =
+            vec![Quantity { topic: Some(topic.into()), ..Quantity::new("result", None, Kind::Event) }];
         Self { orders, descriptor: Arc::new(descriptor), commands: Rate::default(), refusals: Rate::default() }
     }
 }

@@ -18,23 +18,13 @@ fn settings(dir: &Path) -> Settings {
 }
 
 fn descriptor(sensor: &str) -> Arc<Descriptor> {
-    let quantity = Quantity {
-        name: "temperature".into(),
-        unit: Some("°C".into()),
-        kind: Kind::Number,
-        topic: None,
-        content_type: None,
-    };
+    let quantity = Quantity::new("temperature", Some("°C"), Kind::Number);
     Arc::new(Descriptor {
         gateway: "atelier".into(),
-        site: None,
         room: Some("salon".into()),
-        room_label: None,
         sensor: sensor.into(),
-        label: None,
-        location: None,
-        tags: Vec::new(),
         quantities: vec![quantity],
+        ..Descriptor::default()
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
 use super::owner::Owner;
@@ -33,8 +33,8 @@ impl Place {
         let ready = folder.join(READY);
         remove(&ready)?;
         let place = Self { folder: folder.to_owned(), ready, mode };
+        // Whoever makes it has it to the end: nobody else reaches into what lies ready.
         DirBuilder::new().mode(0o700).create(&place.ready)?;
-        place.give_to_owner(&place.ready)?;
         Ok(place)
     }
 
@@ -82,7 +82,7 @@ impl Place {
             return Ok(());
         }
         let owner = fs::metadata(&self.folder)?;
-        std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))
+        lchown(path, Some(owner.uid()), Some(owner.gid()))
     }
 
     /// The same for all below a folder that is laid ready.
@@ -176,7 +176,7 @@ fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(folder)?;
     if rustix::process::geteuid().is_root() {
         let owner = fs::metadata(above)?;
-        std::os::unix::fs::chown(folder, Some(owner.uid()), Some(owner.gid()))?;
+        lchown(folder, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
 }

@@ -16,23 +16,14 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const BOOT: BootId = BootId([7; 16]);
 
 pub(super) fn descriptor(sensor: &str) -> Arc<Descriptor> {
-    let quantity = |name: &str| Quantity {
-        name: name.into(),
-        unit: None,
-        kind: ValueKind::Number,
-        topic: None,
-        content_type: None,
-    };
+    let quantity = |name: &str| Quantity::new(name, None, ValueKind::Number);
     Arc::new(Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some("salon".into()),
-        room_label: None,
         sensor: sensor.into(),
-        label: None,
-        location: None,
-        tags: Vec::new(),
         quantities: vec![quantity("temperature"), quantity("humidity")],
+        ..Descriptor::default()
     })
 }
 

@@ -7,17 +7,7 @@ use proptest::prelude::*;
 const SECOND: u64 = 1_000_000_000;
 
 fn descriptor() -> Descriptor {
-    Descriptor {
-        gateway: "g".into(),
-        site: None,
-        room: Some("salon".into()),
-        room_label: None,
-        sensor: "meteo".into(),
-        label: None,
-        location: None,
-        tags: vec![],
-        quantities: vec![],
-    }
+    Descriptor { gateway: "g".into(), room: Some("salon".into()), sensor: "meteo".into(), ..Descriptor::default() }
 }
 
 fn pipeline(config: PipelineConfig) -> Pipeline {

@@ -5,8 +5,8 @@
 //! nobody was told a date of yet; what was told stays. So a boot is cut into *eras* with an offset each, and a cut lies
 //! behind the newest reading of which a date was told: the same reading has the same date on every uplink, in the archive
 //! and after a restart, and of two readings the later one has the later date, unless the clock was put back between them by
-//! so much that it is published ([`TOLD_STEP`]). Where it was put back by less, dates go on at half the pace from where
-//! they were, until they are right again.
+//! [`SMOOTHED`] or more. Where it was put back by less, as by a leap second that is inserted, dates go on at half the pace
+//! from where they were, until they are right again.
 
 use std::time::Duration;
 
@@ -28,7 +28,11 @@ pub const FOLLOWED: Duration = Duration::from_millis(1);
 /// A step of the clock that is at least so large is told: a leap second is, and what NTP steps by.
 pub const TOLD_STEP: Duration = Duration::from_millis(100);
 
-/// Dates that are ahead of the clock, because it was put back by less than [`TOLD_STEP`], go on at one part in so many of its
+/// Putting the clock back by less than this makes no reading's date earlier than that of the one before: a leap second is
+/// less, and so is most of what NTP puts right once it has set the clock. By more, true dates are worth more than their order.
+pub const SMOOTHED: Duration = Duration::from_secs(2);
+
+/// Dates that are ahead of the clock, because it was put back by less than [`SMOOTHED`], go on at one part in so many of its
 /// pace: so they are right after twice the time by which they were wrong.
 const SLOWED: u64 = 2;
 
@@ -53,8 +57,8 @@ struct Era {
     source: Source,
     /// Was anybody told a date of it?
     told: bool,
-    /// The last date of the era before: its own are later, and grow. `None`: there is none, or the clock was put back by a
-    /// step that was told.
+    /// The last date of the era before: its own are later, and grow. `None`: there is none, or the clock was put back by
+    /// [`SMOOTHED`] or more.
     floor: Option<WallTime>,
 }
 
@@ -229,7 +233,7 @@ impl Dating {
 
 /// Is a step of so many nanoseconds one after which dates may be earlier than they were?
 fn is_put_back(step: i64) -> bool {
-    step < 0 && Duration::from_nanos(step.unsigned_abs()) >= TOLD_STEP
+    step < 0 && Duration::from_nanos(step.unsigned_abs()) >= SMOOTHED
 }
 
 /// Is the wall clock to be believed, given that it cannot be earlier than `earliest`, and was `known` in an earlier boot

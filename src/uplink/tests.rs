@@ -552,18 +552,14 @@ fn undated_readings_go_out_as_such_when_the_wait_is_over() {
 }
 
 fn take_reading(setup: &Setup, value: f64) {
-    let quantity =
-        |name: &str| Quantity { name: name.into(), unit: None, kind: Kind::Number, topic: None, content_type: None };
+    let quantity = |name: &str| Quantity::new(name, None, Kind::Number);
     let descriptor = Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some("salon".into()),
-        room_label: None,
         sensor: "meteo".into(),
-        label: None,
-        location: None,
-        tags: vec![],
         quantities: vec![quantity("a"), quantity("b"), quantity("c")],
+        ..Descriptor::default()
     };
     let values = (0..3).map(|index| (index, Value::Number(Finite::new(value).expect("finite")))).collect();
     let body = crate::outbox::Body::Reading { descriptor: descriptor.into(), values };

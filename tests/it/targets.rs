@@ -58,13 +58,7 @@ fn load(example: &Path) -> Config {
 fn messages(config: &Config) -> String {
     let (sensor, uplink) = (&config.sensors[0], &config.uplinks[0]);
     let mut descriptor = sensor.descriptor(&config.gateway);
-    let quantity = |name: &str, unit: &str| Quantity {
-        name: name.into(),
-        unit: Some(unit.into()),
-        kind: Kind::Number,
-        topic: None,
-        content_type: None,
-    };
+    let quantity = |name: &str, unit: &str| Quantity::new(name, Some(unit), Kind::Number);
     descriptor.quantities = vec![quantity("temperature", "°C"), quantity("humidity", "%")];
     let values = [21.5, 40.0].map(|number| Value::number(number).expect("finite"));
     let entry = Entry {

@@ -52,17 +52,7 @@ fn pipeline() -> Pipeline {
 }
 
 fn pipeline_with(config: PipelineConfig) -> Pipeline {
-    let descriptor = Descriptor {
-        gateway: "atelier".into(),
-        site: None,
-        room: None,
-        room_label: None,
-        sensor: "sketch".into(),
-        label: None,
-        location: None,
-        tags: Vec::new(),
-        quantities: Vec::new(),
-    };
+    let descriptor = Descriptor { gateway: "atelier".into(), sensor: "sketch".into(), ..Descriptor::default() };
     let declared = [Declared { name: "n", unit: None, kind: Kind::Number }];
     let mut pipeline = Pipeline::new();
     pipeline.add(descriptor, &declared, Arc::new(config));

@@ -48,16 +48,7 @@ impl Run {
     /// The sensor gives these quantities.
     fn gives(&mut self, sensor: u32, names: &[(&str, Option<&str>)]) {
         let mut descriptor = self.config.sensors[sensor as usize].descriptor(&self.config.gateway);
-        descriptor.quantities = names
-            .iter()
-            .map(|(name, unit)| Quantity {
-                name: (*name).into(),
-                unit: unit.map(Into::into),
-                kind: Kind::Number,
-                topic: None,
-                content_type: None,
-            })
-            .collect();
+        descriptor.quantities = names.iter().map(|(name, unit)| Quantity::new(name, *unit, Kind::Number)).collect();
         self.discovery.seen(SensorIndex(sensor), &Arc::new(descriptor));
         self.hub.outbox.borrow_mut().commit(self.hub.clock.boot());
     }
@@ -200,13 +191,7 @@ fn a_lan_clients_sensor_is_announced_when_it_is_met_and_stays_over_restarts() {
         (descriptor.sensor, descriptor.room) = ("esp".into(), Some(room.into()));
         assert!(!run.discovery.knows(SensorIndex(index)));
         run.discovery.meet(SensorIndex(index), &descriptor);
-        descriptor.quantities = vec![Quantity {
-            name: "t".into(),
-            unit: Some("°C".into()),
-            kind: Kind::Number,
-            topic: None,
-            content_type: None,
-        }];
+        descriptor.quantities = vec![Quantity::new("t", Some("°C"), Kind::Number)];
         run.discovery.seen(SensorIndex(index), &Arc::new(descriptor));
         run.hub.outbox.borrow_mut().commit(run.hub.clock.boot());
     };

@@ -155,13 +155,7 @@ fn shown() -> Vec<Shown> {
 fn meteo(seq: Seq) -> Entry {
     let mut known = descriptor();
     known.quantities.truncate(2);
-    known.quantities.push(crate::reading::Quantity {
-        name: "pressure".into(),
-        unit: Some("hPa".into()),
-        kind: Kind::Number,
-        topic: None,
-        content_type: None,
-    });
+    known.quantities.push(crate::reading::Quantity::new("pressure", Some("hPa"), Kind::Number));
     let record = entry(known, vec![(0, number(21.53)), (1, number(40.1)), (2, number(1_013.27))]);
     Entry { seq, ..record }
 }

@@ -42,12 +42,8 @@ prop_compose! {
             label: Some(text(5)),
             location: place.then_some(Location { latitude: zero, longitude: zero, altitude: None }),
             tags: tags.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
-            quantities: quantities.into_iter().map(|(name, unit, event)| Quantity {
-                name: name.into(),
-                unit: unit.map(Into::into),
-                kind: if event { Kind::Event } else { Kind::Number },
-                topic: None,
-                content_type: None,
+            quantities: quantities.into_iter().map(|(name, unit, event)| {
+                Quantity::new(&name, unit.as_deref(), if event { Kind::Event } else { Kind::Number })
             }).collect(),
         };
         let last = u16::try_from(descriptor.quantities.len() - 1).expect("few");

@@ -11,7 +11,7 @@ fn finite(number: f64) -> Finite {
 }
 
 fn quantity(name: &str, unit: Option<&str>, kind: Kind) -> Quantity {
-    Quantity { name: name.into(), unit: unit.map(Into::into), kind, topic: None, content_type: None }
+    Quantity::new(name, unit, kind)
 }
 
 pub(super) fn descriptor() -> Descriptor {
@@ -19,17 +19,15 @@ pub(super) fn descriptor() -> Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some("salon".into()),
-        room_label: None,
         sensor: "meteo".into(),
-        label: None,
         location: Some(Location { latitude: finite(47.5921), longitude: finite(0.9117), altitude: Some(finite(85.0)) }),
-        tags: vec![],
         quantities: vec![
             quantity("temperature", Some("°C"), Kind::Number),
             quantity("humidity", Some("%"), Kind::Number),
             quantity("bouton", None, Kind::Event),
             quantity("image", None, Kind::Bytes),
         ],
+        ..Descriptor::default()
     }
 }
 

@@ -91,23 +91,12 @@ fn raw(number: u32) -> Body {
 
 /// A record of one or two values, which go to one topic.
 fn reading(numbers: &[u32]) -> Body {
-    let quantity = |name: &str| Quantity {
-        name: name.into(),
-        unit: None,
-        kind: Kind::Number,
-        topic: Some("t".into()),
-        content_type: None,
-    };
+    let quantity = |name: &str| Quantity { topic: Some("t".into()), ..Quantity::new(name, None, Kind::Number) };
     let descriptor = Descriptor {
         gateway: "atelier".into(),
-        site: None,
-        room: None,
-        room_label: None,
         sensor: "meteo".into(),
-        label: None,
-        location: None,
-        tags: vec![],
         quantities: vec![quantity("a"), quantity("b")],
+        ..Descriptor::default()
     };
     let values = (0..).zip(numbers.iter().map(|number| Value::number(f64::from(*number)).expect("finite"))).collect();
     Body::Reading { descriptor: descriptor.into(), values }

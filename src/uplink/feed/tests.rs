@@ -19,17 +19,14 @@ fn take(setup: &Setup, room: &str, sensor: &str, value: u32) {
 }
 
 fn take_at(hub: &Hub, room: &str, sensor: &str, value: u32) {
-    let quantity = Quantity { name: sensor.into(), unit: None, kind: Kind::Number, topic: None, content_type: None };
+    let quantity = Quantity::new(sensor, None, Kind::Number);
     let descriptor = Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some(room.into()),
-        room_label: None,
         sensor: sensor.into(),
-        label: None,
-        location: None,
-        tags: vec![],
         quantities: vec![quantity],
+        ..Descriptor::default()
     };
     let values = vec![(0, Value::Number(Finite::new(f64::from(value)).expect("finite")))];
     let outbox = &mut *hub.outbox.borrow_mut();

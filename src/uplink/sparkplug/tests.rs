@@ -121,18 +121,9 @@ fn births_come_first_again_when_asked_and_not_more_often_than_once_a_second() {
 /// What comes of a command that was sent to the device `relais` on this topic.
 fn read(topic: &str, payload: &[u8], refused: Option<&str>) -> Request {
     let node = node(None, false);
-    let lamp = Quantity { name: "lamp".into(), unit: None, kind: Kind::Number, topic: None, content_type: None };
-    let descriptor = Descriptor {
-        gateway: "pi".into(),
-        site: None,
-        room: None,
-        room_label: None,
-        sensor: "relais".into(),
-        label: None,
-        location: None,
-        tags: Vec::new(),
-        quantities: vec![lamp],
-    };
+    let lamp = Quantity::new("lamp", None, Kind::Number);
+    let descriptor =
+        Descriptor { gateway: "pi".into(), sensor: "relais".into(), quantities: vec![lamp], ..Descriptor::default() };
     node.book().borrow_mut().learn(&descriptor.into(), &[]).expect("few");
     let mut request = Request {
         uplink: "ignition".to_owned(),

@@ -27,17 +27,14 @@ fn batched(qos: Qos, max: u16) -> UplinkConfig {
 }
 
 fn take(hub: &Hub, sensor: &str, values: impl IntoIterator<Item = Value>) {
-    let quantity = Quantity { name: "q".into(), unit: None, kind: Kind::Number, topic: None, content_type: None };
+    let quantity = Quantity::new("q", None, Kind::Number);
     let descriptor = Descriptor {
         gateway: "atelier".into(),
         site: Some("maison".into()),
         room: Some("salon".into()),
-        room_label: None,
         sensor: sensor.into(),
-        label: None,
-        location: None,
-        tags: vec![],
         quantities: vec![quantity],
+        ..Descriptor::default()
     };
     let descriptor = std::sync::Arc::new(descriptor);
     let outbox = &mut *hub.outbox.borrow_mut();

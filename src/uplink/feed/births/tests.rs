@@ -40,23 +40,12 @@ fn setup_with(change: impl FnOnce(&mut UplinkConfig)) -> Setup {
 }
 
 fn descriptor(sensor: &str, names: &[&str]) -> Arc<Descriptor> {
-    let quantity = |name: &&str| Quantity {
-        name: (*name).into(),
-        unit: Some("V".into()),
-        kind: Kind::Number,
-        topic: None,
-        content_type: None,
-    };
+    let quantity = |name: &&str| Quantity::new(name, Some("V"), Kind::Number);
     Arc::new(Descriptor {
         gateway: "atelier".into(),
-        site: None,
-        room: None,
-        room_label: None,
         sensor: sensor.into(),
-        label: None,
-        location: None,
-        tags: Vec::new(),
         quantities: names.iter().map(quantity).collect(),
+        ..Descriptor::default()
     })
 }
 

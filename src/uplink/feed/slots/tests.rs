@@ -66,19 +66,15 @@ impl Line {
     }
 
     fn take(&mut self, sensor: &'static str, value: Value) {
-        let quantity =
-            Quantity { name: "state".into(), unit: None, kind: Kind::Switch, topic: None, content_type: None };
+        let quantity = Quantity::new("state", None, Kind::Switch);
         let descriptor = self.sensors.entry(sensor).or_insert_with(|| {
             Arc::new(Descriptor {
                 gateway: "atelier".into(),
                 site: Some("maison".into()),
                 room: Some("boutique".into()),
-                room_label: None,
                 sensor: sensor.into(),
-                label: None,
-                location: None,
-                tags: Vec::new(),
                 quantities: vec![quantity],
+                ..Descriptor::default()
             })
         });
         let (hub, body) =

@@ -46,19 +46,14 @@ fn a_rebirth_is_asked_for_by_name_and_value() {
 
 /// A device with a relay, a lamp that its sketch calls `l`, and a quantity that is derived from it.
 fn known() -> (Book, Writable) {
-    let quantity =
-        |(name, kind): (&str, Kind)| Quantity { name: name.into(), unit: None, kind, topic: None, content_type: None };
+    let quantity = |(name, kind): (&str, Kind)| Quantity::new(name, None, kind);
     let names = [("relay", Kind::Switch), ("lamp", Kind::Number), ("glow", Kind::Number), ("time", Kind::Text)];
     let descriptor = Arc::new(Descriptor {
         gateway: "atelier".into(),
-        site: None,
-        room: None,
-        room_label: None,
         sensor: "relais".into(),
         label: Some("Relais".into()),
-        location: None,
-        tags: Vec::new(),
         quantities: names.map(quantity).into_iter().collect(),
+        ..Descriptor::default()
     });
     let mut book = Book::default();
     book.learn(&descriptor, &[]).expect("few");
