@@ -93,10 +93,12 @@ impl Tls {
                 match load(&self.files, self.optional) {
                     Ok(config) => {
                         loaded.config = config;
-                        tracing::info!(target: AUDIT, audit = "credentials", file = %self.files.certificate.display(), "the broker has a new certificate");
+                        let file = self.files.certificate.display();
+                        tracing::info!(target: AUDIT, audit = "credentials", %file, "the broker has a new certificate");
                     }
                     Err(why) => {
-                        tracing::warn!(target: AUDIT, audit = "credentials", "the broker keeps its old certificate: {why}")
+                        let kept = "the broker keeps its old certificate";
+                        tracing::warn!(target: AUDIT, audit = "credentials", "{kept}: {why}");
                     }
                 }
             }

@@ -275,10 +275,11 @@ impl Users {
             Ok(hashes) => {
                 self.hashes = hashes;
                 self.known.clear();
-                tracing::info!(target: AUDIT, audit = "credentials", users = self.hashes.len(), "the broker's users have changed");
+                let users = self.hashes.len();
+                tracing::info!(target: AUDIT, audit = "credentials", users, "the broker's users have changed");
             }
             Err(why) => {
-                tracing::warn!(target: AUDIT, audit = "credentials", "the broker's users stay as they were: {why}")
+                tracing::warn!(target: AUDIT, audit = "credentials", "the broker's users stay as they were: {why}");
             }
         }
     }
