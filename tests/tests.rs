@@ -6,6 +6,7 @@
 mod it {
     mod archive;
     mod arduino;
+    mod audit;
     mod backup;
     #[cfg(feature = "broker")]
     mod broker;

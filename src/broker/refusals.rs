@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::logging::AUDIT;
+
 /// The log has at most one line a reason in this time.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -153,7 +155,12 @@ impl Refusals {
         let before = std::mem::take(&mut counts.unlogged[index]);
         let total = counts.total[index];
         drop(counts);
-        tracing::warn!(total, unlogged_before = before, "broker: {}: {about}", refusal.text());
+        let text = refusal.text();
+        if matches!(refusal, Refusal::Login | Refusal::LoginBlocked) {
+            tracing::warn!(target: AUDIT, audit = "login", total, unlogged_before = before, "broker: {text}: {about}");
+        } else {
+            tracing::warn!(total, unlogged_before = before, "broker: {text}: {about}");
+        }
         true
     }
 

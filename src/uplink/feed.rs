@@ -227,7 +227,7 @@ impl Feed {
             origin,
             known,
             closed: false,
-            selector: Selector::new(config.selection.clone(), config.name == BROKER_UPLINK),
+            selector: Selector::new(config.selection.clone(), config.name == BROKER_UPLINK, config.audit),
             pace: Pace::new(config.backlog.rate),
             backlog: config.backlog.clone(),
             live_from: 0,
