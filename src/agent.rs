@@ -1,6 +1,6 @@
 //! Wires everything up, watches over it, and takes it down in order: the one file that knows every module.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +32,7 @@ use crate::uplink::status::Info;
 use crate::uplink::{self, Hub};
 
 mod archive;
+mod audit;
 mod calls;
 mod commands;
 mod core;
@@ -64,7 +65,7 @@ use self::embedded::Embedded;
 use self::ingest::Ingest;
 use self::positions::Positions;
 use self::reload::Running;
-use self::retained::Sweeps;
+use self::retained::memory::Memory;
 use self::sensors::{Facts, Sensors};
 use self::signals::{Asked, Signals};
 use self::store::{open_outbox, outbox_settings};
@@ -133,6 +134,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 
     let (offers, offered) = mpsc::channel(offer::QUEUE);
     let mut broker = Embedded::start(&mut config, &extras, &tail, offers).await?;
+    about.borrow_mut().broker = broker.ask();
 
     let board = board();
     let info = Info {
@@ -158,6 +160,11 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         tokio::task::spawn_local(archive::run(hub.clone(), archive.clone(), about.clone(), archive_stop))
     });
 
+    let audit_wanted = Rc::new(Cell::new(audit::is_wanted(&config.uplinks)));
+    let (stop_audit, audit_stop) = watch::channel(false);
+    let strict = config.outbox.flush.is_zero();
+    let audit = tokio::task::spawn_local(audit::run(hub.clone(), audit_wanted.clone(), strict, audit_stop));
+
     let remotes: Rc<Remotes> = Rc::default();
     let (stop_control, control_stop) = watch::channel(false);
     let (reloads, mut asked) = mpsc::channel(1);
@@ -172,13 +179,15 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let places: Vec<SensorIndex> = (0..).zip(&config.sensors).map(|(index, _)| SensorIndex(index)).collect();
     let file = extras.file.clone();
     let pipeline = restored_pipeline(&config, &hub.outbox.borrow(), boot);
+    let facts: Vec<Facts> = config.sensors.iter().map(|sensor| Facts::of(sensor, &config.gateway)).collect();
+    let (memory, sweeps) = Memory::start(&hub, &config.uplinks, &facts);
     let core = Core {
         pipeline,
         hub: hub.clone(),
         boot,
         topic: config.gateway.topic.clone(),
         discovery: Discovery::new(&config, hub.clone(), VERSION, board.as_deref()),
-        strict: config.outbox.flush.is_zero(),
+        strict,
         extras,
         rounds,
         complaints: HashMap::new(),
@@ -188,7 +197,9 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         ingest: Ingest::new(&config),
         answers: Vec::new(),
         full: false,
-        sweeps: Sweeps::default(),
+        sweeps,
+        memory,
+        learnt: HashMap::new(),
     };
     let (on_core, core_calls) = calls::calls();
     let mut core = tokio::task::spawn_local(core.run(observations, offered, core_calls));
@@ -206,8 +217,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         supplies: sampler::Supplies::default(),
     };
     let mut sensors = Sensors::new(hub.clone(), remotes, context);
-    for (place, sensor) in places.into_iter().zip(std::mem::take(&mut config.sensors)) {
-        let facts = Facts::of(&sensor, &config.gateway);
+    for ((place, sensor), facts) in places.into_iter().zip(std::mem::take(&mut config.sensors)).zip(facts) {
         sensors.start(place, sensor, facts);
     }
 
@@ -215,13 +225,22 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
     let (requests, waiting) = mpsc::channel(commands::QUEUE);
     hub.send_commands_to(requests);
     let targets = sensors.targets(&config.gateway.topic);
-    let commands = Commands::new(hub.clone(), config.outbox.flush.is_zero(), targets);
+    let commands = Commands::new(hub.clone(), strict, targets);
     let (on_commands, commands_calls) = calls::calls();
     let mut commands = tokio::task::spawn_local(commands.run(waiting, commands_calls, commands_stop));
     service::ready(&status);
 
-    let mut running =
-        Running { config, hub: hub.clone(), sensors, uplinks, core: on_core, commands: on_commands, about, summary };
+    let mut running = Running {
+        config,
+        hub: hub.clone(),
+        sensors,
+        uplinks,
+        core: on_core,
+        commands: on_commands,
+        about,
+        summary,
+        audit_wanted,
+    };
     let early: anyhow::Result<()> = {
         let mut broker = pin!(broker.watch(&hub));
         loop {
@@ -267,6 +286,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         // With the sensors gone every command has its result.
         stop_commands.send_replace(true);
         finished(&mut commands).await;
+        stop_audit.send_replace(true);
         uplinks.stop_all(clock.boot().after(LAST_ACKS)).await;
     };
     tokio::select! {
@@ -275,7 +295,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
         name = signals.stop() => warn!("{name} again: what waits stays in the outbox"),
     }
     // Nobody may use the outbox any more. A flush that runs is finished: its records are half written.
-    for mut stage in [core, commands] {
+    for mut stage in [core, commands, audit] {
         stage.abort();
         finished(&mut stage).await;
     }

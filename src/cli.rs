@@ -76,6 +76,9 @@ enum Command {
         /// Configurations, each with its `.d` folder
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Check what holds on the host of that name, without the secrets that only it has
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
     },
     /// Show the filters of each quantity, in their order, and where it is published
     Explain(explain::Args),
@@ -155,7 +158,7 @@ pub fn main() -> ExitCode {
     let status = match cli.command {
         None => demo::demo(),
         Some(Command::Run { config }) => run::run(&config),
-        Some(Command::Check { files }) => check::check(&files),
+        Some(Command::Check { files, host }) => check::check(&files, host.as_deref()),
         Some(Command::Explain(args)) => explain::explain(&args),
         Some(Command::Replay(args)) => replay::replay(&args),
         Some(Command::Once { config }) => once::once(&config),
@@ -196,6 +199,12 @@ fn complain(text: &str) {
 /// Reads a configuration; its problems go to standard error.
 fn load(path: &std::path::Path) -> Option<config::Config> {
     or_complain(config::load(path))
+}
+
+/// As [`load`], as another host would, without its secrets.
+fn load_of(path: &std::path::Path, host: &str) -> Option<config::Config> {
+    let machine = config::Machine { hostname: host.to_owned(), ..config::Machine::looking_at(path) };
+    or_complain(config::load_on(path, &machine, crate::drivers::DRIVERS))
 }
 
 /// As [`load`], without secrets, which only the service's user can read.

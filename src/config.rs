@@ -26,6 +26,7 @@ mod discovery;
 mod filters;
 mod gateway;
 mod hardware;
+mod hosts;
 mod integrity;
 mod keys;
 mod lan;
@@ -61,6 +62,7 @@ pub use connection::{Connect, ProxyConfig, TlsConfig};
 pub use discovery::Discovery;
 pub use filters::KnownQuantity;
 pub use gateway::{ArchiveConfig, Gateway, OutboxConfig};
+pub use hosts::FilesRead;
 pub use integrity::Integrity;
 pub use keys::{SECTIONS, Section, docs};
 pub use lan::{Becomes, Deliver, Ingest, LanRoom, LanSensor};
@@ -89,7 +91,8 @@ use sensor::Inherited;
 use source::Files;
 
 /// Reads and checks a configuration file with its fragments: `vigie.toml`, then `vigie.d/*.toml` sorted by name.
-/// Tables of several files merge, `[[sensor]]` lists add up, and no key may be given twice.
+/// Tables of several files merge, `[[sensor]]` lists add up, and no key may be given twice. `vigie.d/host-NAME.toml` is
+/// read on the host of that name only, after all others, and may give their keys other values.
 ///
 /// Touches no hardware; reads the secrets that the configuration refers to.
 ///
@@ -113,7 +116,7 @@ pub fn load_to_look(path: &Path) -> Result<Config, Report> {
 /// Everything that is wrong, with its place.
 pub fn load_on(path: &Path, machine: &Machine, drivers: &'static [&'static Driver]) -> Result<Config, Report> {
     let mut unreadable = Vec::new();
-    let files = Files::read(path, &mut unreadable);
+    let files = Files::read(path, Some(&machine.hostname), &mut unreadable);
     let folder = path.parent().unwrap_or(Path::new(""));
     build(files, unreadable, &Surroundings { machine, folder }, drivers)
 }
@@ -138,8 +141,9 @@ fn build(
     drivers: &'static [&'static Driver],
 ) -> Result<Config, Report> {
     let hash = files.hash();
+    let mut read = files.read_on(&around.machine.hostname);
     let (config, mut found) = {
-        let table = files.parse(&mut syntax);
+        let table = files.parse(&mut syntax, &mut read.replaced);
         let problems = if syntax.is_empty() { Problems::new() } else { Problems::of_partial() };
         let root = Options::new(&table, 0..0, "the configuration", &problems);
         let config = read_root(&root, around, drivers, hash);
@@ -153,6 +157,7 @@ fn build(
     found.sort_by_key(|problem| (problem.span.start, problem.span.end));
     match config {
         Some(mut config) if found.iter().all(|problem| problem.is_warning) => {
+            config.files = read;
             config.warnings = (!found.is_empty()).then(|| Report::new(files, found));
             Ok(config)
         }
@@ -180,6 +185,7 @@ fn read_root(
     let broker_keys = section("broker");
     let mut broker = broker_keys.as_ref().and_then(|keys| broker::broker(keys, around));
     let broker_commands = broker_keys.as_ref().and_then(uplink::commands);
+    let broker_audit = broker_keys.as_ref().is_some_and(uplink::audit);
     let lan = broker_keys.as_ref().map(lan::lists).unwrap_or_default();
     let written = broker_keys.as_ref().map(|keys| Written::of(keys, |_| true)).unwrap_or_default();
     for read in [gateway_keys, clock, hardware_keys, outbox, archive, broker_keys].iter().flatten() {
@@ -197,7 +203,7 @@ fn read_root(
         broker.trust = trust;
         broker.own_topics = broker::own_topics(&gateway, sensors.iter().map(|placed| &placed.sensor));
         let first = broker.listeners.first().map_or(([127, 0, 0, 1], 1883).into(), |first| first.listen);
-        let uplink = uplink::to_broker(first, broker.client_id.clone(), broker_commands);
+        let uplink = uplink::to_broker(first, broker.client_id.clone(), broker_commands, broker_audit);
         let at = root.raw("broker").map_or(0..0, toml::Spanned::span);
         uplinks.push(uplink::Placed { uplink, at, values: Vec::new() });
         let context = lan::Context { gateway: &gateway, rooms: known_rooms, problems: root.problems() };
@@ -250,6 +256,7 @@ fn read_root(
         broker,
         broker_keys: written,
         hash,
+        files: FilesRead::default(),
         warnings: None,
     })
 }
@@ -279,6 +286,8 @@ pub struct Config {
     pub broker_keys: Written,
     /// CRC-32 of all files' bytes, in hexadecimal: which configuration is running.
     pub hash: String,
+    /// Which files it was read from.
+    pub files: FilesRead,
     /// What works, but not as well as it could.
     pub warnings: Option<Report>,
 }

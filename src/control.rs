@@ -91,6 +91,11 @@ pub enum Request {
     },
     /// The configuration is read anew.
     Reload {},
+    /// A backup was made, for the record.
+    BackedUp {
+        /// With passwords and keys.
+        secrets: bool,
+    },
     /// How it stands with the clock.
     Clock {},
     /// So long after the start of the machine it was that time.
@@ -128,7 +133,7 @@ pub enum Answer {
     Clock(ClockStatus),
     /// To [`Request::Reload`].
     Reloaded(Reloaded),
-    /// The end of the rows.
+    /// The end of the rows; and to [`Request::BackedUp`].
     Done {
         /// Records lie on disk that cannot be read at the moment.
         unreadable: bool,

@@ -2,19 +2,28 @@
 //!
 //! Everything is written with `tracing`; what libraries write with `log` joins it. To journald an event goes with its
 //! own fields and those of the spans around it, so that `journalctl -u vigie SENSOR=meteo` finds what concerns one
-//! sensor. There, each sensor and uplink may write so much and no more (`limit`).
+//! sensor. Each sensor, uplink and part of the program may write so much and no more (`limit`).
 
 use std::io::IsTerminal;
 
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+mod audit;
+mod fields;
 mod journal;
 mod limit;
+mod text;
 
+pub use audit::{AuditLayer, Fields, TRAIL, Trail};
+
+use fields::SpanFields;
 use journal::JournalLayer;
+use text::Limited;
 
 /// The target of what an auditor asks for: starts and ends with the configuration's hash, commands to devices, requests
 /// of the command line that change something, credentials and keys that were read anew. With the field `audit`, which
@@ -54,24 +63,25 @@ pub enum LoggingError {
 /// A filter that cannot be read, or a second call.
 pub fn init(log: Option<&str>) -> Result<(), LoggingError> {
     let filter = filter(log, std::env::var("RUST_LOG").ok().as_deref())?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let audit = AuditLayer(&TRAIL).with_filter(Targets::new().with_target(AUDIT, LevelFilter::INFO));
+    let registry = tracing_subscriber::registry().with(audit);
     // Connected to the journal but without its socket (a sandbox that hides it): the text goes there by stderr.
     let journal = if connected_to_journal() { JournalLog::new().ok() } else { None };
     match journal {
-        Some(journal) => registry
-            .with(JournalLayer::new(move |record: &log::Record<'_>| {
+        Some(journal) => {
+            let layer = JournalLayer::new(move |record: &log::Record<'_>| {
                 // There is nowhere left to report that the log itself does not work.
                 let _ = journal.journal_send(record);
-            }))
-            .try_init()?,
-        None => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .with_writer(std::io::stderr)
-                    .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
-                    .with_target(false),
-            )
-            .try_init()?,
+            });
+            registry.with(SpanFields.and_then(layer).with_filter(filter)).try_init()?;
+        }
+        None => {
+            let layer = tracing_subscriber::fmt::layer()
+                .event_format(Limited::new())
+                .with_writer(std::io::stderr)
+                .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()));
+            registry.with(SpanFields.and_then(layer).with_filter(filter)).try_init()?;
+        }
     }
     Ok(())
 }

@@ -148,7 +148,7 @@ impl Body {
     }
 }
 
-/// A message taken over from a LAN client, or for one.
+/// A message taken over from a LAN client, or for one; or what the agent itself has to tell an auditor.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Raw {
     /// Topic.
@@ -159,11 +159,29 @@ pub struct Raw {
     pub retain: bool,
 }
 
+/// The key of the state under which whoever brings an outbox back from a backup notes that, for the next run.
+pub const RESTORED_KEY: &str = "restored";
+
 /// Before the topic of a message that comes down to LAN clients. No topic of a message has it in it (MQTT 3.1.1,
 /// 4.7.1.1), so that nothing which knows nothing of this mark would publish the message anywhere.
 const DOWN: &str = "#/";
 
+/// The same before the topic of what is for auditors, which no message of a LAN client has either.
+const AUDIT: &str = "+/";
+
 impl Raw {
+    /// An event for auditors.
+    #[must_use]
+    pub fn audit(topic: &str, payload: &[u8]) -> Self {
+        Self { topic: format!("{AUDIT}{topic}").into(), payload: payload.into(), retain: false }
+    }
+
+    /// Is it one?
+    #[must_use]
+    pub fn is_audit(&self) -> bool {
+        self.topic.starts_with(AUDIT)
+    }
+
     /// A message for LAN clients.
     #[must_use]
     pub fn down(topic: &str, payload: &[u8], retain: bool) -> Self {
@@ -179,7 +197,7 @@ impl Raw {
     /// The topic on which it is published.
     #[must_use]
     pub fn published_on(&self) -> &str {
-        self.topic.strip_prefix(DOWN).unwrap_or(&self.topic)
+        [DOWN, AUDIT].iter().find_map(|mark| self.topic.strip_prefix(mark)).unwrap_or(&self.topic)
     }
 }
 

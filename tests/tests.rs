@@ -6,6 +6,7 @@
 mod it {
     mod archive;
     mod arduino;
+    mod audit;
     mod backup;
     #[cfg(feature = "broker")]
     mod broker;
@@ -18,6 +19,8 @@ mod it {
     mod counter;
     #[cfg(feature = "broker")]
     mod demo;
+    #[cfg(feature = "broker")]
+    mod embedded;
     mod exec;
     mod failover;
     mod filters;

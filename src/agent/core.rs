@@ -14,6 +14,7 @@ use super::discovery::Discovery;
 use super::ingest::{Ingest, Made};
 use super::positions::Positions;
 use super::retained::Sweeps;
+use super::retained::memory::Memory;
 use super::summary::Summary;
 use super::{Extras, kept};
 use crate::clock::{BootId, BootTime, WallTime};
@@ -62,8 +63,12 @@ pub(super) struct Core {
     pub(super) answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     /// The outbox has refused a record since this was last asked.
     pub(super) full: bool,
-    /// Topics that a reload has left behind.
+    /// Topics that another configuration has left behind.
     pub(super) sweeps: Sweeps,
+    /// Remembers what brokers retain, for the next start.
+    pub(super) memory: Memory,
+    /// The descriptors that this goes by.
+    pub(super) learnt: HashMap<SensorIndex, Arc<Descriptor>>,
 }
 
 /// What was appended is taken, and everybody is told.
@@ -97,7 +102,10 @@ impl Core {
             tokio::select! {
                 // What was measured before a filter is due goes before what the filter then does.
                 biased;
-                count = observations.recv_many(&mut batches, QUEUE) => if count == 0 { return },
+                count = observations.recv_many(&mut batches, QUEUE) => if count == 0 {
+                    self.remember();
+                    return self.commit().await;
+                },
                 count = offered.recv_many(&mut offers, offer::QUEUE), if !offered.is_closed() => {
                     debug!(count, "offers of LAN clients");
                 }
@@ -127,10 +135,13 @@ impl Core {
             for (sensor, outcome) in self.pipeline.tick(now) {
                 self.publish(sensor, now, outcome);
             }
-            self.commit().await;
-            if self.sweeps.wait() {
-                self.sweeps.look(&self.hub);
+            if self.sweeps.wait() && self.sweeps.look(&self.hub) {
+                self.memory.learn(now);
             }
+            if self.memory.due(now) == Some(Duration::ZERO) {
+                self.remember();
+            }
+            self.commit().await;
         }
     }
 
@@ -138,10 +149,18 @@ impl Core {
     async fn until_due(&self) {
         let due = self.pipeline.next_due().map(|due| due.since(self.hub.clock.boot()).min(LONGEST_SLEEP));
         let sweep = self.sweeps.wait().then_some(SWEEP_EVERY);
-        match due.into_iter().chain(sweep).min() {
+        let remember = self.memory.due(self.hub.clock.boot());
+        match due.into_iter().chain(sweep).chain(remember).min() {
             Some(wait) => tokio::time::sleep(wait).await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Notes what brokers retain now, from the next commit on.
+    fn remember(&mut self) {
+        let sensors: Vec<Arc<Descriptor>> =
+            self.pipeline.sensors().map(|(_, descriptor, _)| descriptor.clone()).collect();
+        self.memory.take_down(&self.hub, &sensors, &mut self.sweeps);
     }
 
     /// What was observed is taken, and everybody is told.
@@ -169,7 +188,9 @@ impl Core {
     fn take(&mut self, offer: Offer) {
         let at = self.hub.clock.boot();
         self.full = false;
-        let answer = match self.ingest.make(&offer, &mut self.pipeline, at) {
+        let (hub, boot) = (&self.hub, self.boot);
+        let kept = |room: Option<&str>, name: &str| kept::of_filters_of_lan(&hub.outbox.borrow(), room, name, boot);
+        let answer = match self.ingest.make(&offer, &mut self.pipeline, kept, at) {
             Err(why) => Answer::Unfit(why),
             Ok(made) => {
                 match made {
@@ -231,6 +252,10 @@ impl Core {
             self.discovery.meet(sensor, &descriptor);
         }
         self.discovery.seen(sensor, &descriptor);
+        if self.learnt.get(&sensor).is_none_or(|last| !Arc::ptr_eq(last, &descriptor)) {
+            self.learnt.insert(sensor, descriptor.clone());
+            self.memory.learn(at);
+        }
         if let Some(show) = &self.extras.on_reading {
             show(&self.topic, &descriptor, &values);
         }
@@ -247,11 +272,12 @@ impl Core {
 
     /// Keeps what a sensor's filters gave, with the same commit as what came of the observation.
     fn keep(&self, sensor: SensorIndex, kept: &[u8]) -> Result<(), String> {
-        if self.ingest.has_met(sensor) {
-            return Ok(());
-        }
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return Ok(()) };
-        kept::keep_filters(&mut self.hub.outbox.borrow_mut(), &descriptor.sensor, self.boot, kept)
+        let (outbox, name) = (&mut *self.hub.outbox.borrow_mut(), &descriptor.sensor);
+        if self.ingest.has_met(sensor) {
+            return kept::keep_filters_of_lan(outbox, descriptor.room.as_deref(), name, self.boot, kept);
+        }
+        kept::keep_filters(outbox, name, self.boot, kept)
     }
 
     fn turned(&self, sensor: SensorIndex, health: &Health) {

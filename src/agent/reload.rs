@@ -5,7 +5,7 @@
 //! what it should not; then sensors that change let go of their devices, and all that they observed goes through the
 //! pipeline as it was.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::core::Core;
 use super::sensors::{Difference, Facts, Sensors};
 use super::summary::Summary;
 use super::uplinks::Uplinks;
-use super::{identity, restart, watchdog};
+use super::{audit, identity, restart, watchdog};
 use crate::config::{self, BROKER_UPLINK, Config, Report, SensorConfig, UplinkConfig};
 use crate::control::reload::{Changed, Changes, Reloaded, needs_restart};
 use crate::control::status::About;
@@ -42,6 +42,8 @@ pub(super) struct Running {
     pub(super) commands: Caller<Commands>,
     pub(super) about: Rc<RefCell<About>>,
     pub(super) summary: Rc<RefCell<Summary>>,
+    /// Does any uplink publish audit events?
+    pub(super) audit_wanted: Rc<Cell<bool>>,
 }
 
 /// Reads a configuration as at a start.
@@ -139,12 +141,17 @@ impl Running {
             Some(file) => self.reload_from(file).await?,
             None => Reloaded::Failed("this agent has no configuration file".to_owned()),
         };
-        self.summary.borrow_mut().reloaded(match &reloaded {
+        let refused = match &reloaded {
             Reloaded::Done(_) => None,
             Reloaded::Wrong(_) => Some("the new configuration is wrong".to_owned()),
             Reloaded::NeedsRestart(keys) => Some(format!("{} needs a restart", keys.join(", "))),
             Reloaded::Failed(why) => Some(why.clone()),
-        });
+        };
+        if let Some(why) = &refused {
+            let configuration = &self.config.hash;
+            error!(target: AUDIT, audit = "reload", configuration, "not reloaded: {why}: nothing has changed");
+        }
+        self.summary.borrow_mut().reloaded(refused);
         service::ready(&watchdog::status_line(&self.hub, &self.summary.borrow(), &self.about.borrow()));
         // Whoever has asked may have gone.
         let _ = reply.map(|reply| reply.send(reloaded));
@@ -158,11 +165,9 @@ impl Running {
                 for line in report.lines() {
                     error!("{line}");
                 }
-                error!("the new configuration is wrong: nothing has changed");
                 return Ok(Reloaded::Wrong(report.to_string()));
             }
             Err(why) => {
-                error!("{why}: nothing has changed");
                 return Ok(Reloaded::Failed(why));
             }
         };
@@ -204,6 +209,7 @@ impl Running {
         }
         self.hub.outbox.borrow_mut().retain_cursors(&super::cursors(&new));
         self.hub.veil(&new.uplinks);
+        self.audit_wanted.set(audit::is_wanted(&new.uplinks));
         self.hub.update_info(|info| {
             info.configuration.clone_from(&new.hash);
             info.label.clone_from(&new.gateway.label);
@@ -223,7 +229,10 @@ impl Running {
                 None => self.uplinks.start(uplink.clone()),
             }
         }
-        let about = About::new(&new, self.about.borrow().outbox.clone());
+        let about = {
+            let before = self.about.borrow();
+            About { broker: before.broker.clone(), ..About::new(&new, before.outbox.clone()) }
+        };
         *self.about.borrow_mut() = about;
         for ((index, sensor), facts) in places.into_iter().zip(std::mem::take(&mut new.sensors)).zip(there) {
             match self.sensors.get(&sensor.name) {

@@ -10,7 +10,8 @@ use super::{kept, places};
 use crate::clock::{BootId, BootTime};
 use crate::config::{Config, SensorConfig};
 use crate::drivers::Source;
-use crate::outbox::{self, Full, Outbox, Recovery};
+use crate::logging::AUDIT;
+use crate::outbox::{self, Full, Outbox, RESTORED_KEY, Recovery};
 
 /// Bytes of records that are kept in memory.
 pub(super) const MEMORY: usize = 8 << 20;
@@ -91,6 +92,10 @@ pub(super) fn open_outbox(
     }
     for file in &recovery.set_aside {
         warn!(file = %file.display(), "damaged, and set aside; what was good in it is used");
+    }
+    if outbox.state(RESTORED_KEY).is_some() {
+        info!(target: AUDIT, audit = "restore", "the outbox was brought back from a backup since the last start");
+        outbox.put_state(RESTORED_KEY, None);
     }
     outbox.retain_cursors(&cursors(config));
     let sensors: Vec<&str> = config.sensors.iter().map(|sensor| sensor.name.as_str()).collect();

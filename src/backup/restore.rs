@@ -13,7 +13,7 @@ use super::{Contents, Item, Part, Unusable, extract};
 use crate::archive;
 use crate::clock::{BootId, BootTime, WallTime};
 use crate::config::{Config, files};
-use crate::outbox::{Full, OpenError, Outbox, Settings};
+use crate::outbox::{Full, OpenError, Outbox, RESTORED_KEY, Settings};
 
 /// Records that the outbox may hold in memory while it is looked at.
 const MEMORY: usize = 8 << 20;
@@ -271,7 +271,8 @@ impl Restore<'_> {
             key: self.config.outbox.key.clone(),
         };
         let (boot, now) = self.now;
-        let (outbox, recovery) = Outbox::open_restored(settings, boot, now).map_err(Refusal::Outbox)?;
+        let (mut outbox, recovery) = Outbox::open_restored(settings, boot, now).map_err(Refusal::Outbox)?;
+        outbox.put_state(RESTORED_KEY, Some(Vec::new()));
         outbox.close(now).map_err(io_at(place.ready()))?;
         let tail = place.ready().join("tail");
         match fs::remove_dir_all(&tail) {

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::ListenerTls;
+use crate::logging::AUDIT;
 
 /// How often the files are looked at, to see whether they are new ones: a renewed certificate needs no restart.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -92,9 +93,13 @@ impl Tls {
                 match load(&self.files, self.optional) {
                     Ok(config) => {
                         loaded.config = config;
-                        tracing::info!(file = %self.files.certificate.display(), "the broker has a new certificate");
+                        let file = self.files.certificate.display();
+                        tracing::info!(target: AUDIT, audit = "credentials", %file, "the broker has a new certificate");
                     }
-                    Err(why) => tracing::warn!("the broker keeps its old certificate: {why}"),
+                    Err(why) => {
+                        let kept = "the broker keeps its old certificate";
+                        tracing::warn!(target: AUDIT, audit = "credentials", "{kept}: {why}");
+                    }
                 }
             }
         }

@@ -12,6 +12,8 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::logging::AUDIT;
+
 /// Memory of one hash, in KiB: the OWASP's second-smallest setting, since a Pi may have 512 MB in all. One hash is
 /// computed at a time. It takes about 50 ms on a Pi 4, half a second on a Pi Zero.
 const MEMORY_KIB: u32 = 9 * 1024;
@@ -273,9 +275,12 @@ impl Users {
             Ok(hashes) => {
                 self.hashes = hashes;
                 self.known.clear();
-                tracing::info!(users = self.hashes.len(), "the broker's users have changed");
+                let users = self.hashes.len();
+                tracing::info!(target: AUDIT, audit = "credentials", users, "the broker's users have changed");
             }
-            Err(why) => tracing::warn!("the broker's users stay as they were: {why}"),
+            Err(why) => {
+                tracing::warn!(target: AUDIT, audit = "credentials", "the broker's users stay as they were: {why}");
+            }
         }
     }
 

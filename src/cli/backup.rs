@@ -14,6 +14,7 @@ use crate::agent::places;
 use crate::backup::{self, Contents, Item, Part, Refusal, Restore, Sources};
 use crate::clock::{BootId, Clock, SystemClock, Trust};
 use crate::config::{self, Config};
+use crate::control::Request;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -82,7 +83,18 @@ fn tails(config: &Config) -> Vec<PathBuf> {
 
 pub(super) fn backup(args: &Args) -> u8 {
     let Some(config) = load_to_look(&args.config) else { return WRONG };
-    finish(make(args, &config))
+    let result = make(args, &config);
+    if result.is_ok() {
+        note(&config, args.secrets);
+    }
+    finish(result)
+}
+
+/// Has an agent that runs note it for its auditors. One that is older does not know how, and the backup is there.
+fn note(config: &Config, secrets: bool) {
+    if let Ok(Some(mut agent)) = find_agent(config) {
+        let _ = agent.ask(&Request::BackedUp { secrets }).and_then(|()| agent.answer());
+    }
 }
 
 fn make(args: &Args, config: &Config) -> Result<(), Failure> {

@@ -2,23 +2,28 @@
 
 use std::path::PathBuf;
 
-use super::{FINE, WRONG, load, print, show};
-use crate::config::Config;
+use super::{FINE, WRONG, load, load_of, print, show};
+use crate::config::{Config, FilesRead};
 
-pub(super) fn check(files: &[PathBuf]) -> u8 {
+pub(super) fn check(files: &[PathBuf], host: Option<&str>) -> u8 {
     let mut status = FINE;
     for file in files {
-        match load(file) {
+        let loaded = match host {
+            Some(host) => load_of(file, host),
+            None => load(file),
+        };
+        match loaded {
             Some(config) => {
                 if let Some(warnings) = &config.warnings {
                     show(warnings);
                 }
                 let (sensors, uplinks) = (config.sensors.len(), config.uplinks.len());
                 print(&format!(
-                    "{}: fine ({}, {})\n{}",
+                    "{}: fine ({}, {})\n{}{}",
                     file.display(),
                     counted(sensors, "sensor"),
                     counted(uplinks, "uplink"),
+                    fragments(&config.files),
                     presets(&config)
                 ));
             }
@@ -26,6 +31,15 @@ pub(super) fn check(files: &[PathBuf]) -> u8 {
         }
     }
     status
+}
+
+/// Which fragments were read, which were not, and what this host's own has changed.
+pub(super) fn fragments(files: &FilesRead) -> String {
+    let read = files.fragments.iter().map(|file| format!("  with {file}\n"));
+    let host = &files.host;
+    let of_others = files.of_others.iter().map(|file| format!("  without {file}: this host is called `{host}`\n"));
+    let replaced = files.replaced.iter().map(|key| format!("  {key} is this host's own\n"));
+    read.chain(of_others).chain(replaced).collect()
 }
 
 /// What presets have set, so that nobody has to guess.

@@ -31,6 +31,10 @@ pub(super) fn explain(args: &Args) -> u8 {
         });
         return WRONG;
     }
+    let fragments = super::check::fragments(&config.files);
+    if !fragments.is_empty() {
+        print(&format!("{}\n{fragments}\n", args.config.display()));
+    }
     let texts: Vec<String> = sensors.into_iter().map(|sensor| of_sensor(&config, sensor)).collect();
     print(&texts.join("\n"));
     FINE

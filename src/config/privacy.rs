@@ -137,6 +137,10 @@ pub(super) fn check(uplink: &UplinkConfig, at: impl Fn(&str) -> Range<usize>, pr
             let why = "has `discovery` with pseudonyms: what is announced is there to be read by people";
             refuse("discovery", why, "take `discovery` out");
         }
+        if uplink.audit {
+            let why = "has `audit` with pseudonyms: what auditors are told names things";
+            refuse("audit", why, "take `audit` out, or give it to another uplink");
+        }
     }
     if uplink.privacy.rate.is_some() {
         fixed_rate(uplink, &refuse);
@@ -169,6 +173,10 @@ fn fixed_rate(uplink: &UplinkConfig, refuse: &impl Fn(&str, &str, &str)) {
     if uplink.state {
         let why = "has a fixed `rate` with `state`, which is sent when it changes";
         refuse("state", why, "take `state` out: with a fixed `rate` it is false");
+    }
+    if uplink.audit {
+        let why = "has a fixed `rate` with `audit`, which is sent when something happens";
+        refuse("audit", why, "take `audit` out, or give it to another uplink");
     }
     if uplink.backlog.topic.is_some() {
         let why = "has a fixed `rate` with `backlog_topic`, whose messages would be longer";

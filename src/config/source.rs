@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::hosts::{self, FilesRead};
 use crate::options::Problem;
 
 /// Largest file that is read, in bytes. A configuration of a thousand sensors is a fifth of it.
@@ -27,6 +28,8 @@ pub(super) struct File {
     pub(super) text: String,
     /// Position of the file's first byte; its positions end with `base + text.len()`.
     pub(super) base: usize,
+    /// Is it for this host alone? Then it may say again what files for all have said.
+    is_hosts: bool,
 }
 
 impl fmt::Debug for File {
@@ -38,7 +41,11 @@ impl fmt::Debug for File {
 
 /// The files of a configuration, in the order in which they count.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Files(Vec<File>);
+pub(super) struct Files {
+    files: Vec<File>,
+    /// Paths of fragments for other hosts.
+    of_others: Vec<String>,
+}
 
 impl Files {
     /// A text that does not come from a file, under a name for messages.
@@ -48,22 +55,33 @@ impl Files {
         files
     }
 
-    /// Texts with their names for messages, in the order in which they count.
-    pub(super) fn of_texts(texts: Vec<(String, String)>) -> Self {
+    /// Texts with their names for messages, the main one first, then fragments, sorted by name; those of other hosts
+    /// than this are left out.
+    pub(super) fn of_texts(texts: Vec<(String, String)>, hostname: &str) -> Self {
         let mut files = Self::default();
-        for (name, text) in texts {
+        let (main, fragments): (Vec<_>, Vec<_>) = texts.into_iter().enumerate().partition(|(index, _)| *index == 0);
+        let fragments = fragments.into_iter().map(|(_, text)| text).collect();
+        for (_, (name, text)) in main {
+            files.add(name, text);
+        }
+        for (name, text) in files.of_host(fragments, hostname, |(name, _)| Path::new(name)) {
             files.add(name, text);
         }
         files
     }
 
-    /// Reads `path` and the fragments in its `.d` folder, sorted by name.
-    pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Self {
+    /// Reads `path` and the fragments in its `.d` folder, sorted by name; of those for single hosts only that of
+    /// `hostname`, as the last, or all where there is none.
+    pub(super) fn read(path: &Path, hostname: Option<&str>, problems: &mut Vec<Problem>) -> Self {
         let mut files = Self::default();
         files.read_one(path, problems);
         let folder = path.with_extension("d");
         match fragments(&folder) {
             Ok(paths) => {
+                let paths = match hostname {
+                    Some(hostname) => files.of_host(paths, hostname, |path| path),
+                    None => paths,
+                };
                 for path in &paths {
                     files.read_one(path, problems);
                 }
@@ -76,10 +94,25 @@ impl Files {
         files
     }
 
+    /// Of these fragments the ones for all, and then this host's own.
+    fn of_host<T>(&mut self, fragments: Vec<T>, hostname: &str, path: impl Fn(&T) -> &Path) -> Vec<T> {
+        let (mut for_all, mut own) = (Vec::new(), Vec::new());
+        for fragment in fragments {
+            match hosts::host_of(path(&fragment)) {
+                None => for_all.push(fragment),
+                Some(host) if hosts::is_this(host, hostname) => own.push(fragment),
+                Some(_) => self.of_others.push(path(&fragment).display().to_string()),
+            }
+        }
+        for_all.append(&mut own);
+        for_all
+    }
+
     fn add(&mut self, path: String, text: String) -> Range<usize> {
         // One position more than bytes, so that the end of a file is not the beginning of the next.
-        let base = self.0.last().map_or(0, |last| last.base + last.text.len() + 1);
-        self.0.push(File { path, text, base });
+        let base = self.files.last().map_or(0, |last| last.base + last.text.len() + 1);
+        let is_hosts = !self.files.is_empty() && hosts::host_of(Path::new(&path)).is_some();
+        self.files.push(File { path, text, base, is_hosts });
         base..base
     }
 
@@ -110,12 +143,12 @@ impl Files {
 
     /// All files.
     pub(super) fn iter(&self) -> impl Iterator<Item = &File> {
-        self.0.iter()
+        self.files.iter()
     }
 
     /// The file that a position is in, with the span's place in its text.
     pub(super) fn locate(&self, span: &Range<usize>) -> Option<(&File, Range<usize>)> {
-        let file = self.0.iter().rev().find(|file| file.base <= span.start)?;
+        let file = self.files.iter().rev().find(|file| file.base <= span.start)?;
         let length = file.text.len();
         let start = (span.start - file.base).min(length);
         let end = span.end.saturating_sub(file.base).clamp(start, length);
@@ -137,7 +170,7 @@ impl Files {
     /// CRC-32 of all bytes, in hexadecimal.
     pub(super) fn hash(&self) -> String {
         let mut hasher = crc32fast::Hasher::new();
-        for file in &self.0 {
+        for file in &self.files {
             hasher.update(file.text.as_bytes());
         }
         format!("{:08x}", hasher.finalize())
@@ -145,13 +178,25 @@ impl Files {
 
     /// The same files with other texts of the same length.
     pub(super) fn map_texts(self, change: impl Fn(&str) -> String) -> Self {
-        Self(self.0.into_iter().map(|file| File { text: change(&file.text), ..file }).collect())
+        let files = self.files.into_iter().map(|file| File { text: change(&file.text), ..file }).collect();
+        Self { files, ..self }
     }
 
-    /// Parses all files and merges them. Syntax errors and contradictions between files are noted.
-    pub(super) fn parse(&self, problems: &mut Vec<Problem>) -> DeTable<'_> {
+    /// Which files these are, without what was replaced in them.
+    pub(super) fn read_on(&self, hostname: &str) -> FilesRead {
+        FilesRead {
+            host: hostname.to_owned(),
+            fragments: self.files.iter().skip(1).map(|file| file.path.clone()).collect(),
+            of_others: self.of_others.clone(),
+            replaced: Vec::new(),
+        }
+    }
+
+    /// Parses all files and merges them. Syntax errors and contradictions between files are noted, and in `replaced` the
+    /// keys that this host's own files give another value.
+    pub(super) fn parse(&self, problems: &mut Vec<Problem>, replaced: &mut Vec<String>) -> DeTable<'_> {
         let mut merged = DeTable::new();
-        for file in &self.0 {
+        for file in &self.files {
             let (table, errors) = DeTable::parse_recoverable(&file.text);
             for error in errors {
                 let span = error.span().unwrap_or(0..0);
@@ -165,7 +210,8 @@ impl Files {
                     problem
                 });
             }
-            merge(&mut merged, shift_table(table.into_inner(), file.base), problems);
+            let replaces = file.is_hosts.then_some(&mut *replaced);
+            merge(&mut merged, shift_table(table.into_inner(), file.base), "", problems, replaces);
         }
         merged
     }
@@ -226,8 +272,15 @@ fn shift(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span.start + by..span.end + by, inner)
 }
 
-/// Adds `from` to `into`: tables merge, lists of tables add up, and anything else must not be there yet.
-fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, problems: &mut Vec<Problem>) {
+/// Adds `from` to `into`: tables merge, lists of tables add up, and anything else must not be there yet; or else takes the
+/// place of what is there, and is noted in `replaced`. `within` is the tables' own path, with a dot at its end.
+fn merge<'a>(
+    into: &mut DeTable<'a>,
+    from: DeTable<'a>,
+    within: &str,
+    problems: &mut Vec<Problem>,
+    mut replaced: Option<&mut Vec<String>>,
+) {
     for (key, value) in from {
         let Some((first_key, first)) = into.get_key_value(key.get_ref().as_ref()) else {
             into.insert(key, value);
@@ -239,6 +292,13 @@ fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, problems: &mut Vec<Probl
             (DeValue::Array(first), DeValue::Array(second)) => is_list_of_tables(first) && is_list_of_tables(second),
             _ => false,
         };
+        if !addable && let Some(replaced) = &mut replaced {
+            replaced.push(format!("{within}{}", key.get_ref()));
+            // The key as well: it says where the value stands.
+            into.remove(key.get_ref().as_ref());
+            into.insert(key, value);
+            continue;
+        }
         if !addable {
             problems.push(
                 Problem::new(key.span(), format!("`{}` is given in two files", key.get_ref()))
@@ -249,7 +309,10 @@ fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, problems: &mut Vec<Probl
             continue;
         }
         match (into.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.into_inner()) {
-            (Some(DeValue::Table(first)), DeValue::Table(second)) => merge(first, second, problems),
+            (Some(DeValue::Table(first)), DeValue::Table(second)) => {
+                let within = format!("{within}{}.", key.get_ref());
+                merge(first, second, &within, problems, replaced.as_deref_mut());
+            }
             (Some(DeValue::Array(first)), DeValue::Array(second)) => {
                 for item in second {
                     first.push(item);

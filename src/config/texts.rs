@@ -32,7 +32,7 @@ pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// Everything that is wrong, with its place.
 pub fn check_texts(texts: Vec<(String, String)>, folder: &Path) -> Result<Config, Report> {
     let machine = Machine { secrets: false, ..Machine::this() };
-    build(Files::of_texts(texts), Vec::new(), &Surroundings { machine: &machine, folder }, DRIVERS)
+    build(Files::of_texts(texts, &machine.hostname), Vec::new(), &Surroundings { machine: &machine, folder }, DRIVERS)
 }
 
 /// The files that a configuration names anywhere in it, in any key, and that are there: certificates, keys, users,
@@ -40,9 +40,12 @@ pub fn check_texts(texts: Vec<(String, String)>, folder: &Path) -> Result<Config
 #[must_use]
 pub fn named_files(path: &Path) -> Vec<PathBuf> {
     let mut problems = Vec::new();
-    let files = Files::read(path, &mut problems);
+    let files = Files::read(path, None, &mut problems);
     let mut texts = Vec::new();
-    collect(&files.parse(&mut problems), &mut texts);
+    // Each by itself: fragments of other hosts contradict each other.
+    for file in files.iter() {
+        collect(DeTable::parse_recoverable(&file.text).0.get_ref(), &mut texts);
+    }
     let folder = path.parent().unwrap_or(Path::new(""));
     let there = texts.iter().map(|text| folder.join(text)).filter(|path| path.is_file());
     let mut named: Vec<PathBuf> = there.filter_map(|path| path.canonicalize().ok()).collect();
@@ -72,9 +75,9 @@ fn collect_value(value: &DeValue<'_>, texts: &mut Vec<String>) {
 /// may be anything.
 #[must_use]
 pub fn redacted(path: &Path) -> Vec<(String, String)> {
-    let files = Files::read(path, &mut Vec::new());
+    let files = Files::read(path, None, &mut Vec::new());
     let mut given = Vec::new();
-    programs(&files.parse(&mut Vec::new()), &mut given);
+    programs(&files.parse(&mut Vec::new(), &mut Vec::new()), &mut given);
     let masked = files.iter().map(|file| {
         let mut text = file.text.as_bytes().to_vec();
         for span in &given {

@@ -137,6 +137,8 @@ pub struct UplinkConfig {
     pub tls: TlsConfig,
     /// Which commands it takes; `None`: none.
     pub commands: Option<Commands>,
+    /// Are audit events published?
+    pub audit: bool,
     /// What of its broker is delivered to the clients of the embedded one.
     pub deliver: Vec<Deliver>,
 }
@@ -264,7 +266,7 @@ pub(super) fn uplink(
     let interface = connection::interface(options);
     let connect = connection::connect(options);
     let failback = connection::failback(options);
-    let commands = commands(options);
+    let (commands, audit) = (commands(options), audit(options));
     let urls = urls?;
     let default_wait = if urls.iter().all(BrokerUrl::is_this_machine) { Duration::ZERO } else { DEFAULT_CLOCK_WAIT };
     Some(UplinkConfig {
@@ -294,6 +296,7 @@ pub(super) fn uplink(
         connect,
         failback,
         commands,
+        audit,
         deliver: Vec::new(),
         urls,
     })
@@ -304,6 +307,11 @@ pub(super) fn commands(options: &Options<'_>) -> Option<Commands> {
     let max_age = options.optional_in("command_max_age", COMMAND_MAX_AGE);
     let max_age = max_age.unwrap_or(DEFAULT_COMMAND_MAX_AGE);
     options.optional("commands").unwrap_or(false).then_some(Commands { max_age, topics: Vec::new() })
+}
+
+/// `audit`, also of `[broker]`.
+pub(super) fn audit(options: &Options<'_>) -> bool {
+    options.optional("audit").unwrap_or(false)
 }
 
 /// The topics on which an uplink takes commands: those of the sensors whose readings it sends, so that it sends the
@@ -325,7 +333,12 @@ pub(super) fn fill_in_commands(uplink: &mut UplinkConfig, gateway: &Gateway, sen
 }
 
 /// The uplink to the embedded broker: as any other, over loopback.
-pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<Commands>) -> UplinkConfig {
+pub(super) fn to_broker(
+    listen: SocketAddr,
+    client_id: String,
+    commands: Option<Commands>,
+    audit: bool,
+) -> UplinkConfig {
     UplinkConfig {
         name: BROKER_UPLINK.to_owned(),
         urls: vec![BrokerUrl::of(listen)],
@@ -355,6 +368,7 @@ pub(super) fn to_broker(listen: SocketAddr, client_id: String, commands: Option<
         connect: Connect::Always,
         failback: connection::DEFAULT_FAILBACK,
         commands,
+        audit,
         deliver: Vec::new(),
     }
 }

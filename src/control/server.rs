@@ -144,6 +144,8 @@ fn audit(request: &Request, user: Option<u32>) {
         Request::Resume { sensor } => ("resume", Some(sensor.as_str()), None),
         Request::SetClock { .. } => ("set-clock", None, None),
         Request::Reload {} => ("reload", None, None),
+        Request::BackedUp { secrets: false } => ("backup", None, None),
+        Request::BackedUp { secrets: true } => ("backup-with-secrets", None, None),
         Request::Drop { dry_run: true, .. }
         | Request::Status {}
         | Request::Show { .. }
@@ -198,10 +200,18 @@ impl Desk {
                 Self::said(pauses::end(&self.remotes, &sensor, &*self.hub.clock), answers).await
             }
             Request::Reload {} => self.reload(answers).await,
+            // It is noted before it is answered, as each that matters to an auditor.
+            Request::BackedUp { .. } => answers.put(&Answer::Done { unreadable: false }).await.map(Ok),
             Request::Clock {} => answers.put(&Answer::Clock(self.hub.clock_status())).await.map(Ok),
             Request::SetClock { at, time } => match self.hub.set_clock(at, time) {
-                Ok(()) => answers.put(&Answer::Clock(self.hub.clock_status())).await.map(Ok),
-                Err(why) => Ok(Err(why)),
+                Ok(()) => {
+                    tracing::info!(target: AUDIT, audit = "clock", "the clock was set by hand");
+                    answers.put(&Answer::Clock(self.hub.clock_status())).await.map(Ok)
+                }
+                Err(why) => {
+                    tracing::warn!(target: AUDIT, audit = "clock", "the clock was not set by hand: {why}");
+                    Ok(Err(why))
+                }
             },
         }?;
         match refused {

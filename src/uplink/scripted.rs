@@ -82,6 +82,7 @@ pub(super) fn config(qos: Qos, inflight: u16) -> UplinkConfig {
         backlog: Backlog::default(),
         tls: TlsConfig::default(),
         commands: None,
+        audit: false,
         discovery: None,
         token: None,
         preset: None,

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -217,6 +218,63 @@ fn a_sensor_has_from_its_room_what_it_does_not_say_itself() {
     assert_eq!((two.every, two.room.as_deref()), (Duration::from_secs(7), None));
     assert_eq!(two.location.map(|place| place.latitude.get()), Some(1.0));
     assert_eq!(&*one.descriptor(&config.gateway).sensor, "one");
+}
+
+#[test]
+fn a_hosts_own_fragment_is_read_there_alone_and_may_say_otherwise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (main, fragments) = (folder.path().join("vigie.toml"), folder.path().join("vigie.d"));
+    fs::create_dir(&fragments).expect("a folder");
+    let sensor = |name: &str| format!("[[sensor]]\nname = \"{name}\"\nroom = \"{name}\"\ndriver = \"host\"\n");
+    let write = |name: &str, text: String| fs::write(fragments.join(name), text).expect("a file");
+    fs::write(&main, "[gateway]\nsite = \"college\"\n[uplink.home]\nurl = \"mqtt://a\"\n").expect("a file");
+    // Sorted by name they would come the other way round.
+    write("room.toml", format!("[gateway]\nlabel = \"A gateway\"\n{}", sensor("b")));
+    write(
+        "host-salle-12.toml",
+        format!("gateway.label = \"Room 12\"\nuplink.home.url = \"mqtt://b\"\n{}", sensor("c")),
+    );
+    write("host-salle-13.toml", "gateway.site = \"elsewhere\"\n".to_owned());
+    let on = |hostname: &str| {
+        let machine = Machine { hostname: hostname.to_owned(), ..machine() };
+        config::load_on(&main, &machine, DRIVERS).map_err(|report| report.to_string()).expect("no errors")
+    };
+    let summary = |config: &Config| {
+        let sensors: Vec<&str> = config.sensors.iter().map(|sensor| sensor.name.as_str()).collect();
+        let url = config.uplinks[0].urls[0].to_string();
+        (config.gateway.name.clone(), config.gateway.site.clone(), config.gateway.label.clone(), url, sensors.join(" "))
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let salle_12 = on("Salle-12.lan");
+    let expected =
+        ("Salle-12.lan".to_owned(), text("college"), text("Room 12"), "mqtt://b:1883".to_owned(), "b c".to_owned());
+    assert_eq!(summary(&salle_12), expected);
+    assert_eq!(salle_12.files.replaced, ["gateway.label", "uplink.home.url"]);
+    let path = |name: &str| fragments.join(name).display().to_string();
+    assert_eq!(salle_12.files.fragments, [path("room.toml"), path("host-salle-12.toml")]);
+    assert_eq!(salle_12.files.of_others, [path("host-salle-13.toml")]);
+    // A host that nobody knows has what all have.
+    let other = on("raspberrypi");
+    let expected =
+        ("raspberrypi".to_owned(), text("college"), text("A gateway"), "mqtt://a:1883".to_owned(), "b".to_owned());
+    assert_eq!(summary(&other), expected);
+    assert_eq!(other.files.of_others, [path("host-salle-12.toml"), path("host-salle-13.toml")]);
+    assert_ne!(salle_12.hash, other.hash);
+    // The command says so.
+    let check = |host: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vigie"));
+        let output = command.arg("check").arg(&main).args(["--host", host]).output().expect("vigie starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let (own, room, others) = (path("host-salle-12.toml"), path("room.toml"), path("host-salle-13.toml"));
+    let expected = format!(
+        "{}: fine (2 sensors, 1 uplink)\n  with {room}\n  with {own}\n  without {others}: this host is called \
+         `salle-12`\n  gateway.label is this host's own\n  uplink.home.url is this host's own\n",
+        main.display()
+    );
+    assert_eq!(check("salle-12"), expected);
+    assert!(check("nobody").contains(&format!("without {own}: this host is called `nobody`")), "{}", check("nobody"));
 }
 
 #[test]

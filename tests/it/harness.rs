@@ -43,7 +43,7 @@ pub(crate) use ledger::Reading;
 pub(crate) use lines::Lines;
 pub(crate) use mosquitto::Mosquitto;
 #[cfg(feature = "broker")]
-pub(crate) use net::Neighbour;
+pub(crate) use net::{LATE, Neighbour};
 pub(crate) use net::{Net, Way, run};
 pub(crate) use proxy::Proxy;
 pub(crate) use pty::Port;

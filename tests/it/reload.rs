@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use super::harness::{Agent, Exit, Gateway, Message, Mosquitto, Receiver, command, wait_until};
 
+mod stopped;
 mod twenty;
 
 /// A gateway with a broker and a receiver, and the text of its tables, to be changed.

@@ -17,7 +17,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("archive", &["clock", "outbox", "reading"]),
     ("backup", &["archive", "clock", "config", "outbox"]),
     // Tokens are valid for a time.
-    ("broker", &["clock", "config", "offer", "topic::filter"]),
+    ("broker", &["clock", "config", "logging::AUDIT", "offer", "topic::filter"]),
     (
         "cli",
         &[

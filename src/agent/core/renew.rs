@@ -56,6 +56,7 @@ impl Core {
         self.pipeline.remove(sensor);
         self.positions.forget(sensor);
         self.complaints.remove(&sensor);
+        self.learnt.remove(&sensor);
     }
 
     fn enter(&mut self, facts: &Facts) -> SensorIndex {
@@ -115,12 +116,11 @@ impl Core {
             let Some(known) = uplinks.iter().find(known) else { continue };
             let gone = Retained::of(known, gateway, before).without(after);
             self.hub.clear(&uplink.name, gone.state.iter());
-            let outbox = &mut *self.hub.outbox.borrow_mut();
-            let (cursor, after) = (outbox.cursor(&uplink.name), outbox.end());
-            sweeps.push(Sweep { uplink: uplink.name.clone(), cursor, after, topics: gone.readings });
+            sweeps.push(Sweep::new(&self.hub, uplink, gone.readings));
         }
         let used = |name: &str| retained.iter().find(|(uplink, _)| uplink.name == name).map(|(_, used)| used);
         self.sweeps.take(sweeps, used);
+        self.memory.renew(&self.hub, &config.uplinks, facts);
     }
 }
 

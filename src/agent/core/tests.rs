@@ -90,6 +90,8 @@ fn core(disk: &Simulated, clock: &Arc<ManualClock>, pipeline: Pipeline) -> Core 
         answers: Vec::new(),
         full: false,
         sweeps: Sweeps::default(),
+        memory: Memory::default(),
+        learnt: HashMap::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The keys of the embedded broker.
 
-use super::{COMMAND_MAX_AGE_HELP, COMMANDS_HELP, Section, key};
+use super::uplink::{AUDIT_HELP, COMMAND_MAX_AGE_HELP, COMMANDS_HELP};
+use super::{Section, key};
 
 /// `[broker]`
 pub(super) static BROKER: Section = Section {
@@ -91,6 +92,7 @@ pub(super) static BROKER: Section = Section {
         ),
         key("commands", "true or false", Some("false"), COMMANDS_HELP),
         key("command_max_age", "duration, `\"2s\"` to a year", Some("`\"30s\"`"), COMMAND_MAX_AGE_HELP),
+        key("audit", "true or false", Some("false"), AUDIT_HELP),
     ],
 };
 

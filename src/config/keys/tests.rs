@@ -163,7 +163,12 @@ fn the_documented_keys_are_those_that_are_read() {
         (
             &BROKER,
             asked(|keys| {
-                let _ = (broker::broker(keys, &around), uplink::commands(keys), crate::config::lan::lists(keys));
+                let _ = (
+                    broker::broker(keys, &around),
+                    uplink::commands(keys),
+                    uplink::audit(keys),
+                    crate::config::lan::lists(keys),
+                );
             }),
         ),
         (

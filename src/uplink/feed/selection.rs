@@ -36,13 +36,15 @@ pub(super) struct Selector {
     selection: Selection,
     /// Does it lead to the embedded broker? What LAN clients have sent is there already.
     to_lan: bool,
+    /// Does it send what is for auditors?
+    audit: bool,
     /// Only where there is an age limit.
     present: Option<Present>,
 }
 
 impl Selector {
-    pub(super) fn new(selection: Selection, to_lan: bool) -> Self {
-        Self { selection, to_lan, present: None }
+    pub(super) fn new(selection: Selection, to_lan: bool, audit: bool) -> Self {
+        Self { selection, to_lan, audit, present: None }
     }
 
     /// Takes note of the time.
@@ -77,6 +79,7 @@ impl Selector {
     pub(super) fn admits(&self, entry: &Entry) -> bool {
         match &entry.body {
             Body::Reading { descriptor, .. } => self.holds(descriptor),
+            Body::Raw(raw) if raw.is_audit() => self.audit,
             Body::Raw(raw) if raw.comes_down() => self.to_lan,
             Body::Raw(_) => !self.to_lan && self.selection.rooms.is_empty() && self.selection.sensors.is_empty(),
         }
