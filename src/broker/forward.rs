@@ -15,6 +15,7 @@ use rmqtt::types::{
     ForwardedCount, ForwardedRecipients, From, Id, MsgID, NodeId, Publish, QoS, Reason, SessionStatus, SubRelations,
     SubRelationsMap, SubsSearchParams, SubsSearchResult, To, TopicFilter,
 };
+use tokio::task::unconstrained;
 
 use super::convert;
 use super::refusals::Refusal;
@@ -87,7 +88,11 @@ impl CratesShared for Forwarder {
             return self.inner.forwards(message, from, publish).await;
         }
         convert::own(&mut publish);
-        let matched = self.context.extends.router().await.matches(from.id.clone(), &publish.topic).await;
+        let router = self.context.extends.router().await;
+        // For a shared subscription the crate holds locks of its maps, which block the thread, over what it awaits: of this
+        // one thread it must not be put off for having done much, or another task that wants them ends everything.
+        let matched = unconstrained(router.matches(from.id.clone(), &publish.topic)).await;
+        drop(router);
         let mut by_node = matched.unwrap_or_else(|error| {
             tracing::warn!(topic = &*publish.topic, %error, "broker: no subscriber can be found");
             SubRelationsMap::default()
@@ -151,7 +156,15 @@ impl CratesShared for Forwarder {
     }
 
     async fn subscriptions_count(&self) -> usize {
-        self.inner.subscriptions_count().await
+        // The crate's own holds locks of its maps over what it awaits: see above.
+        let sessions: Vec<Session> = self.inner.iter().filter_map(|entry| entry.session()).collect();
+        let mut count = 0;
+        for session in sessions {
+            if let Ok(subscriptions) = session.subscriptions().await {
+                count += subscriptions.len().await;
+            }
+        }
+        count
     }
 
     async fn retain_load_with(
