@@ -134,6 +134,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
 
     let (offers, offered) = mpsc::channel(offer::QUEUE);
     let mut broker = Embedded::start(&mut config, &extras, &tail, offers).await?;
+    about.borrow_mut().broker = broker.ask();
 
     let board = board();
     let info = Info {

@@ -7,6 +7,7 @@
 //! (`forward.rs`). Retained messages, sessions and what waits for them outlive the process (`store.rs`). This module
 //! and its folder are the only code that knows which broker it is (`docs/decisions/0003-embedded-broker.md`).
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::offer::Offer;
 
 mod access;
 mod announce;
+mod away;
 mod bridge;
 mod check;
 mod clients;
@@ -79,10 +81,10 @@ use shared::Shared;
 
 /// Clients, connected or with a session that is kept.
 pub const MAX_SESSIONS: u16 = 2048;
-/// Unacknowledged messages from or to one client: the protocol's own limit. rmqtt closes the connection of a 3.1.1
+/// Unacknowledged messages from one client: the protocol's own limit. rmqtt closes the connection of a 3.1.1
 /// client that has more in flight, and such a client cannot be told a smaller number.
 pub const MAX_IN_FLIGHT: u16 = u16::MAX;
-/// ...and in MQTT 5, whose clients are told.
+/// ...from one of MQTT 5, whose clients are told, and to any client: what is above it waits.
 pub const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1000).expect("it is not 0");
 /// Levels of a topic.
 pub const MAX_TOPIC_LEVELS: usize = 64;
@@ -181,7 +183,6 @@ pub enum BrokerError {
 fn hint(why: &std::io::Error) -> &'static str {
     match why.kind() {
         std::io::ErrorKind::PermissionDenied => ". Ports below 1024 belong to root: choose a higher one",
-        std::io::ErrorKind::AddrNotAvailable => ". No interface of this machine has that address",
         _ => "",
     }
 }
@@ -243,8 +244,22 @@ fn random() -> Result<u64, BrokerError> {
 }
 
 /// Counts since the process began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerStats {
+    /// Clients that are connected, without the gateway itself.
+    pub connected: usize,
+    /// Clients that are connected, or have a session that is kept.
+    pub sessions: usize,
+    /// Messages that were published, also by the gateway.
+    pub received: u64,
+    /// Messages that were sent to clients.
+    pub delivered: u64,
+    /// Messages of LAN clients that the outbox has taken.
+    pub ingested: u64,
+    /// What was refused or dropped, by [`Refusal::as_str`].
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Listeners whose address no interface of this machine has at the moment. They work as soon as one does.
+    pub away: Vec<SocketAddr>,
     /// Messages that did not reach a subscriber: its queue was full, or they expired in it.
     pub dropped: u64,
     /// What is retained.
@@ -408,10 +423,38 @@ impl Broker {
     /// Counts, for the gateway's own report.
     #[must_use]
     pub fn stats(&self) -> BrokerStats {
+        self.gauge().stats()
+    }
+
+    /// Counts, for whoever has not the broker at hand.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        Gauge(Arc::clone(&self.shared))
+    }
+}
+
+/// Tells how a broker is, also while it is restarted, and after its end.
+#[derive(Clone, Debug)]
+pub struct Gauge(Arc<Shared>);
+
+impl Gauge {
+    /// Counts since the process began.
+    #[must_use]
+    pub fn stats(&self) -> BrokerStats {
+        let shared = &self.0;
+        let (connected, sessions) = shared.clients().counts();
+        let (received, delivered) = shared.traffic.counts();
         BrokerStats {
-            dropped: self.shared.dropped(),
-            retained: self.shared.retained.stats(),
-            store: self.shared.store().stats(),
+            connected,
+            sessions,
+            received,
+            delivered,
+            ingested: shared.intake.taken(),
+            refused: shared.refusals.all(),
+            away: shared.away.all(),
+            dropped: shared.dropped(),
+            retained: shared.retained.stats(),
+            store: shared.store().stats(),
         }
     }
 }
@@ -428,7 +471,8 @@ async fn check(server: &Server, shared: &Shared) -> Result<(), Silence> {
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
         }
-        check::accepts(address, &shared.looks).await?;
+        let is_here = check::accepts(address, &shared.looks).await?;
+        shared.away.note(address, is_here);
     }
     Ok(())
 }

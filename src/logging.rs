@@ -2,7 +2,7 @@
 //!
 //! Everything is written with `tracing`; what libraries write with `log` joins it. To journald an event goes with its
 //! own fields and those of the spans around it, so that `journalctl -u vigie SENSOR=meteo` finds what concerns one
-//! sensor. There, each sensor and uplink may write so much and no more (`limit`).
+//! sensor. Each sensor, uplink and part of the program may write so much and no more (`limit`).
 
 use std::io::IsTerminal;
 
@@ -14,12 +14,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 mod audit;
+mod fields;
 mod journal;
 mod limit;
+mod text;
 
 pub use audit::{AuditLayer, Fields, TRAIL, Trail};
 
+use fields::SpanFields;
 use journal::JournalLayer;
+use text::Limited;
 
 /// The target of what an auditor asks for: starts and ends with the configuration's hash, commands to devices, requests
 /// of the command line that change something, credentials and keys that were read anew. With the field `audit`, which
@@ -64,24 +68,20 @@ pub fn init(log: Option<&str>) -> Result<(), LoggingError> {
     // Connected to the journal but without its socket (a sandbox that hides it): the text goes there by stderr.
     let journal = if connected_to_journal() { JournalLog::new().ok() } else { None };
     match journal {
-        Some(journal) => registry
-            .with(
-                JournalLayer::new(move |record: &log::Record<'_>| {
-                    // There is nowhere left to report that the log itself does not work.
-                    let _ = journal.journal_send(record);
-                })
-                .with_filter(filter),
-            )
-            .try_init()?,
-        None => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .with_writer(std::io::stderr)
-                    .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
-                    .with_target(false)
-                    .with_filter(filter),
-            )
-            .try_init()?,
+        Some(journal) => {
+            let journal = JournalLayer::new(move |record: &log::Record<'_>| {
+                // There is nowhere left to report that the log itself does not work.
+                let _ = journal.journal_send(record);
+            });
+            registry.with(SpanFields.and_then(journal).with_filter(filter)).try_init()?;
+        }
+        None => {
+            let text = tracing_subscriber::fmt::layer()
+                .event_format(Limited::new())
+                .with_writer(std::io::stderr)
+                .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()));
+            registry.with(SpanFields.and_then(text).with_filter(filter)).try_init()?;
+        }
     }
     Ok(())
 }

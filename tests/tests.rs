@@ -19,6 +19,8 @@ mod it {
     mod counter;
     #[cfg(feature = "broker")]
     mod demo;
+    #[cfg(feature = "broker")]
+    mod embedded;
     mod exec;
     mod failover;
     mod filters;

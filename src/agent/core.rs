@@ -188,7 +188,9 @@ impl Core {
     fn take(&mut self, offer: Offer) {
         let at = self.hub.clock.boot();
         self.full = false;
-        let answer = match self.ingest.make(&offer, &mut self.pipeline, at) {
+        let (hub, boot) = (&self.hub, self.boot);
+        let kept = |room: Option<&str>, name: &str| kept::of_filters_of_lan(&hub.outbox.borrow(), room, name, boot);
+        let answer = match self.ingest.make(&offer, &mut self.pipeline, kept, at) {
             Err(why) => Answer::Unfit(why),
             Ok(made) => {
                 match made {
@@ -270,11 +272,12 @@ impl Core {
 
     /// Keeps what a sensor's filters gave, with the same commit as what came of the observation.
     fn keep(&self, sensor: SensorIndex, kept: &[u8]) -> Result<(), String> {
-        if self.ingest.has_met(sensor) {
-            return Ok(());
-        }
         let Some(descriptor) = self.pipeline.descriptor(sensor) else { return Ok(()) };
-        kept::keep_filters(&mut self.hub.outbox.borrow_mut(), &descriptor.sensor, self.boot, kept)
+        let (outbox, name) = (&mut *self.hub.outbox.borrow_mut(), &descriptor.sensor);
+        if self.ingest.has_met(sensor) {
+            return kept::keep_filters_of_lan(outbox, descriptor.room.as_deref(), name, self.boot, kept);
+        }
+        kept::keep_filters(outbox, name, self.boot, kept)
     }
 
     fn turned(&self, sensor: SensorIndex, health: &Health) {

@@ -7,8 +7,10 @@ pub(super) use without_broker::Embedded;
 
 #[cfg(feature = "broker")]
 mod with_broker {
+    use std::cell::{Cell, RefCell};
     use std::path::Path;
     use std::pin::pin;
+    use std::rc::Rc;
     use std::time::{Duration, Instant};
 
     use anyhow::Context as _;
@@ -19,6 +21,7 @@ mod with_broker {
     use super::super::lan::Lan;
     use crate::broker::{Broker, Event, Notice, Place};
     use crate::config::Config;
+    use crate::control::status::{AskBroker, BrokerStatus};
     use crate::offer::Offer;
     use crate::uplink::Hub;
 
@@ -48,8 +51,22 @@ mod with_broker {
         steady: Duration::from_secs(600),
     };
 
-    /// The broker, if the configuration has one.
-    pub(in super::super) struct Embedded(Option<Broker>);
+    /// The broker, if the configuration has one, and what its watch has to say of it.
+    pub(in super::super) struct Embedded(Option<(Broker, Rc<Seen>)>);
+
+    /// What the watch has seen.
+    #[derive(Debug, Default)]
+    struct Seen {
+        restarts: Cell<u64>,
+        /// `None`: it answered when it was looked at last.
+        trouble: RefCell<Option<String>>,
+    }
+
+    impl Seen {
+        fn trouble(&self, why: impl Into<Option<String>>) {
+            *self.trouble.borrow_mut() = why.into();
+        }
+    }
 
     impl Embedded {
         /// `tail` is the folder in memory where the outbox has its tail, too. Messages that are to go up are sent to
@@ -68,7 +85,10 @@ mod with_broker {
                 Broker::start(settings, &place, Some(offers)).await
             };
             let broker = started.context("[broker]")?;
-            for (address, listener) in broker.addresses().iter().zip(&settings.listeners) {
+            let away = broker.stats().away;
+            let here =
+                broker.addresses().iter().zip(&settings.listeners).filter(|(address, _)| !away.contains(address));
+            for (address, listener) in here {
                 let scheme = match (listener.tls.is_some(), listener.websocket) {
                     (false, false) => "mqtt",
                     (true, false) => "mqtts",
@@ -85,65 +105,100 @@ mod with_broker {
             if let Some(tell) = &extras.on_broker {
                 tell(broker.address());
             }
-            Ok(Self(Some(broker)))
+            Ok(Self(Some((broker, Rc::default()))))
+        }
+
+        /// How to ask how it is.
+        pub(in super::super) fn ask(&self) -> Option<AskBroker> {
+            let (broker, seen) = self.0.as_ref()?;
+            let (gauge, seen) = (broker.gauge(), Rc::clone(seen));
+            let listens: Vec<String> = broker.addresses().iter().map(ToString::to_string).collect();
+            Some(AskBroker(Rc::new(move || {
+                let stats = gauge.stats();
+                let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+                BrokerStatus {
+                    listens: listens.clone(),
+                    away: stats.away.iter().map(ToString::to_string).collect(),
+                    restarts: seen.restarts.get(),
+                    trouble: seen.trouble.borrow().clone(),
+                    connected: count(stats.connected),
+                    sessions: count(stats.sessions),
+                    retained: count(stats.retained.messages),
+                    waiting: count(stats.store.messages),
+                    received: stats.received,
+                    delivered: stats.delivered,
+                    ingested: stats.ingested,
+                    refused: stats.refused.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
+                    put_aside: stats.store.put_aside,
+                }
+            })))
         }
 
         /// Watches over the broker for ever: one that ended or is silent is restarted, which the sensors do not notice;
         /// and what it has to tell is published.
         pub(in super::super) async fn watch(&mut self, hub: &Hub) {
-            let Some(broker) = &mut self.0 else { return std::future::pending().await };
+            let Some((broker, seen)) = &mut self.0 else { return std::future::pending().await };
             let mut lan = Lan::new(hub);
-            watch(broker, PACE, |notice, restarts| lan.tell(hub, notice, restarts)).await;
+            watch(broker, seen, PACE, |notice| lan.tell(hub, notice, seen.restarts.get())).await;
         }
 
         pub(in super::super) async fn stop(self) {
-            let Some(broker) = self.0 else { return };
+            let Some((broker, _)) = self.0 else { return };
             if let Err(why) = broker.stop().await {
                 warn!("{why}");
             }
         }
     }
 
-    /// See [`Embedded::watch`]. `tell` gets each notice, with how often the broker was restarted.
-    async fn watch(broker: &mut Broker, pace: Pace, mut tell: impl FnMut(Notice, u64)) {
-        let (mut restarts, mut pause) = (0, Duration::ZERO);
+    /// See [`Embedded::watch`]. `tell` gets each notice.
+    async fn watch(broker: &mut Broker, seen: &Seen, pace: Pace, mut tell: impl FnMut(Notice)) {
+        let mut pause = Duration::ZERO;
         loop {
             let since = Instant::now();
             let why = {
                 let broker = &*broker;
-                let mut failed = pin!(failed(broker, pace));
+                let mut failed = pin!(failed(broker, seen, pace));
                 loop {
                     tokio::select! {
                         why = &mut failed => break why,
-                        notice = broker.notice() => tell(notice, restarts),
+                        notice = broker.notice() => tell(notice),
                     }
                 }
             };
             pause = if since.elapsed() >= pace.steady { Duration::ZERO } else { pause };
+            seen.trouble(why.clone());
             loop {
-                warn!(restarts, "the embedded broker is restarted: {why}");
+                warn!(restarts = seen.restarts.get(), "the embedded broker is restarted: {why}");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).clamp(pace.first, pace.longest);
                 match broker.restart().await {
                     Ok(()) => break,
-                    Err(why) => error!("the embedded broker does not start again: {why}"),
+                    Err(why) => {
+                        error!("the embedded broker does not start again: {why}");
+                        seen.trouble(why.to_string());
+                    }
                 }
             }
-            restarts += 1;
-            tell(Notice { event: Event::Restarted, client: None, topic: None, detail: why }, restarts);
+            seen.trouble(None);
+            seen.restarts.set(seen.restarts.get() + 1);
+            tell(Notice { event: Event::Restarted, client: None, topic: None, detail: why });
         }
     }
 
     /// Waits until the broker ends, or has not answered some times in a row when it was looked at; gives why.
-    async fn failed(broker: &Broker, pace: Pace) -> String {
+    async fn failed(broker: &Broker, seen: &Seen, pace: Pace) -> String {
         let silent = async {
             let mut failed = 0;
             loop {
                 tokio::time::sleep(if failed == 0 { pace.check } else { pace.again }).await;
                 match broker.check().await {
-                    Ok(()) => failed = 0,
+                    Ok(()) => {
+                        failed = 0;
+                        seen.trouble(None);
+                    }
                     Err(silence) => {
                         failed += 1;
+                        seen.trouble(silence.to_string());
                         if failed == FAILED_LOOKS {
                             return silence.to_string();
                         }
@@ -187,10 +242,11 @@ mod with_broker {
         async fn restarts(broker: &mut Broker, count: u64) -> Vec<String> {
             let mut why = Vec::new();
             let (done, mut told) = tokio::sync::watch::channel(0);
-            let watched = watch(broker, QUICK, |notice, restarts| {
-                assert_eq!(notice.event, Event::Restarted);
+            let seen = Seen::default();
+            let watched = watch(broker, &seen, QUICK, |notice| {
+                assert_eq!((notice.event, seen.trouble.borrow().as_deref()), (Event::Restarted, None));
                 why.push(notice.detail);
-                done.send_replace(restarts);
+                done.send_replace(seen.restarts.get());
             });
             tokio::select! {
                 () = watched => unreachable!("it watches for ever"),
@@ -249,6 +305,7 @@ mod without_broker {
 
     use super::super::Extras;
     use crate::config::Config;
+    use crate::control::status::AskBroker;
     use crate::offer::Offer;
     use crate::uplink::Hub;
 
@@ -264,6 +321,11 @@ mod without_broker {
             _: mpsc::Sender<Offer>,
         ) -> anyhow::Result<Self> {
             Ok(Self)
+        }
+
+        #[expect(clippy::unused_self, reason = "the same face as with the broker")]
+        pub(in super::super) fn ask(&self) -> Option<AskBroker> {
+            None
         }
 
         pub(in super::super) async fn watch(&mut self, _: &Hub) {

@@ -77,11 +77,18 @@ impl Ingest {
         self.sensors.values().any(|known| known.index == sensor)
     }
 
-    /// What is to be made of an offer that came at `at`.
+    /// What is to be made of an offer that came at `at`. `kept` gives what the filters of a sensor that is met for the
+    /// first time have kept, by room and name, and whether that was in this boot.
     ///
     /// # Errors
     /// Nothing can be, and why.
-    pub(super) fn make(&mut self, offer: &Offer, pipeline: &mut Pipeline, at: BootTime) -> Result<Made, String> {
+    pub(super) fn make(
+        &mut self,
+        offer: &Offer,
+        pipeline: &mut Pipeline,
+        kept: impl Fn(Option<&str>, &str) -> Option<(Box<[u8]>, bool)>,
+        at: BootTime,
+    ) -> Result<Made, String> {
         let rule = self.rules.get(offer.rule).ok_or("there is no such [[broker.ingest]]")?;
         let sensor = match &rule.becomes {
             Becomes::Reading(sensor) => sensor.clone(),
@@ -99,13 +106,19 @@ impl Ingest {
             return Ok(Made::Nothing);
         }
         let whole = sensor.quantity.as_ref().map(|name| filled(name, &offer.topic, "as")).transpose()?;
-        let known = self.known(offer, &sensor, pipeline)?;
+        let known = self.known(offer, &sensor, pipeline, kept)?;
         let outcome = known.reader.samples(&offer.payload, whole.as_deref().unwrap_or(message::WHOLE));
         Ok(Made::Observation(Observation { sensor: known.index, at, outcome, keep: None }))
     }
 
     /// The sensor that an offer is of, which may be met for the first time.
-    fn known(&mut self, offer: &Offer, sensor: &LanSensor, pipeline: &mut Pipeline) -> Result<&mut Known, String> {
+    fn known(
+        &mut self,
+        offer: &Offer,
+        sensor: &LanSensor,
+        pipeline: &mut Pipeline,
+        kept: impl Fn(Option<&str>, &str) -> Option<(Box<[u8]>, bool)>,
+    ) -> Result<&mut Known, String> {
         let name = filled(&sensor.sensor, &offer.topic, "sensor")?;
         let room = sensor.room.as_ref().map(|room| filled(room, &offer.topic, "room")).transpose()?;
         let count = self.sensors.len();
@@ -124,6 +137,9 @@ impl Ingest {
                 }
                 let descriptor = sensor.descriptor(&self.gateway, name, room.as_deref());
                 let index = pipeline.add(descriptor, &[], sensor.pipeline.clone());
+                if let Some((kept, same_boot)) = kept(room.as_deref(), name) {
+                    pipeline.restore(index, &kept, same_boot);
+                }
                 Ok(free.insert(Known { rule: offer.rule, index, reader: Reader::new(sensor.form) }))
             }
         }

@@ -7,6 +7,10 @@ use crate::clock::BootId;
 use crate::drivers::MAX_KEPT;
 use crate::outbox::Outbox;
 
+mod lan;
+
+pub(super) use lan::{keep_filters_of_lan, of_filters_of_lan};
+
 /// Before a sensor's name: the key of what it keeps.
 const PREFIX: &str = "sensor/";
 
@@ -89,6 +93,7 @@ pub(super) fn forget_former(outbox: &mut Outbox, sensors: &[&str]) {
     let former: BTreeMap<String, u8> = former.into_iter().collect();
     let stored = if former.is_empty() { None } else { postcard::to_allocvec(&former).ok() };
     outbox.put_state(FORMER_KEY, stored);
+    lan::grow_older(outbox, FORGOTTEN_AT);
 }
 
 #[cfg(test)]
@@ -99,7 +104,7 @@ mod tests {
     use crate::clock::{BootId, BootTime};
     use crate::outbox::{Full, Settings};
 
-    fn open(folder: &std::path::Path) -> Outbox {
+    pub(super) fn open(folder: &std::path::Path) -> Outbox {
         let settings = Settings {
             dir: folder.join("outbox"),
             tail_dir: folder.join("tail"),

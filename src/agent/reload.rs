@@ -229,7 +229,10 @@ impl Running {
                 None => self.uplinks.start(uplink.clone()),
             }
         }
-        let about = About::new(&new, self.about.borrow().outbox.clone());
+        let about = {
+            let before = self.about.borrow();
+            About { broker: before.broker.clone(), ..About::new(&new, before.outbox.clone()) }
+        };
         *self.about.borrow_mut() = about;
         for ((index, sensor), facts) in places.into_iter().zip(std::mem::take(&mut new.sensors)).zip(there) {
             match self.sensors.get(&sensor.name) {

@@ -46,20 +46,23 @@ pub(super) async fn answers(address: SocketAddr, credentials: &Credentials) -> R
 }
 
 /// Connects to a listener and waits until it has accepted that connection: the kernel would also take it for a listener
-/// that is stuck. An address that the machine does not have at the moment is not the broker's fault.
-pub(super) async fn accepts(address: SocketAddr, looks: &Looks) -> Result<(), Silence> {
+/// that is stuck. An address that the machine does not have at the moment is not the broker's fault, and nothing could be
+/// learned of its listener: `false`.
+pub(super) async fn accepts(address: SocketAddr, looks: &Looks) -> Result<bool, Silence> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if let Err(error) = socket.bind(SocketAddr::new(address.ip(), 0)) {
-        return if error.kind() == std::io::ErrorKind::AddrNotAvailable { Ok(()) } else { Err(error.into()) };
+        return if error.kind() == std::io::ErrorKind::AddrNotAvailable { Ok(false) } else { Err(error.into()) };
     }
     let look = looks.announce(socket.local_addr()?);
     let accepted = async {
         let _stream = socket.connect(address).await?;
         look.accepted().await.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionReset))
     };
-    timeout(Silence::DEADLINE, accepted).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(
-        |error| if error.kind() == std::io::ErrorKind::TimedOut { Silence::Deaf(address) } else { error.into() },
-    )
+    match timeout(Silence::DEADLINE, accepted).await {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(error)) if error.kind() != std::io::ErrorKind::TimedOut => Err(error.into()),
+        Ok(Err(_)) | Err(_) => Err(Silence::Deaf(address)),
+    }
 }
 
 async fn converse(address: SocketAddr, credentials: &Credentials) -> Result<(), Silence> {

@@ -17,6 +17,8 @@ struct Client {
     access: Arc<Access>,
     /// Is it the bridge of another broker?
     bridge: bool,
+    /// Has its session a connection?
+    connected: bool,
     waiting: Waiting,
     bucket: Bucket,
 }
@@ -79,7 +81,21 @@ impl Clients {
         self.insert(id, access, waiting, now);
         if let Some(client) = self.by_name.get_mut(&id.client_id) {
             client.bridge = bridge;
+            client.connected = true;
         }
+    }
+
+    /// A connection is at its end; its session may be kept.
+    pub(super) fn disconnected(&mut self, id: &Id) {
+        if let Some(client) = self.by_name.get_mut(&id.client_id).filter(|client| client.id == *id) {
+            client.connected = false;
+        }
+    }
+
+    /// How many are connected, and how many have a session, connected or not; without the gateway itself.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let clients = self.by_name.values().filter(|client| !client.access.is_gateway());
+        clients.fold((0, 0), |(connected, all), client| (connected + usize::from(client.connected), all + 1))
     }
 
     /// A session was found in the store.
@@ -90,7 +106,8 @@ impl Clients {
     fn insert(&mut self, id: &Id, access: Arc<Access>, waiting: Waiting, now: Instant) {
         self.bytes += waiting.bytes;
         let bucket = Bucket::new(self.limits.rate, now);
-        self.by_name.insert(own(&id.client_id), Client { id: id.clone(), access, bridge: false, waiting, bucket });
+        let client = Client { id: id.clone(), access, bridge: false, connected: false, waiting, bucket };
+        self.by_name.insert(own(&id.client_id), client);
     }
 
     fn remove(&mut self, client: &str) -> Option<Waiting> {
@@ -267,6 +284,22 @@ mod tests {
         assert_eq!(clients.by_name["a"].waiting.messages, 1);
         clients.connected(&id("a"), true, now);
         assert_eq!((clients.by_name["a"].waiting.messages, clients.bytes), (0, 0));
+    }
+
+    #[test]
+    fn who_is_connected_and_who_has_a_session_is_counted() {
+        let (mut clients, now) = (clients(), Instant::now());
+        clients.restored(&id("a"), Arc::default(), now);
+        assert_eq!(clients.counts(), (0, 1));
+        let second = Id::from(2, ClientId::from_static("a"));
+        clients.connected(&id("a"), false, now);
+        clients.connected(&second, false, now);
+        clients.disconnected(&id("a"));
+        assert_eq!(clients.counts(), (1, 1), "another connection has the session since");
+        clients.disconnected(&second);
+        clients.admit(&id("gateway"), Arc::new(Access::gateway()), false);
+        clients.connected(&id("gateway"), true, now);
+        assert_eq!(clients.counts(), (0, 1), "the gateway itself is no client");
     }
 
     #[test]

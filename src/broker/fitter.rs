@@ -20,15 +20,15 @@ impl FitterManager for Fitters {
     fn create(&self, connect: Arc<ConnectInfo>, id: Id, settings: ListenerConfig) -> FitterType {
         let is_v5 = connect.proto_ver() == MQTT_LEVEL_5;
         let keep_alive = self.keep_alive.filter(|_| is_v5);
-        Arc::new(Terms { inner: DefaultFitter::new(connect, id, settings), is_v5, keep_alive })
+        Arc::new(Terms { inner: DefaultFitter::new(connect, id, settings), keep_alive })
     }
 }
 
-/// The crate's own terms, but for what only a client of MQTT 5 can be told: how many messages may be in flight, and how long
-/// it may be quiet. One of 3.1.1 may have as many as there are packet identifiers, and be quiet for as long as it says.
+/// The crate's own terms, but for how many messages may be in flight to a client, and for what only one of MQTT 5 can be told:
+/// how many from it, and how long it may be quiet. One of 3.1.1 may have as many as there are packet identifiers, and be
+/// quiet for as long as it says.
 struct Terms {
     inner: DefaultFitter,
-    is_v5: bool,
     keep_alive: Option<NonZeroU16>,
 }
 
@@ -52,8 +52,9 @@ impl Fitter for Terms {
     }
 
     fn max_inflight(&self) -> NonZeroU16 {
-        let agreed = self.inner.max_inflight();
-        if self.is_v5 { agreed.min(RECEIVE_MAXIMUM) } else { agreed }
+        // Towards every client: a session takes as many acknowledgements in as messages out at best, so that without a bound
+        // those of a client that gets messages without a break would wait, and its queue fill up.
+        self.inner.max_inflight().min(RECEIVE_MAXIMUM)
     }
 
     fn session_expiry_interval(&self, disconnect: Option<&Disconnect>) -> Duration {

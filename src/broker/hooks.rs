@@ -2,6 +2,7 @@
 //!
 //! [`Hooks::accept`] is the one place that every message of a client passes before it is acknowledged.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -75,6 +76,7 @@ impl Handler for Hooks {
                 if let Some(peer) = self.peer(&session.id) {
                     peer.farewell.ended(reason);
                 }
+                self.shared.clients().disconnected(&session.id);
                 self.disconnected(session, now).await;
                 None
             }
@@ -155,6 +157,12 @@ impl Hooks {
         let about = |what: &str| format!("{what} (client {:?}, address {address})", &*id.client_id);
         let access = match self.shared.logins.look(claim).await {
             Verdict::Welcome(access) => access,
+            Verdict::WelcomeUntil(access, until) => {
+                if let Some(peer) = &peer {
+                    peer.may_stay(until);
+                }
+                access
+            }
             Verdict::Wrong(why) => {
                 let name = claim.username.map_or("no user name".to_owned(), |name| format!("user {name:?}"));
                 let why = why.map(|why| format!(", {why}")).unwrap_or_default();
@@ -283,8 +291,10 @@ impl Hooks {
     /// acknowledged, because the bridge would send it again, and is not delivered.
     fn came_back(&self, from: &From, publish: &Publish) -> Option<HookResult> {
         let client = &from.id.client_id;
-        let returns = self.shared.intake.goes_up(&publish.topic) || self.shared.is_own(&publish.topic);
-        if !returns || !self.shared.clients().is_bridge(client) {
+        // Hardly anybody is a bridge: that is asked first.
+        if !self.shared.clients().is_bridge(client)
+            || !(self.shared.intake.goes_up(&publish.topic) || self.shared.is_own(&publish.topic))
+        {
             return None;
         }
         let access = self.shared.clients().access(client);
@@ -401,11 +411,28 @@ fn fits(topic: &str) -> bool {
     topic.len() <= MAX_TOPIC_BYTES && topic.split('/').count() <= super::MAX_TOPIC_LEVELS
 }
 
-/// Names a client and a topic for the log.
-fn who(id: &Id, user: Option<&str>, topic: &str) -> String {
-    const SHOWN: usize = 200;
-    let end = topic.char_indices().nth(SHOWN).map_or(topic.len(), |(at, _)| at);
-    let more = if end < topic.len() { "…" } else { "" };
-    let user = user.map_or_else(|| "anonymous".to_owned(), |user| format!("user {user:?}"));
-    format!("client {:?}, {user}: {:?}{more}", &*id.client_id, &topic[..end])
+/// Names a client and a topic for the log. Most messages are in no log, so that it is put in words only there.
+struct Who<'a> {
+    id: &'a Id,
+    user: Option<&'a str>,
+    topic: &'a str,
+}
+
+fn who<'a>(id: &'a Id, user: Option<&'a str>, topic: &'a str) -> Who<'a> {
+    Who { id, user, topic }
+}
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 200;
+        let Self { id, user, topic } = self;
+        let end = topic.char_indices().nth(SHOWN).map_or(topic.len(), |(at, _)| at);
+        let more = if end < topic.len() { "…" } else { "" };
+        write!(f, "client {:?}, ", &*id.client_id)?;
+        match user {
+            Some(user) => write!(f, "user {user:?}")?,
+            None => f.write_str("anonymous")?,
+        }
+        write!(f, ": {:?}{more}", &topic[..end])
+    }
 }

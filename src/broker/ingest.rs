@@ -2,6 +2,8 @@
 //! acknowledgement.
 
 use std::collections::HashSet;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,7 @@ pub(super) struct Intake {
     rules: Vec<Ingest>,
     states: Mutex<Vec<State>>,
     offers: Option<mpsc::Sender<Offer>>,
+    taken: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -45,7 +48,13 @@ pub(super) struct Incoming<'a> {
 impl Intake {
     pub(super) fn new(rules: &[Ingest], offers: Option<mpsc::Sender<Offer>>, now: Instant) -> Self {
         let state = |rule: &Ingest| State { bucket: Bucket::new(rule.rate, now), topics: HashSet::new() };
-        Self { rules: rules.to_vec(), states: Mutex::new(rules.iter().map(state).collect()), offers }
+        let states = Mutex::new(rules.iter().map(state).collect());
+        Self { rules: rules.to_vec(), states, offers, taken: AtomicU64::new(0) }
+    }
+
+    /// How many messages the outbox has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     fn states(&self) -> MutexGuard<'_, Vec<State>> {
@@ -66,7 +75,7 @@ impl Intake {
     pub(super) async fn take(
         &self,
         message: Incoming<'_>,
-        who: &str,
+        who: &(dyn Display + Sync),
         refusals: &Refusals,
     ) -> Result<(), (Refusal, String)> {
         let is_of = |rule: &Ingest| rule.topics.iter().any(|filter| matches(filter, message.topic));
@@ -81,7 +90,7 @@ impl Intake {
             let state = &mut self.states()[index];
             if !state.topics.contains(message.topic) {
                 if state.topics.len() >= rule.max_topics {
-                    refusals.note(Refusal::IngestTopics, &who);
+                    refusals.note(Refusal::IngestTopics, who);
                     return Ok(());
                 }
                 state.topics.insert(message.topic.into());
@@ -94,7 +103,7 @@ impl Intake {
             if message.is_acknowledged {
                 return Err((Refusal::IngestFull, format!("{who}: more than `rate` come")));
             }
-            refusals.note(Refusal::IngestRate, &who);
+            refusals.note(Refusal::IngestRate, who);
             return Ok(());
         };
         if !wait.is_zero() {
@@ -113,7 +122,10 @@ impl Intake {
             told.await.ok()
         };
         match tokio::time::timeout(ANSWER_WITHIN, told).await {
-            Ok(Some(Answer::Taken)) => Ok(()),
+            Ok(Some(Answer::Taken)) => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
             Ok(Some(Answer::Unfit(why))) => {
                 refusals.note(Refusal::IngestUnfit, &format_args!("{who}: {why}"));
                 Ok(())
@@ -168,16 +180,18 @@ mod tests {
         let intake = Intake::new(&[rule()], Some(offers), Instant::now());
         let refusals = Refusals::default();
         for (topic, payload) in [("other", "x"), ("esp/a", "large"), ("esp/a", "x"), ("esp/b", "x"), ("esp/c", "x")] {
-            assert!(intake.take(message(topic, payload, true), "who", &refusals).await.is_ok(), "{topic}");
+            assert!(intake.take(message(topic, payload, true), &"who", &refusals).await.is_ok(), "{topic}");
         }
         // The bucket held four, of which two are left.
         for _ in 0..10 {
-            assert!(intake.take(message("esp/a", "x", false), "who", &refusals).await.is_ok());
+            assert!(intake.take(message("esp/a", "x", false), &"who", &refusals).await.is_ok());
         }
+        let counted = intake.taken();
         drop(intake);
         let counts = [Refusal::IngestSize, Refusal::IngestTopics, Refusal::IngestRate].map(|why| refusals.count(why));
         let taken = taken.await.unwrap();
         assert_eq!((counts[0], counts[1]), (1, 1));
+        assert_eq!(taken as u64, counted);
         assert_eq!(taken as u64 + counts[2], 12, "each is taken or counted");
         assert!((4..12).contains(&taken), "{taken}");
     }
@@ -188,12 +202,12 @@ mod tests {
         let (offers, offered) = mpsc::channel(1);
         let _full = answering(offered, Answer::Full);
         let intake = Intake::new(&[rule()], Some(offers), Instant::now());
-        assert!(intake.take(message("esp/a", "x", true), "who", &refusals).await.is_err());
+        assert!(intake.take(message("esp/a", "x", true), &"who", &refusals).await.is_err());
         // Nobody is there.
         let (offers, offered) = mpsc::channel(1);
         let intake = Intake::new(&[rule()], Some(offers), Instant::now());
         drop(offered);
-        assert!(intake.take(message("esp/a", "x", true), "who", &refusals).await.is_err());
+        assert!(intake.take(message("esp/a", "x", true), &"who", &refusals).await.is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rmqtt::codec::v5::DisconnectReasonCode;
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -118,7 +119,19 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
         // IPv4 has a listener of its own where it is wanted.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    socket.bind(address)?;
+    match socket.bind(address) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+            // A network that comes later (Wi-Fi, DHCP), or comes back: the port is taken now, and connections come as soon
+            // as the address is there (IP_FREEBIND, ip(7)). Who looks after the broker says so (`away.rs`).
+            if address.is_ipv4() {
+                sockopt::set_ip_freebind(&socket, true)?;
+            } else {
+                sockopt::set_ipv6_freebind(&socket, true)?;
+            }
+            socket.bind(address)?;
+        }
+        bound => bound?,
+    }
     socket.listen(BACKLOG)
 }
 
@@ -179,12 +192,12 @@ impl Connection {
         let late = || failed(format!("not done within {} s", HANDSHAKE_TIMEOUT.as_secs()));
         let mut peer = Peer::new(address.ip());
         let Some(tls) = tls else {
-            return upgrade(stream, websocket, seat, peer, inner, failed).await;
+            return upgrade(stream, websocket, seat, peer, inner, &shared, failed).await;
         };
         match timeout(HANDSHAKE_TIMEOUT, tls.acceptor(Instant::now()).accept(stream)).await {
             Ok(Ok(stream)) => {
                 peer.certificate = tls::client_name(stream.get_ref().1);
-                upgrade(stream, websocket, seat, peer, inner, failed).await;
+                upgrade(stream, websocket, seat, peer, inner, &shared, failed).await;
             }
             Ok(Err(error)) => failed(tls::explain(&error)),
             Err(_) => late(),
@@ -199,13 +212,14 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     seat: Seat,
     peer: Peer,
     inner: SocketAddr,
+    shared: &Shared,
     failed: impl Fn(String),
 ) {
     let Some(longest) = websocket else {
-        return join(stream, seat, peer, inner, failed).await;
+        return join(stream, seat, peer, inner, shared, failed).await;
     };
     match timeout(HANDSHAKE_TIMEOUT, websocket::accept(stream, longest)).await {
-        Ok(Ok(stream)) => join(stream, seat, peer, inner, failed).await,
+        Ok(Ok(stream)) => join(stream, seat, peer, inner, shared, failed).await,
         Ok(Err(error)) => failed(error.to_string()),
         Err(_) => failed(format!("no WebSocket within {} s", HANDSHAKE_TIMEOUT.as_secs())),
     }
@@ -216,6 +230,7 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
     mut seat: Seat,
     peer: Peer,
     inner: SocketAddr,
+    shared: &Shared,
     failed: impl Fn(String),
 ) {
     let peer = Arc::new(peer);
@@ -235,8 +250,14 @@ async fn join<S: AsyncRead + AsyncWrite + Unpin>(
             std::future::pending::<()>().await;
         }
     };
+    let expired = async {
+        shared.logins.expires(peer.until().await).await;
+        shared.refusals.note(Refusal::TokenExpired, &peer.address);
+        // The time for which the connection was authorised is over (MQTT 5, 3.14.2.1): another token opens a new one.
+        peer.farewell.because(DisconnectReasonCode::MaximumConnectTime);
+    };
     tokio::select! {
-        () = pump::carry(Introduced::new(stream, Arc::clone(&peer)), broker, peer.farewell.packet()) => {}
+        () = pump::carry(Introduced::new(stream, Arc::clone(&peer)), broker, expired, peer.farewell.packet()) => {}
         () = too_late => failed(format!("no CONNECT within {} s", HANDSHAKE_TIMEOUT.as_secs())),
     }
 }

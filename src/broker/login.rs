@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::access::Access;
 use super::store::record::Session;
 use super::throttle::Throttle;
-use super::token::{Time, TokenKeyError, Tokens};
+use super::token::{Time, TokenKeyError, Tokens, Until};
 use super::users::Users;
 use super::{BrokerError, Credentials};
 use crate::clock::{SystemClock, Trust};
@@ -18,6 +18,9 @@ use crate::config::{BrokerConfig, BrokerJwt, BrokerListener, BrokerRules};
 pub(super) const ANONYMOUS: &str = "anonymous";
 /// Client identifier of the broker's look at itself.
 pub(super) const SELF_CHECK: &str = "vigie-self-check";
+
+/// How often the clock is looked at while a token is about to expire.
+const TIME_LOOKS: Duration = Duration::from_secs(60);
 
 /// What a client says about itself.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,8 @@ pub(super) struct Claim<'a> {
 #[derive(Debug)]
 pub(super) enum Verdict {
     Welcome(Arc<Access>),
+    /// For a while: until its token expires.
+    WelcomeUntil(Arc<Access>, Until),
     /// Name or password are wrong; of a token, what about it.
     Wrong(Option<&'static str>),
     /// It is not looked at: its address must wait.
@@ -124,8 +129,12 @@ impl Logins {
                 return Verdict::Blocked;
             }
             match tokens.user(claim.password, Time::of(clock)) {
-                Ok(user) if claim.username.is_none_or(|name| name.is_empty() || name == user) => {
-                    return Verdict::Welcome(self.access_of(Some(&user)));
+                Ok((user, until)) if claim.username.is_none_or(|name| name.is_empty() || name == user) => {
+                    let access = self.access_of(Some(&user));
+                    return match until {
+                        Some(until) => Verdict::WelcomeUntil(access, until),
+                        None => Verdict::Welcome(access),
+                    };
                 }
                 Ok(_) => why = Some("its token is another user's"),
                 Err(wrong) => why = Some(wrong),
@@ -160,6 +169,18 @@ impl Logins {
         lock(users).remember(&check, claim.password);
         lock(&self.throttle).succeeded(claim.address);
         Verdict::Welcome(self.access_of(Some(name)))
+    }
+
+    /// Waits until a token has expired. While nobody knows the time, none does.
+    pub(super) async fn expires(&self, until: Until) {
+        let Some((_, clock)) = &self.tokens else { return std::future::pending().await };
+        loop {
+            match until.left(Time::of(clock)) {
+                Some(Duration::ZERO) => return,
+                // The clock may be set meanwhile, or be corrected.
+                left => tokio::time::sleep(left.map_or(TIME_LOOKS, |left| left.min(TIME_LOOKS))).await,
+            }
+        }
     }
 
     fn failed(&self, address: IpAddr, why: Option<&'static str>) -> Verdict {

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use super::clients::{Bucket, customer};
 use super::farewell::Farewell;
 use super::refusals::Refusal;
+use super::token::Until;
 use crate::config::BrokerLimits;
 
 /// Of all connections, the part that one address may have, where it is not this machine.
@@ -29,6 +32,9 @@ pub(super) struct Peer {
     pub(super) introduced: AtomicBool,
     /// What the broker says to it at the end.
     pub(super) farewell: Farewell,
+    /// Until when it may stay, where it came in with a token.
+    until: OnceLock<Until>,
+    has_until: Notify,
 }
 
 impl Peer {
@@ -40,6 +46,25 @@ impl Peer {
             bridge: AtomicBool::new(false),
             introduced: AtomicBool::new(false),
             farewell: Farewell::default(),
+            until: OnceLock::new(),
+            has_until: Notify::new(),
+        }
+    }
+
+    /// It has come in with a token, and may stay until that expires.
+    pub(super) fn may_stay(&self, until: Until) {
+        // There is one CONNECT on a connection.
+        let _ = self.until.set(until);
+        self.has_until.notify_one();
+    }
+
+    /// Until when it may stay; waits for ever where nothing says so.
+    pub(super) async fn until(&self) -> Until {
+        loop {
+            if let Some(until) = self.until.get() {
+                return *until;
+            }
+            self.has_until.notified().await;
         }
     }
 }

@@ -13,10 +13,15 @@ const CHUNK: usize = 8 * 1024;
 /// How long the broker may go on to send after the client has ended its side.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Carries bytes both ways until one end closes. When the client does, the broker hears of it, and may still say
-/// something; when the broker does, the client gets what was on its way, and then the `farewell`, if there is one.
-pub(super) async fn carry<C, B>(client: C, broker: B, farewell: impl Future<Output = Option<[u8; 3]>>)
-where
+/// Carries bytes both ways until one end closes, or it is `enough`. When the client closes, the broker hears of it, and
+/// may still say something; when the broker does, the client gets what was on its way, and then the `farewell`, if there
+/// is one. When it is enough, the client is no longer listened to, and the broker closes.
+pub(super) async fn carry<C, B>(
+    client: C,
+    broker: B,
+    enough: impl Future<Output = ()>,
+    farewell: impl Future<Output = Option<[u8; 3]>>,
+) where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
@@ -25,22 +30,33 @@ where
     let broker_ended = {
         let mut down = std::pin::pin!(pump(&mut from_broker, &mut to_client));
         let up = pump(&mut from_client, &mut to_broker);
-        let broker_ended = tokio::select! {
-            end = &mut down => Some(end.is_ok()),
-            _ = up => None,
+        let end = tokio::select! {
+            end = &mut down => End::Broker(end.is_ok()),
+            _ = up => End::Client,
+            () = enough => End::Enough,
         };
-        if broker_ended.is_none() {
+        if let End::Broker(whole) = end {
+            whole
+        } else {
             // An error here, and below, means that the connection is gone, which is what we are about.
             let _ = to_broker.shutdown().await;
-            let _ = tokio::time::timeout(LAST_WORDS, down).await;
+            let last_words = tokio::time::timeout(LAST_WORDS, down).await;
+            matches!((end, last_words), (End::Enough, Ok(Ok(()))))
         }
-        broker_ended.unwrap_or(false)
     };
     // The broker ends with a whole packet.
     if broker_ended && let Some(packet) = farewell.await {
         let _ = tokio::time::timeout(LAST_WORDS, to_client.write_all(&packet)).await;
     }
     let _ = tokio::time::timeout(LAST_WORDS, to_client.shutdown()).await;
+}
+
+/// What came first.
+enum End {
+    /// The broker has closed, and what it said was passed on as a whole, or not.
+    Broker(bool),
+    Client,
+    Enough,
 }
 
 /// Carries bytes one way until the end.
@@ -107,6 +123,8 @@ fn step(
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
@@ -115,7 +133,7 @@ mod tests {
     async fn everything_arrives_in_both_directions_through_a_narrow_way() {
         let (client, outer) = duplex(7);
         let (inner, broker) = duplex(11);
-        let carrying = tokio::spawn(carry(outer, inner, async { Some([1, 2, 3]) }));
+        let carrying = tokio::spawn(carry(outer, inner, pending(), async { Some([1, 2, 3]) }));
         let sent: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         let (expected, answer) = (sent.clone(), sent.iter().rev().copied().collect::<Vec<u8>>());
         let answered = answer.clone();
@@ -144,7 +162,28 @@ mod tests {
     async fn the_client_is_closed_when_the_broker_closes() {
         let (mut client, outer) = duplex(64);
         let (inner, mut broker) = duplex(64);
-        let carrying = tokio::spawn(carry(outer, inner, async { Some([1, 2, 3]) }));
+        let carrying = tokio::spawn(carry(outer, inner, pending(), async { Some([1, 2, 3]) }));
+        broker.write_all(b"bye").await.unwrap();
+        drop(broker);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"bye\x01\x02\x03");
+        carrying.await.unwrap();
+    }
+    #[tokio::test]
+    async fn when_it_is_enough_the_broker_may_finish_and_the_client_is_told() {
+        let (mut client, outer) = duplex(64);
+        let (inner, mut broker) = duplex(64);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let enough = async {
+            ended.await.unwrap();
+        };
+        let carrying = tokio::spawn(carry(outer, inner, enough, async { Some([1, 2, 3]) }));
+        client.write_all(b"hello").await.unwrap();
+        let mut got = [0; 5];
+        broker.read_exact(&mut got).await.unwrap();
+        end.send(()).unwrap();
+        assert_eq!(broker.read(&mut got).await.unwrap(), 0, "it hears nothing more");
         broker.write_all(b"bye").await.unwrap();
         drop(broker);
         let mut got = Vec::new();

@@ -1,5 +1,6 @@
 //! What the broker refuses or drops, counted by reason, and in the log at most once a minute each.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,10 +48,12 @@ pub enum Refusal {
     IngestFull,
     /// A message that a bridge brings on a topic that goes up.
     CameBack,
+    /// A connection that was let in with a token, which has expired since.
+    TokenExpired,
 }
 
 impl Refusal {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Connections,
         Self::ConnectionsOfAddress,
         Self::ConnectRate,
@@ -69,7 +72,34 @@ impl Refusal {
         Self::IngestUnfit,
         Self::IngestFull,
         Self::CameBack,
+        Self::TokenExpired,
     ];
+
+    /// Its name where it is counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsOfAddress => "connections-of-address",
+            Self::ConnectRate => "connect-rate",
+            Self::Handshake => "handshake",
+            Self::Login => "login",
+            Self::LoginBlocked => "login-blocked",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Topic => "topic",
+            Self::Queue => "queue",
+            Self::Dropped => "dropped",
+            Self::MessageRate => "message-rate",
+            Self::IngestSize => "ingest-size",
+            Self::IngestTopics => "ingest-topics",
+            Self::IngestRate => "ingest-rate",
+            Self::IngestUnfit => "ingest-unfit",
+            Self::IngestFull => "ingest-full",
+            Self::CameBack => "came-back",
+            Self::TokenExpired => "token-expired",
+        }
+    }
 
     fn text(self) -> &'static str {
         match self {
@@ -91,6 +121,7 @@ impl Refusal {
             Self::IngestUnfit => "message stays on the LAN: nothing can be made of it",
             Self::IngestFull => "message not acknowledged: the outbox does not take it now",
             Self::CameBack => "message of a bridge dropped: its topic goes up, and nothing comes down on it",
+            Self::TokenExpired => "connection closed: the token that it came in with has expired",
         }
     }
 }
@@ -133,6 +164,17 @@ impl Refusals {
         true
     }
 
+    /// How many there were of each reason, where there were any.
+    pub(super) fn all(&self) -> BTreeMap<&'static str, u64> {
+        let totals = self.0.lock().unwrap_or_else(PoisonError::into_inner).total;
+        Refusal::ALL
+            .iter()
+            .zip(totals)
+            .filter(|(_, total)| *total > 0)
+            .map(|(why, total)| (why.as_str(), total))
+            .collect()
+    }
+
     /// How many there were.
     pub(super) fn count(&self, refusal: Refusal) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).total[refusal as usize]
@@ -154,6 +196,7 @@ mod tests {
         assert!(refusals.note_at(Refusal::Write, &"b", start + Duration::from_secs(1)), "another reason");
         assert!(refusals.note_at(Refusal::Login, &"a", start + LOG_EVERY));
         assert_eq!((refusals.count(Refusal::Login), refusals.count(Refusal::Write)), (61, 1));
+        assert_eq!(refusals.all(), BTreeMap::from([("login", 61), ("write", 1)]));
     }
 
     #[test]

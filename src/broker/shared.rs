@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::away::Away;
 use super::clients::{Clients, QueueLimits};
 use super::ingest::Intake;
 use super::login::Logins;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     changed: Notify,
     /// What of its clients' messages goes up.
     pub(super) intake: Intake,
+    /// Listeners without an address.
+    pub(super) away: Away,
     /// Connections that are the broker's own looks at its listeners.
     pub(super) looks: Looks,
     /// What there is to tell.
@@ -78,6 +81,7 @@ impl Shared {
             own_topics: Mutex::new(config.own_topics.iter().map(|topic| topic.as_str().into()).collect()),
             changed: Notify::new(),
             intake: Intake::new(&config.ingest, offers, now),
+            away: Away::default(),
             looks: Looks::default(),
             watch: Watch::open(&config.watch, &config.ingest, &place.folder, &notices, now),
             notices,

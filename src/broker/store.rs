@@ -86,9 +86,13 @@ impl Store {
         let found = file::load(folder, fresh_id, |record| drop(state.apply(record)))?;
         let on_disk = state.messages.keys().copied().collect();
         let mut dirty = BTreeMap::new();
-        let tail = Tail::open(tail, found.id, |record| {
-            dirty.extend(state.apply(record).into_iter().map(|key| (key, now)));
-        })?;
+        let mut aside: Vec<PathBuf> = found.aside.into_iter().collect();
+        let take = |record| dirty.extend(state.apply(record).into_iter().map(|key| (key, now)));
+        let spoilt = |bytes: &[u8]| {
+            aside.push(file::put_aside(folder, "tail", bytes)?);
+            Ok(())
+        };
+        let tail = Tail::open(tail, found.id, take, spoilt)?;
         // A message that waits for nobody whose session is kept was left by a damaged file.
         let State { sessions, messages, .. } = &mut state;
         messages.retain(|number, (_, waiting)| {
@@ -98,9 +102,9 @@ impl Store {
             }
             !waiting.is_empty()
         });
-        if let Some(aside) = &found.aside {
+        for file in &aside {
             tracing::warn!(
-                file = %aside.display(),
+                file = %file.display(),
                 retained = state.retained.len(),
                 sessions = state.sessions.len(),
                 "the broker's store was damaged: what could be read is used, and a copy of it is kept"
@@ -121,7 +125,7 @@ impl Store {
             on_disk,
             next,
             not_before: None,
-            stats: StoreStats { put_aside: u64::from(found.aside.is_some()), ..StoreStats::default() },
+            stats: StoreStats { put_aside: aside.len() as u64, ..StoreStats::default() },
         };
         if found.rewrite {
             // Without the file, nobody would find the tail again.

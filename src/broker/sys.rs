@@ -30,6 +30,11 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
+    /// How many clients have published, and how many were sent to clients.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+
     /// A client has published one.
     pub(super) fn received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);

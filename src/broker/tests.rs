@@ -455,11 +455,29 @@ async fn a_port_in_use_is_told_with_its_owner() {
 }
 
 #[tokio::test]
-async fn an_address_of_another_machine_is_told() {
+async fn an_address_that_comes_later_holds_up_nobody() {
     let mut home = Home::new();
-    home.config.listeners[0].listen = "192.0.2.1:1883".parse().unwrap();
-    let error = Broker::start(&home.config, &home.place, None).await.unwrap_err();
-    assert!(error.to_string().contains("No interface of this machine has that address"), "{error}");
+    // An address for documentation, which no machine has (RFC 5737, RFC 3849).
+    for listen in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+        home.config.listeners.push(BrokerListener { listen: listen.parse().unwrap(), tls: None, websocket: false });
+    }
+    let mut broker = home.start().await;
+    let away = &broker.addresses()[1..];
+    assert!(away.iter().all(|address| address.port() != 0), "their ports are taken: {away:?}");
+    assert_eq!(broker.stats().away, away);
+    let sent = message("a", "1", 1, false);
+    let mut client = Client::new(broker.address(), 4, "client").await;
+    client.subscribe("a", 1).await;
+    client.publish(&sent).await;
+    assert_eq!(client.message().await, sent);
+    broker.check().await.expect("it is not the broker's fault");
+    // A port is taken by one alone, also without its address.
+    let mut other = Home::new();
+    other.config.listeners[0].listen = away[0];
+    let error = Broker::start(&other.config, &other.place, None).await.unwrap_err();
+    assert!(error.to_string().contains("the port is in use by"), "{error}");
+    broker.restart().await.unwrap();
+    assert_eq!(broker.stats().away.len(), 2);
 }
 
 #[tokio::test]
@@ -514,6 +532,7 @@ async fn stops_with_a_client_that_never_reads() {
 
 mod bounds;
 mod etiquette;
+mod packets;
 mod raw;
 mod rights;
 mod survival;

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::{hmac, signature};
@@ -147,6 +147,19 @@ impl Time {
     }
 }
 
+/// Until when a token lets its user in, in seconds since 1970 (RFC 7519, 4.1.4).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Until(f64);
+
+impl Until {
+    /// How long that still is, with the leeway of a login; `None`: nobody knows the time.
+    pub(super) fn left(self, time: Time) -> Option<Duration> {
+        // The furthest that anybody would wait.
+        const FAR: f64 = 1e9;
+        Some(Duration::from_secs_f64((self.0 + LEEWAY - time.now?).clamp(0.0, FAR)))
+    }
+}
+
 impl Tokens {
     /// Reads the key.
     pub(super) fn open(path: &Path, audience: Option<String>) -> Result<Self, TokenKeyError> {
@@ -178,11 +191,11 @@ impl Tokens {
         password.starts_with(b"eyJ") && password.iter().filter(|byte| **byte == b'.').count() == 2
     }
 
-    /// Whose token this is.
+    /// Whose token this is, and until when, if it says so.
     ///
     /// # Errors
     /// It is not believed, and why.
-    pub(super) fn user(&self, token: &[u8], time: Time) -> Result<String, &'static str> {
+    pub(super) fn user(&self, token: &[u8], time: Time) -> Result<(String, Option<Until>), &'static str> {
         const MALFORMED: &str = "the password is no JSON Web Token";
         if token.len() > MAX_BYTES {
             return Err("its token is too long");
@@ -200,7 +213,9 @@ impl Tokens {
         }
         let claims: Claims = serde_json::from_slice(&decoded(claims)?)
             .map_err(|_| "the claims of its token are not what RFC 7519 says")?;
-        if claims.exp.is_some_and(|until| until + LEEWAY <= time.now.unwrap_or(time.earliest)) {
+        // A number that is none (JSON has no such, but `1e999` is read as infinite) is no end.
+        let until = claims.exp.filter(|until| until.is_finite());
+        if until.is_some_and(|until| until + LEEWAY <= time.now.unwrap_or(time.earliest)) {
             return Err("its token has expired");
         }
         if let (Some(from), Some(now)) = (claims.nbf, time.now)
@@ -215,7 +230,7 @@ impl Tokens {
         }
         let user = claims.sub.ok_or("its token has no `sub`, which would be its user")?;
         check_name(&user).map_err(|_| "`sub` of its token cannot be a user's name")?;
-        Ok(user)
+        Ok((user, until.map(Until)))
     }
 }
 

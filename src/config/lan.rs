@@ -157,6 +157,8 @@ pub struct Deliver {
     pub retain: bool,
     /// The largest payload, in bytes.
     pub max_bytes: usize,
+    /// Messages a second that come down.
+    pub rate: u32,
 }
 
 /// A table, and where it stands.
@@ -259,10 +261,11 @@ pub(super) fn deliver(table: &Options<'_>) -> Option<(Deliver, Option<String>)> 
     let to = mapping(table, "to", &topics);
     let retain = table.optional("retain").unwrap_or(false);
     let (max_bytes, from) = (max_bytes(table), table.optional::<String>("from"));
+    let rate = table.optional_in("rate", RATE).unwrap_or(DEFAULT_RATE);
     if table.raw("to").is_some() && to.is_none() {
         return None;
     }
-    Some((Deliver { topics: topics?, to: to.unwrap_or_else(as_it_is), retain, max_bytes }, from))
+    Some((Deliver { topics: topics?, to: to.unwrap_or_else(as_it_is), retain, max_bytes, rate }, from))
 }
 
 fn as_it_is() -> Mapping {

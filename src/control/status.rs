@@ -1,7 +1,9 @@
 //! How it stands with an outbox.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,16 @@ use crate::uplink::Hub;
 use crate::uplink::counters::Counters;
 use crate::uplink::dating::{Date, Dating};
 
+/// Tells how the embedded broker is.
+#[derive(Clone)]
+pub struct AskBroker(pub Rc<dyn Fn() -> BrokerStatus>);
+
+impl fmt::Debug for AskBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AskBroker").field(&(self.0)()).finish()
+    }
+}
+
 /// What the configuration says about an outbox and its uplinks.
 #[derive(Clone, Debug)]
 pub struct About {
@@ -21,6 +33,8 @@ pub struct About {
     pub outbox: Settings,
     /// Each uplink's name and broker.
     pub uplinks: Vec<(String, String)>,
+    /// Asked how the embedded broker is, where there is one.
+    pub broker: Option<AskBroker>,
     /// The archive's folder, and how many bytes it may take; `None`: nothing is archived.
     pub archive: Option<(PathBuf, u64)>,
 }
@@ -32,7 +46,7 @@ impl About {
         let urls = |urls: &[BrokerUrl]| urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let uplinks = config.uplinks.iter().map(|uplink| (uplink.name.clone(), urls(&uplink.urls))).collect();
         let archive = config.archive.as_ref().map(|archive| (archive.path.clone(), archive.max));
-        Self { outbox, uplinks, archive }
+        Self { outbox, uplinks, broker: None, archive }
     }
 
     /// Names of the uplinks.
@@ -77,8 +91,42 @@ pub struct Status {
     pub uplinks: Vec<UplinkStatus>,
     /// The archive, where there is one.
     pub archive: Option<ArchiveStatus>,
+    /// The embedded broker of a running agent.
+    #[serde(default)]
+    pub broker: Option<BrokerStatus>,
     /// What only a running agent knows.
     pub agent: Option<AgentStatus>,
+}
+
+/// The embedded broker; counts are since the agent's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerStatus {
+    /// Where it listens.
+    pub listens: Vec<String>,
+    /// Of these, listeners whose address no interface has at the moment.
+    pub away: Vec<String>,
+    /// How often it was restarted, because it ended or did not answer.
+    pub restarts: u64,
+    /// What is wrong with it now, as its watch sees it; `None`: it answers.
+    pub trouble: Option<String>,
+    /// Clients that are connected, without the gateway itself.
+    pub connected: u64,
+    /// Clients that are connected, or have a session that is kept.
+    pub sessions: u64,
+    /// Messages that are retained.
+    pub retained: u64,
+    /// Messages that wait for clients with a session.
+    pub waiting: u64,
+    /// Messages that were published, also by the gateway.
+    pub received: u64,
+    /// Messages that were sent to clients.
+    pub delivered: u64,
+    /// Messages of LAN clients that the outbox has taken.
+    pub ingested: u64,
+    /// What was refused or dropped, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Damaged files that were put aside.
+    pub put_aside: u64,
 }
 
 /// The archive.
@@ -147,6 +195,15 @@ pub struct LinkStatus {
     /// Of these, commands that were refused before they were handed to their sensor.
     #[serde(default)]
     pub commands_refused: u64,
+    /// Messages for LAN clients that came and are in the outbox.
+    #[serde(default)]
+    pub to_lan: u64,
+    /// Messages for LAN clients that were dropped.
+    #[serde(default)]
+    pub to_lan_dropped: u64,
+    /// Messages for LAN clients whose acknowledgement was held back, because too many came.
+    #[serde(default)]
+    pub to_lan_held: u64,
     /// Connections that the broker accepted.
     pub connects: u64,
     /// Connections and attempts that failed.
@@ -220,6 +277,7 @@ pub fn of_files(outbox: &mut Outbox, about: &About, dating: &Dating) -> Status {
         tail,
         uplinks,
         archive: about.archive.as_ref().map(|(path, max_bytes)| of_archive(outbox, path, *max_bytes)),
+        broker: None,
         agent: None,
     }
 }
@@ -246,6 +304,7 @@ pub fn of_agent(hub: &Hub, about: &About) -> Status {
     }
     let dropped = outbox.dropped_by_reason().iter().map(|(reason, count)| (reason.as_str().to_owned(), *count));
     status.tail_bytes = stats.tail_bytes;
+    status.broker = about.broker.as_ref().map(|ask| (ask.0)());
     status.agent = Some(AgentStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -279,6 +338,9 @@ fn link(counters: &Counters, now: BootTime) -> LinkStatus {
         refused: counters.refused.get(),
         commands: counters.commands.get(),
         commands_refused: counters.commands_refused.get(),
+        to_lan: counters.delivered.get(),
+        to_lan_dropped: counters.delivery_refused.get(),
+        to_lan_held: counters.delivery_held.get(),
         connects: counters.connects.get(),
         failures: counters.failures.get(),
     }

@@ -1,93 +1,47 @@
 //! Events of `tracing` as records of `log` with key-values: the form that the journal's client takes.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use log::Level;
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_log::{AsLog, NormalizeEvent};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::{LookupSpan, Scope};
+use tracing_subscriber::registry::LookupSpan;
 
-use super::limit::{Limits, Source, WINDOW};
+use super::fields::Fields;
+use super::limit::{Gate, PER_WINDOW, Source};
 
-/// Merges an event's fields with those of the spans around it and hands on one record. Where a name occurs more than
-/// once, the innermost counts: journald would keep both, and `journalctl` show an arbitrary one.
+/// Merges an event's fields with those of the spans around it ([`SpanFields`](super::fields::SpanFields) keeps them) and
+/// hands on one record. Where a name occurs more than once, the innermost counts: journald would keep both, and
+/// `journalctl` show an arbitrary one.
 ///
-/// No source writes more than its [`Limits`]; what was asked for with `debug` or `trace` has none.
+/// No source writes more than its [`Gate`] admits; what was asked for with `debug` or `trace` has none.
 pub(super) struct JournalLayer<F> {
     send: F,
-    limits: Mutex<Limits>,
+    gate: Gate,
 }
 
 impl<F: Fn(&log::Record<'_>)> JournalLayer<F> {
     pub(super) fn new(send: F) -> Self {
-        Self { send, limits: Mutex::default() }
+        Self { send, gate: Gate::new(PER_WINDOW) }
     }
 
     /// May this record be written? Before it, those sources are told of that were silenced.
-    fn admit(&self, source: Source, now: Instant) -> bool {
-        let (admitted, silenced) = {
-            // Counts are whole between two statements, whoever panicked.
-            let limits = &mut *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-            let silenced = limits.silenced(now);
-            (limits.admit(source, now), silenced)
-        };
-        for ((kind, name), left_out) in silenced {
+    fn admit(&self, source: Source, level: tracing::Level, now: Instant) -> bool {
+        self.gate.admits(source, level, now, |(kind, name), left_out, text| {
             let count = left_out.to_string();
             (self.send)(
                 &log::Record::builder()
                     .level(Level::Warn)
                     .target(module_path!())
-                    .key_values(&[(kind, &*name), ("left_out", &*count)].as_slice())
-                    .args(format_args!(
-                        "{count} records of {kind} `{name}` were left out: it wrote too many within {} s",
-                        WINDOW.as_secs()
-                    ))
+                    .key_values(&[(*kind, &**name), ("left_out", &*count)].as_slice())
+                    .args(format_args!("{text}"))
                     .build(),
             );
-        }
-        admitted
-    }
-}
-
-/// Names and values, each name once.
-#[derive(Clone, Default)]
-struct Fields(Vec<(&'static str, String)>);
-
-impl Fields {
-    fn put(&mut self, name: &'static str, value: String) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
-        }
-    }
-
-    /// Whom the record is about: whose limit it counts for.
-    fn source(&self, target: &str) -> Source {
-        let about = |wanted: &'static str| {
-            let (_, name) = self.0.iter().find(|(field, _)| *field == wanted)?;
-            Some((wanted, name.as_str().into()))
-        };
-        about("sensor").or_else(|| about("uplink")).unwrap_or_else(|| ("target", target.into()))
-    }
-}
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field.name(), value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field.name(), format!("{value:?}"));
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.put(field.name(), value.to_string());
+        })
     }
 }
 
@@ -128,36 +82,14 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     F: Fn(&log::Record<'_>) + 'static,
 {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if let Some(span) = context.span(id) {
-            let mut fields = Fields::default();
-            attributes.record(&mut fields);
-            span.extensions_mut().insert(fields);
-        }
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
-        {
-            values.record(fields);
-        }
-    }
-
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut merged = EventFields { message: String::new(), fields: Fields::default() };
-        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
-            if let Some(fields) = span.extensions().get::<Fields>() {
-                for (name, value) in &fields.0 {
-                    merged.fields.put(name, value.clone());
-                }
-            }
-        }
+        merged.fields.of_spans(context.event_scope(event));
         event.record(&mut merged);
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
-        let limited = *metadata.level() <= tracing::Level::INFO;
-        if limited && !self.admit(merged.fields.source(metadata.target()), Instant::now()) {
+        let source = merged.fields.source(metadata.target());
+        if !self.admit(source, *metadata.level(), Instant::now()) {
             return;
         }
         (self.send)(
@@ -187,7 +119,8 @@ mod tests {
     use tracing_log::LogTracer;
     use tracing_subscriber::layer::SubscriberExt;
 
-    use super::super::limit::PER_WINDOW;
+    use super::super::fields::SpanFields;
+    use super::super::limit::WINDOW;
     use super::*;
 
     #[derive(Clone, Debug, Default, PartialEq)]
@@ -223,7 +156,7 @@ mod tests {
             record.key_values().visit(&mut Collect(&mut seen.fields)).unwrap();
             sink.lock().unwrap().push(seen);
         });
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(SpanFields).with(layer), work);
         all.lock().unwrap().clone()
     }
 
@@ -282,10 +215,10 @@ mod tests {
         });
         let begin = Instant::now();
         for _ in 0..PER_WINDOW + 7 {
-            layer.admit(("sensor", "broken".into()), begin);
+            layer.admit(("sensor", "broken".into()), tracing::Level::WARN, begin);
         }
         assert!(sent.lock().unwrap().is_empty());
-        assert!(layer.admit(("uplink", "home".into()), begin + WINDOW));
+        assert!(layer.admit(("uplink", "home".into()), tracing::Level::INFO, begin + WINDOW));
         let sent = sent.lock().unwrap();
         assert_eq!(sent.len(), 1);
         assert!(sent[0].0.starts_with("7 records of sensor `broken` were left out"), "{}", sent[0].0);

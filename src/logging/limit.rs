@@ -1,16 +1,23 @@
-//! How much a sensor, an uplink or a part of the program may write to the journal.
+//! How much a sensor, an uplink or a part of the program may write to the log.
 //!
 //! Journald has a limit of its own (`RateLimitBurst=`), but for the whole service: there, one broken sensor would silence
-//! all others. Here each source has its own, and what is left out is counted and told.
+//! all others. Here each source has its own, and what is left out is counted and told. On stderr it is the same, with more
+//! room: there, somebody may be watching.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A source may write [`PER_WINDOW`] records in so long.
+use tracing::Level;
+
+/// A source may write so many records ([`PER_WINDOW`], [`PER_WINDOW_ON_STDERR`]) in so long.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// Records of one source in a [`WINDOW`]. A cable that is plugged in and out by hand stays below it.
 pub(super) const PER_WINDOW: u32 = 30;
+
+/// The same where the log is text on stderr.
+pub(super) const PER_WINDOW_ON_STDERR: u32 = 300;
 
 /// Sources that are told apart; further ones share the limit of one.
 const MAX_SOURCES: usize = 512;
@@ -19,9 +26,10 @@ const MAX_SOURCES: usize = 512;
 pub(super) type Source = (&'static str, Box<str>);
 
 /// Counts what each source writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Limits {
     sources: HashMap<Source, Window>,
+    per_window: u32,
 }
 
 #[derive(Debug)]
@@ -42,6 +50,11 @@ impl Window {
 }
 
 impl Limits {
+    /// Each source may write so many records in a [`WINDOW`].
+    pub(super) fn new(per_window: u32) -> Self {
+        Self { sources: HashMap::new(), per_window }
+    }
+
     /// May this source write a record now?
     pub(super) fn admit(&mut self, source: Source, now: Instant) -> bool {
         let known = self.sources.contains_key(&source);
@@ -56,7 +69,7 @@ impl Limits {
         if window.is_over(now) && window.left_out == 0 {
             *window = Window::new(now);
         }
-        if window.written < PER_WINDOW {
+        if window.written < self.per_window {
             window.written += 1;
             return true;
         }
@@ -78,6 +91,45 @@ impl Limits {
     }
 }
 
+/// A limit that several threads write under.
+#[derive(Debug)]
+pub(super) struct Gate(Mutex<Limits>);
+
+impl Gate {
+    pub(super) fn new(per_window: u32) -> Self {
+        Self(Mutex::new(Limits::new(per_window)))
+    }
+
+    /// May a record of that source, for which `level` was asked, be written? First, `tell` is given the sources that were
+    /// silenced. What was asked for with `debug` or `trace` has no limit.
+    pub(super) fn admits(
+        &self,
+        source: Source,
+        level: Level,
+        now: Instant,
+        mut tell: impl FnMut(&Source, u64, &str),
+    ) -> bool {
+        if level > Level::INFO {
+            return true;
+        }
+        let (admitted, silenced) = {
+            // Counts are whole between two statements, whoever panicked.
+            let limits = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let silenced = limits.silenced(now);
+            (limits.admit(source, now), silenced)
+        };
+        for (source, left_out) in silenced {
+            let (kind, name) = &source;
+            let text = format!(
+                "{left_out} records of {kind} `{name}` were left out: it wrote too many within {} s",
+                WINDOW.as_secs()
+            );
+            tell(&source, left_out, &text);
+        }
+        admitted
+    }
+}
+
 fn others() -> Source {
     ("source", "others".into())
 }
@@ -94,7 +146,7 @@ mod tests {
 
     #[test]
     fn one_source_is_silenced_and_the_others_are_not() {
-        let (mut limits, now) = (Limits::default(), Instant::now());
+        let (mut limits, now) = (Limits::new(PER_WINDOW), Instant::now());
         let written = (0..1000).filter(|_| limits.admit(sensor("broken"), now)).count();
         assert_eq!(written, PER_WINDOW as usize);
         assert!(limits.admit(sensor("well"), now));
@@ -107,7 +159,7 @@ mod tests {
 
     #[test]
     fn sources_are_bounded_and_quiet_ones_make_room() {
-        let (mut limits, now) = (Limits::default(), Instant::now());
+        let (mut limits, now) = (Limits::new(PER_WINDOW), Instant::now());
         for number in 0..10 * MAX_SOURCES {
             limits.admit(sensor(&number.to_string()), now);
         }
@@ -124,7 +176,7 @@ mod tests {
         #[test]
         fn nothing_is_left_out_untold(steps in prop::collection::vec((0_u8..4, 0_u64..20_000), 1..400)) {
             let begin = Instant::now();
-            let (mut limits, mut now) = (Limits::default(), begin);
+            let (mut limits, mut now) = (Limits::new(PER_WINDOW), begin);
             let (mut admitted, mut told) = (0, 0);
             let mut times: HashMap<u8, Vec<Instant>> = HashMap::new();
             for (name, millis) in &steps {

@@ -31,8 +31,10 @@ pub struct Counters {
     pub commands_refused: Count,
     /// Messages for LAN clients that came and are in the outbox.
     pub delivered: Count,
-    /// Messages for LAN clients that were dropped: too large, no topic for them, or no room.
+    /// Messages for LAN clients that were dropped: too large, no topic for them, too many at QoS 0, or no room.
     pub delivery_refused: Count,
+    /// Messages for LAN clients whose acknowledgement was held back, because more came than `rate` allows.
+    pub delivery_held: Count,
     /// Messages to us on topics that this uplink takes no commands by.
     pub ignored: Count,
     /// Connections that the broker accepted.

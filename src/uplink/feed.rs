@@ -28,6 +28,7 @@ use super::subscriptions::{News, Subscriptions};
 use super::terms::Terms;
 use super::veil::Veil;
 
+use brake::Brake;
 use latest::Latest;
 use refusal::Pause;
 use selection::Selector;
@@ -40,6 +41,7 @@ pub use state::LastWord;
 mod answers;
 mod batches;
 mod births;
+mod brake;
 mod commands;
 mod delivery;
 mod latest;
@@ -163,6 +165,8 @@ pub struct Feed {
     announce_at: Option<BootTime>,
     /// Commands that came since they were last taken.
     requests: Vec<Request>,
+    /// Acknowledgements of what came that are held back.
+    brake: Brake,
     /// What is to be told of the subscriptions.
     news: Option<News>,
     /// Why commands do not come, as it was told last.
@@ -176,7 +180,7 @@ impl Feed {
         let outbox = &mut *hub.outbox.borrow_mut();
         let cursor = outbox.cursor(&config.name);
         let grouping = batches::grouping(&config.payload, &hub.gateway.topic);
-        let peer = |url: &BrokerUrl| saved::peer(&url.to_string(), &config.client_id, &grouping);
+        let peer = |url: &BrokerUrl| saved::peer(&config.name, url, &config.client_id, &grouping);
         let peers: Vec<u32> = config.urls.iter().map(peer).collect();
         let here = |peer| Origin { peer, boot: hub.boot, run: outbox.run() };
         let state_key = saved::state_key(&config.name);
@@ -251,6 +255,7 @@ impl Feed {
             ),
             deliver: config.deliver.clone(),
             delivered: false,
+            brake: Brake::new(&config.deliver),
             announce_at: None,
             requests: Vec::new(),
             news: None,
@@ -264,7 +269,7 @@ impl Feed {
 
     /// The broker at this URL has accepted us. What another one knows of the session means nothing to it.
     pub fn dialled(&mut self, url: &BrokerUrl) {
-        let peer = saved::peer(&url.to_string(), &self.client_id, &self.grouping);
+        let peer = saved::peer(&self.uplink, url, &self.client_id, &self.grouping);
         if peer != self.origin.peer {
             self.origin.peer = peer;
             self.known = false;

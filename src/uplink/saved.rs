@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootId;
-use crate::config::PayloadShape;
+use crate::config::{BROKER_UPLINK, BrokerUrl, PayloadShape};
 use crate::outbox::Seq;
 
 use super::session::{Reading, Session, Slot, Stage, id_after};
@@ -16,6 +16,9 @@ const VERSION: u8 = 2;
 /// The largest stored form. A window that takes more (tens of thousands of messages, acknowledged in no order at all)
 /// is stored as unknown: after a crash its messages count as possible duplicates.
 const MAX_BYTES: usize = 128 * 1_024;
+
+/// What stands for the URL of the embedded broker; a URL has a scheme.
+const EMBEDDED: &[u8] = b"embedded";
 
 /// Whose session it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,11 +80,16 @@ pub fn state_key(uplink: &str) -> String {
 
 /// Which broker and client identifier a session belongs to: the packet ids of one mean nothing to another. Nor do those of
 /// messages of several readings once these are grouped otherwise: `grouping` says how they are, empty where each reading
-/// has a message of its own.
+/// has a message of its own. The embedded broker is known by name: it keeps our session, and has another port at each
+/// start.
 #[must_use]
-pub fn peer(url: &str, client_id: &str, grouping: &str) -> u32 {
+pub fn peer(uplink: &str, url: &BrokerUrl, client_id: &str, grouping: &str) -> u32 {
     let mut hash = crc32fast::Hasher::new();
-    hash.update(url.as_bytes());
+    if uplink == BROKER_UPLINK {
+        hash.update(EMBEDDED);
+    } else {
+        hash.update(url.to_string().as_bytes());
+    }
     hash.update(&[0]);
     hash.update(client_id.as_bytes());
     if !grouping.is_empty() {
@@ -214,6 +222,17 @@ mod tests {
 
     const NOW: BootTime = BootTime(0);
     const HERE: Origin = Origin { peer: 7, boot: BootId([1; 16]), run: 17 };
+
+    #[test]
+    fn a_broker_is_known_by_its_url_and_the_embedded_one_by_name() {
+        let of = |uplink: &str, port: u16| {
+            let url = BrokerUrl::of(([127, 0, 0, 1], port).into());
+            peer(uplink, &url, "vigie", "")
+        };
+        assert_ne!(of("home", 1883), of("home", 1884));
+        assert_eq!(of(BROKER_UPLINK, 1883), of(BROKER_UPLINK, 1884), "its port is another one at each start");
+        assert_ne!(of(BROKER_UPLINK, 1883), of("home", 1883));
+    }
 
     fn resends(mut session: Session) -> Vec<crate::uplink::session::Resend> {
         session.disconnected(false);

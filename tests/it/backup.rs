@@ -3,39 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::harness::{Exit, Feeder, Gateway, Mosquitto, Port, Subscriber, command, free_port, mark_number, wait_until};
-
-struct Output {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// Runs `vigie` on a gateway's configuration.
-#[track_caller]
-fn vigie(gateway: &Gateway, args: &[&str]) -> Output {
-    let config = gateway.config_file().display().to_string();
-    let mut all = args.to_vec();
-    all.extend_from_slice(&["--config", &config]);
-    let output = command(&all, gateway.path()).output().expect("vigie starts");
-    Output {
-        code: output.status.code().expect("it was not killed"),
-        out: String::from_utf8(output.stdout).expect("UTF-8"),
-        err: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
-}
-
-/// The same, which must go well.
-#[track_caller]
-fn fine(gateway: &Gateway, args: &[&str]) -> String {
-    let Output { code, out, err } = vigie(gateway, args);
-    assert_eq!((code, err.as_str()), (0, ""), "{args:?}: {out}");
-    out
-}
+use super::harness::{
+    Exit, Feeder, Gateway, Mosquitto, Output, Port, Subscriber, files, free_port, mark_number, uplink, wait_until,
+};
 
 fn sensor(port: &Path) -> String {
     format!(
@@ -44,13 +18,9 @@ fn sensor(port: &Path) -> String {
     )
 }
 
-fn uplink(port: u16) -> String {
-    format!("[uplink.home]\nurl = \"mqtt://localhost:{port}\"\n")
-}
-
 /// The marks that wait in a gateway's outbox, in order.
 fn marks(gateway: &Gateway) -> Vec<u32> {
-    let rows = fine(gateway, &["outbox", "export", "--json"]);
+    let rows = gateway.fine(&["outbox", "export", "--json"]);
     let rows = rows.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let marks = rows.filter(|row| row["quantity"] == "mark");
     marks.map(|row| mark_number(row["value"].as_str().expect("a text").as_bytes()).expect("a mark")).collect()
@@ -58,21 +28,6 @@ fn marks(gateway: &Gateway) -> Vec<u32> {
 
 fn text(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Every file below a folder, with what is in it.
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.is_file() {
-            found.push((path.clone(), fs::read(&path).expect("a file")));
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]
@@ -87,11 +42,11 @@ fn what_was_taken_before_a_backup_is_in_it_while_the_agent_goes_on() {
         wait_until("more marks are taken", || gateway.marks_held().len() >= grown);
         let before = gateway.marks_held().last().copied().expect("marks were taken");
         let file = gateway.path().join(format!("backup-{round}"));
-        fine(&gateway, &["backup", &text(&file)]);
+        gateway.fine(&["backup", &text(&file)]);
 
         let other = Gateway::new();
         other.configure(&uplink(free_port()));
-        let said = fine(&other, &["restore", &text(&file), "--without", "configuration"]);
+        let said = other.fine(&["restore", &text(&file), "--without", "configuration"]);
         assert!(said.contains("outbox is in "), "{said}");
         let marks = marks(&other);
         let first = marks.first().copied().expect("some wait");
@@ -122,17 +77,17 @@ fn a_gateway_whose_card_is_gone_comes_back_whole() {
     let last = port.next();
     let elsewhere = tempfile::tempdir().expect("a folder");
     let file = elsewhere.path().join("backup.tar.gz");
-    fine(&gateway, &["backup", &text(&file)]);
+    gateway.fine(&["backup", &text(&file)]);
     assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
 
     for folder in ["outbox", "tail", "vigie.d"] {
         fs::remove_dir_all(gateway.path().join(folder)).expect("a folder");
     }
     fs::remove_file(gateway.config_file()).expect("a file");
-    let said = fine(&gateway, &["restore", &text(&file), "--check"]);
+    let said = gateway.fine(&["restore", &text(&file), "--check"]);
     assert!(said.contains("is whole") && said.contains("of             atelier"), "{said}");
     assert!(!gateway.config_file().exists(), "it was only looked at");
-    let said = fine(&gateway, &["restore", &text(&file)]);
+    let said = gateway.fine(&["restore", &text(&file)]);
     assert!(said.contains(&format!("{} values wait", 2 * (last - first))), "{said}");
     assert!(gateway.path().join("vigie.d/salon.toml").exists());
 
@@ -167,17 +122,17 @@ fn nothing_is_brought_back_beside_an_agent_or_over_what_is_there() {
     port.wait_all_taken(&gateway);
     let elsewhere = tempfile::tempdir().expect("a folder");
     let file = text(&elsewhere.path().join("backup.tar.gz"));
-    fine(&gateway, &["backup", &file]);
-    let Output { code, err, .. } = vigie(&gateway, &["backup", &file]);
+    gateway.fine(&["backup", &file]);
+    let Output { code, err, .. } = gateway.vigie(&["backup", &file]);
     assert!(code == 1 && err.contains("exists"), "a backup is not overwritten: {err}");
 
-    let Output { code, err, .. } = vigie(&gateway, &["restore", &file, "--force"]);
+    let Output { code, err, .. } = gateway.vigie(&["restore", &file, "--force"]);
     assert_eq!(code, 1);
     assert!(err.contains("an agent runs") && err.contains("stop"), "{err}");
     assert_eq!(agent.terminate(), Exit::Code(0));
 
     let before = files(gateway.path());
-    let Output { code, err, .. } = vigie(&gateway, &["restore", &file]);
+    let Output { code, err, .. } = gateway.vigie(&["restore", &file]);
     assert_eq!(code, 1);
     assert!(err.contains("already") && err.contains("--force") && err.contains("Nothing was changed"), "{err}");
     assert_eq!(files(gateway.path()), before);
@@ -186,12 +141,12 @@ fn nothing_is_brought_back_beside_an_agent_or_over_what_is_there() {
     cut.truncate(cut.len() / 2);
     let spoilt = text(&elsewhere.path().join("spoilt"));
     fs::write(&spoilt, cut).expect("a file");
-    let Output { code, err, .. } = vigie(&gateway, &["restore", &spoilt, "--force"]);
+    let Output { code, err, .. } = gateway.vigie(&["restore", &spoilt, "--force"]);
     assert_eq!(code, 1);
     assert!(err.contains("damaged") && err.contains("ends too early"), "{err}");
     assert_eq!(files(gateway.path()), before);
 
-    let said = fine(&gateway, &["restore", &file, "--force"]);
+    let said = gateway.fine(&["restore", &file, "--force"]);
     assert!(said.contains("what was there before is in"), "{said}");
     assert!(gateway.path().join("before-restore-1/vigie.toml").exists());
     assert!(!marks(&gateway).is_empty());
@@ -226,12 +181,12 @@ fn secrets_are_left_out_and_named_unless_they_are_asked_for() {
         assert!(output.status.success());
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let said = fine(&gateway, &["backup", &text(&plain)]);
+    let said = gateway.fine(&["backup", &text(&plain)]);
     assert!(said.contains("Not in it") && said.contains("/password") && said.contains("credentials/mqtt"), "{said}");
     let inside = unpacked(&plain);
     assert!(!inside.contains("hunter2") && inside.contains("greeting"), "{inside}");
 
-    let said = fine(&gateway, &["backup", &text(&whole), "--secrets"]);
+    let said = gateway.fine(&["backup", &text(&whole), "--secrets"]);
     assert!(said.contains("Passwords and keys are in it"), "{said}");
     assert_eq!(unpacked(&whole).matches("hunter2").count(), 2);
 
@@ -239,7 +194,7 @@ fn secrets_are_left_out_and_named_unless_they_are_asked_for() {
         for name in ["vigie.toml", "password", "credentials/mqtt", "greet.sh"] {
             let _ = fs::remove_file(gateway.path().join(name));
         }
-        let said = fine(&gateway, &["restore", &text(file)]);
+        let said = gateway.fine(&["restore", &text(file)]);
         assert_eq!(said.contains("Not in it"), !there, "{said}");
         assert_eq!(gateway.path().join("password").exists(), there);
         let mode = |name: &str| fs::metadata(gateway.path().join(name)).expect(name).permissions().mode() & 0o777;
@@ -267,13 +222,13 @@ fn what_the_embedded_broker_keeps_comes_back() {
     let elsewhere = tempfile::tempdir().expect("a folder");
     let file = text(&elsewhere.path().join("backup"));
     // Retained messages are written to disk after ten seconds: it is in the broker's tail.
-    let said = fine(&gateway, &["backup", &file]);
+    let said = gateway.fine(&["backup", &file]);
     assert!(said.contains("broker "), "{said}");
     assert_eq!(agent.terminate(), Exit::Code(0));
     for folder in ["outbox", "tail", "broker"] {
         fs::remove_dir_all(gateway.path().join(folder)).expect("a folder");
     }
-    fine(&gateway, &["restore", &file, "--force"]);
+    gateway.fine(&["restore", &file, "--force"]);
     let mut agent = gateway.run();
     agent.wait_log("the embedded broker listens");
     let received = client("mosquitto_sub", &["-t", "lan/door", "-C", "1", "-W", "30"]);

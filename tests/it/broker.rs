@@ -9,6 +9,8 @@ use super::harness::{Agent, Exit, Gateway, Lines, free_port, wait_until};
 
 mod crowd;
 mod malformed;
+#[path = "../../src/broker/tests/packets.rs"]
+mod packets;
 mod raw;
 mod rights;
 

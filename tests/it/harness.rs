@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 mod agent;
 mod board;
 mod certs;
+mod cli;
 mod door;
 mod feeder;
 mod framing;
@@ -29,9 +30,12 @@ mod subscriber;
 mod unit;
 mod wire;
 
+#[cfg(feature = "broker")]
+pub(crate) use agent::command_through;
 pub(crate) use agent::{Agent, Exit, command};
 pub(crate) use board::Board;
 pub(crate) use certs::{Authority, Pair};
+pub(crate) use cli::{Output, files, uplink};
 pub(crate) use door::Door;
 pub(crate) use feeder::Feeder;
 pub(crate) use framing::{FRAMINGS, Framing, MODBUS};
@@ -39,7 +43,7 @@ pub(crate) use ledger::Reading;
 pub(crate) use lines::Lines;
 pub(crate) use mosquitto::Mosquitto;
 #[cfg(feature = "broker")]
-pub(crate) use net::Neighbour;
+pub(crate) use net::{LATE, Neighbour};
 pub(crate) use net::{Net, Way, run};
 pub(crate) use proxy::Proxy;
 pub(crate) use pty::Port;

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "broker")]
 mod broker;
+#[cfg(feature = "broker")]
+mod discovery;
 mod home_assistant;
 mod integrity;
 mod modbus;

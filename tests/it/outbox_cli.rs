@@ -1,42 +1,25 @@
 //! Prevents: not knowing what waits in the outbox, or not getting at it, whether an agent runs or not; looking that
 //! changes something; and dropping that drops too much, too little, or what cannot be taken back.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::harness::{Exit, Gateway, Mosquitto, Port, Subscriber, command, free_port, wait_for, wait_until};
+use super::harness::{
+    Exit, Gateway, Mosquitto, Output, Port, Subscriber, command, files, free_port, uplink, wait_for, wait_until,
+};
 
-struct Output {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-/// Runs `vigie outbox` on a gateway's configuration, in a French place.
+/// Runs `vigie outbox` on a gateway's configuration.
 #[track_caller]
 fn outbox(gateway: &Gateway, args: &[&str]) -> Output {
-    let config = gateway.config_file().display().to_string();
-    let mut all = vec!["outbox"];
-    all.extend_from_slice(args);
-    all.extend_from_slice(&["--config", &config]);
-    let output = command(&all, gateway.path()).env("TZ", "Europe/Paris").output().expect("vigie starts");
-    Output {
-        code: output.status.code().expect("it was not killed"),
-        out: String::from_utf8(output.stdout).expect("UTF-8"),
-        err: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
+    gateway.vigie(&[&["outbox"], args].concat())
 }
 
 /// The same, which must go well.
 #[track_caller]
 fn fine(gateway: &Gateway, args: &[&str]) -> String {
-    let Output { code, out, err } = outbox(gateway, args);
-    assert_eq!((code, err.as_str()), (0, ""), "{args:?}: {out}");
-    out
+    gateway.fine(&[&["outbox"], args].concat())
 }
 
 #[track_caller]
@@ -58,10 +41,6 @@ fn sensor(name: &str, port: &Port) -> String {
     )
 }
 
-fn uplink(port: u16) -> String {
-    format!("[uplink.home]\nurl = \"mqtt://localhost:{port}\"\n")
-}
-
 /// The marks among exported rows.
 fn marks(rows: &[Value]) -> Vec<String> {
     let of_mark = rows.iter().filter(|row| row["quantity"] == "mark");
@@ -70,20 +49,6 @@ fn marks(rows: &[Value]) -> Vec<String> {
 
 fn names(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| format!("mark-{number:08}")).collect()
-}
-
-/// Every file below a folder.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).expect("a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.is_file() {
-            found.insert(path.clone(), fs::read(&path).expect("a file"));
-        }
-    }
-    found
 }
 
 #[test]

@@ -4,5 +4,7 @@
 mod disk;
 #[cfg(feature = "broker")]
 mod lan;
+#[cfg(feature = "broker")]
+mod late;
 mod network;
 mod rights;

@@ -11,9 +11,19 @@ use super::record::{self, Record};
 /// Name within the broker's folder.
 pub(super) const NAME: &str = "store";
 /// What the file begins with; the last digit is the version of its format.
-const MAGIC: &[u8; 8] = b"vigie-b1";
-/// Magic and identity.
-pub(super) const HEAD: usize = 16;
+const MAGIC: &[u8; 8] = b"vigie-b2";
+/// Magic, identity, and the checksum of both.
+pub(super) const HEAD: usize = 20;
+
+/// What the file of the store with that identity begins with.
+pub(super) fn head(id: u64) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..8].copy_from_slice(MAGIC);
+    head[8..16].copy_from_slice(&id.to_le_bytes());
+    let sum = crc32fast::hash(&head[..16]);
+    head[16..].copy_from_slice(&sum.to_le_bytes());
+    head
+}
 
 /// What was found on disk.
 pub(super) struct Found {
@@ -36,10 +46,21 @@ pub(super) fn load(folder: &Path, fresh_id: u64, take: impl FnMut(Record)) -> io
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Found { id: fresh_id, length: 0, rewrite: true, aside: None });
         }
-        Err(error) => return Err(error),
+        // That is not the card's fault, and can be mended.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        Err(error) => {
+            let aside = folder.join("store.damaged");
+            tracing::warn!(file = %path.display(), %error, "the broker's store cannot be read");
+            fs::rename(&path, &aside)?;
+            return Ok(Found { id: fresh_id, length: 0, rewrite: true, aside: Some(aside) });
+        }
     };
     let Some(id) = identity(&bytes) else {
-        let aside = put_aside(folder, &bytes)?;
+        let aside = put_aside(folder, NAME, &bytes)?;
+        if bytes.starts_with(MAGIC) {
+            // Its records may be good all the same; its tail cannot be found.
+            record::read(bytes.get(HEAD..).unwrap_or_default(), take);
+        }
         return Ok(Found { id: fresh_id, length: 0, rewrite: true, aside: Some(aside) });
     };
     let good = HEAD + record::read(&bytes[HEAD..], take);
@@ -48,18 +69,19 @@ pub(super) fn load(folder: &Path, fresh_id: u64, take: impl FnMut(Record)) -> io
         return Ok(Found { id, length, rewrite: false, aside: None });
     }
     // An append that a power cut ended, or damage: what comes behind is nothing that can be told apart.
-    let aside = put_aside(folder, &bytes)?;
+    let aside = put_aside(folder, NAME, &bytes)?;
     Ok(Found { id, length, rewrite: true, aside: Some(aside) })
 }
 
 pub(super) fn identity(bytes: &[u8]) -> Option<u64> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    rest.first_chunk().map(|id| u64::from_le_bytes(*id))
+    let (found, _) = bytes.split_first_chunk::<HEAD>()?;
+    let id = u64::from_le_bytes(*found[8..].first_chunk()?);
+    (*found == head(id)).then_some(id)
 }
 
-/// One copy is kept: that of the last time.
-fn put_aside(folder: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    let path = folder.join("store.damaged");
+/// One copy of each kind is kept: that of the last time.
+pub(super) fn put_aside(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+    let path = folder.join(name).with_extension("damaged");
     private(&path, true)?.write_all(bytes)?;
     Ok(path)
 }
@@ -96,8 +118,7 @@ impl FlushJob {
         }
         let new = self.folder.join("store.new");
         let mut file = private(&new, true)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&self.id.to_le_bytes())?;
+        file.write_all(&head(self.id))?;
         file.write_all(&self.bytes)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;

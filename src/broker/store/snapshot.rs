@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{HEAD, NAME, identity};
+use super::file::{HEAD, NAME, head, identity};
 use super::{record, tail};
 
 /// How often it is tried to read file and tail between two flushes, of which there is at most one a second.
@@ -57,7 +57,7 @@ pub fn renewed(mut bytes: Vec<u8>, id: u64) -> Result<Vec<u8>, &'static str> {
     if HEAD + record::read(&bytes[HEAD..], drop) != bytes.len() {
         return Err("what the broker kept is damaged");
     }
-    bytes[HEAD - 8..HEAD].copy_from_slice(&id.to_le_bytes());
+    bytes[..HEAD].copy_from_slice(&head(id));
     Ok(bytes)
 }
 

@@ -25,8 +25,13 @@ pub(super) fn name(id: u64) -> String {
 }
 
 impl Tail {
-    /// Opens the tail of a store, and reads what is in it.
-    pub(super) fn open(folder: &Path, id: u64, take: impl FnMut(Record)) -> io::Result<Self> {
+    /// Opens the tail of a store, and reads what is in it. Bytes that cannot be read are given to `spoilt`, all of them.
+    pub(super) fn open(
+        folder: &Path,
+        id: u64,
+        take: impl FnMut(Record),
+        spoilt: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let path = folder.join(name(id));
         let bytes = match fs::read(&path) {
@@ -35,8 +40,11 @@ impl Tail {
             Err(error) => return Err(error),
         };
         let length = record::read(&bytes, take);
+        if length < bytes.len() {
+            // Damage, or half of the last write of a process that was killed: nothing tells the two apart.
+            spoilt(&bytes)?;
+        }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        // A process that is killed in the middle of a write leaves half a record.
         file.set_len(u64::try_from(length).expect("a length in memory"))?;
         Ok(Self { path, file: Some(file), length, buffer: Vec::new() })
     }

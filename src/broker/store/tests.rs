@@ -178,7 +178,7 @@ fn a_flush_that_fails_is_repeated_and_nothing_is_lost() {
 fn a_file_that_is_not_ours_is_put_aside() {
     let home = Home::new();
     std::fs::create_dir(home.path("disk")).unwrap();
-    for damaged in [&b"something else"[..], b"vigie-b0________", b"vigie-b1"] {
+    for damaged in [&b"something else"[..], b"vigie-b1____________", b"vigie-b2"] {
         std::fs::write(home.path("disk/store"), damaged).unwrap();
         let store = home.open();
         assert_eq!((store.stats().put_aside, store.retained().count()), (1, 0));
@@ -186,6 +186,57 @@ fn a_file_that_is_not_ours_is_put_aside() {
         drop(store);
         assert_eq!(home.open().stats().put_aside, 0, "the next start finds a good one");
     }
+}
+
+/// What is in a store whose file and tail both have something.
+fn filled(home: &Home) -> Vec<Record> {
+    let now = Instant::now();
+    let mut store = home.open();
+    store.retain("a".into(), Some(message("a", "on disk")), now);
+    store.put_session("anna".into(), session(60), now);
+    assert!(flush(&mut store, now, true));
+    store.retain("b".into(), Some(message("b", "in memory")), now);
+    store.enqueue(message("c", "waits"), vec![waiting("anna")], now);
+    snapshot(&store)
+}
+
+#[test]
+fn each_byte_of_each_file_can_be_spoilt_or_missing_and_the_start_goes_on() {
+    let spoils: [fn(&mut Vec<u8>, usize); 3] =
+        [|bytes, at| bytes[at] ^= 0x10, Vec::truncate, |bytes, at| bytes[at..].fill(0xa5)];
+    let home = Home::new();
+    let whole = filled(&home);
+    let (file, tail) = (home.path("disk/store"), home.path("memory/broker-0000000000000007"));
+    let good = [file.as_path(), &tail].map(|path| std::fs::read(path).unwrap());
+    for (spoilt, path) in [&file, &tail].into_iter().enumerate() {
+        for at in 0..good[spoilt].len() {
+            for spoil in spoils {
+                std::fs::write(&file, &good[0]).unwrap();
+                std::fs::write(&tail, &good[1]).unwrap();
+                let mut bytes = good[spoilt].clone();
+                spoil(&mut bytes, at);
+                std::fs::write(path, &bytes).unwrap();
+                let store = home.open();
+                let left = snapshot(&store);
+                assert!(left.iter().all(|record| whole.contains(record)), "byte {at} of {path:?}: {left:?}");
+                let is_told = store.stats().put_aside > 0;
+                // What ends with a whole record looks as if there had never been more.
+                assert!(is_told || bytes.len() == at || bytes == good[spoilt], "byte {at} of {path:?} is not told");
+                drop(store);
+                let again = home.open();
+                assert_eq!((again.stats().put_aside, snapshot(&again)), (0, left), "the next start finds good ones");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_at_all_is_put_aside() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path("disk/store")).unwrap();
+    assert_eq!(home.open().stats().put_aside, 1);
+    assert!(home.path("disk/store.damaged").is_dir());
+    assert_eq!(home.open().stats().put_aside, 0);
 }
 
 #[test]
@@ -327,7 +378,7 @@ proptest! {
     fn any_bytes_are_read_as_far_as_they_are_good(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let home = Home::new();
         std::fs::create_dir(home.path("disk")).unwrap();
-        std::fs::write(home.path("disk/store"), [&b"vigie-b1\x07\0\0\0\0\0\0\0"[..], &bytes].concat()).unwrap();
+        std::fs::write(home.path("disk/store"), [&file::head(7)[..], &bytes].concat()).unwrap();
         std::fs::create_dir(home.path("memory")).unwrap();
         std::fs::write(home.path("memory/broker-0000000000000007"), &bytes).unwrap();
         let _ = home.open();

@@ -30,7 +30,10 @@ impl Home {
         home.config.users = Some(path);
         home.config.anonymous = false;
         home.config.own_topics = std::iter::once("home/hall/temperature".to_owned()).collect();
-        home.config.rules.insert("bob".to_owned(), rules(&["home/#"], &["home/+/set", "from/%u/%c"], None));
+        // A rule does not help where the topic is the gateway's own.
+        home.config
+            .rules
+            .insert("bob".to_owned(), rules(&["home/#"], &["home/+/set", "home/hall/temperature", "from/%u/%c"], None));
         home.config.rules.insert("eve".to_owned(), rules(&["from/#"], &[], Some("eves-board")));
         home.config.rules.insert("anonymous".to_owned(), rules(&["public/#"], &["public/in"], None));
         home

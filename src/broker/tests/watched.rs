@@ -85,8 +85,8 @@ fn token(secret: &[u8], claims: &str) -> String {
     format!("{signed}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
 }
 
-#[tokio::test]
-async fn a_token_is_a_login_of_its_subject_with_that_users_rights() {
+/// A home with tokens, and their secret.
+fn with_tokens() -> (Home, &'static [u8]) {
     use std::os::unix::fs::PermissionsExt;
 
     let mut home = Home::new();
@@ -96,6 +96,12 @@ async fn a_token_is_a_login_of_its_subject_with_that_users_rights() {
     home.config.jwt = Some(BrokerJwt { key, audience: None });
     home.config.anonymous = false;
     home.config.trust = Trust::Always;
+    (home, secret)
+}
+
+#[tokio::test]
+async fn a_token_is_a_login_of_its_subject_with_that_users_rights() {
+    let (mut home, secret) = with_tokens();
     let rules = crate::config::BrokerRules { write: vec!["from/%u".to_owned()], ..Default::default() };
     home.config.rules.insert("anna".to_owned(), rules);
     let broker = home.start().await;
@@ -113,4 +119,27 @@ async fn a_token_is_a_login_of_its_subject_with_that_users_rights() {
             assert!(code == Some(refused) || code == Some(if version == 5 { 0x87 } else { 5 }), "{name} {code:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_is_sent_away_when_its_token_expires() {
+    let (home, secret) = with_tokens();
+    let broker = home.start().await;
+    for version in [4, 5] {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        // With the minute that clocks may be apart, it is good for some seconds.
+        let (short, long) = (now - 60 + 5, now + 3600);
+        let of = |until: u64| token(secret, &format!(r#"{{"sub":"anna","exp":{until}}}"#));
+        let mut stays = connect(&broker, &Hello::new(version, "stays").user("anna", &of(long))).await.unwrap();
+        let hello = Hello { clean: false, ..Hello::new(version, "goes") };
+        let mut goes = connect(&broker, &hello.user("anna", &of(short))).await.expect("it is good still");
+        if version == 5 {
+            // Maximum connect time.
+            assert_eq!(goes.next().await, Some((0xe0, vec![0xa0])));
+        }
+        assert_eq!(goes.next().await, None);
+        assert_eq!(stays.publish("a", "1").await, Answer::Taken);
+        connect(&broker, &hello.user("anna", &of(long))).await.expect("another token lets it in again");
+    }
+    assert_eq!(broker.refused(Refusal::TokenExpired), 2);
 }

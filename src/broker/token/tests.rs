@@ -33,8 +33,8 @@ fn tokens(audience: Option<&str>) -> Tokens {
 fn a_token_is_believed_while_it_is_valid_and_meant_for_us() {
     let look = |claims: &str, time| tokens(Some("gate")).user(hs256("HS256", claims).as_bytes(), time);
     let good = r#"{"sub":"anna","aud":["other","gate"],"exp":2000000100,"nbf":1999999900}"#;
-    assert_eq!(look(good, NOW), Ok("anna".to_owned()));
-    assert_eq!(look(r#"{"sub":"anna","aud":"gate"}"#, NOW), Ok("anna".to_owned()), "one that lasts for ever");
+    assert_eq!(look(good, NOW), Ok(("anna".to_owned(), Some(Until(2_000_000_100.0)))));
+    assert_eq!(look(r#"{"sub":"anna","aud":"gate"}"#, NOW), Ok(("anna".to_owned(), None)), "one that lasts for ever");
     for (claims, why) in [
         (r#"{"sub":"anna","aud":"gate","exp":1999999900}"#, "expired"),
         (r#"{"sub":"anna","aud":"gate","nbf":2000000100}"#, "not valid yet"),
@@ -48,6 +48,16 @@ fn a_token_is_believed_while_it_is_valid_and_meant_for_us() {
         let said = look(claims, NOW).unwrap_err();
         assert!(said.contains(why), "{claims}: {said}");
     }
+}
+
+#[test]
+fn what_is_left_of_a_token_is_known_when_the_time_is() {
+    let left = |until: f64, now: Option<f64>| Until(until).left(Time { now, earliest: 1_900_000_000.0 });
+    assert_eq!(left(2_000_000_100.0, Some(2_000_000_000.0)), Some(Duration::from_secs(160)), "with the leeway");
+    assert_eq!(left(1_999_999_940.0, Some(2_000_000_000.0)), Some(Duration::ZERO));
+    assert_eq!(left(-1e300, Some(2_000_000_000.0)), Some(Duration::ZERO));
+    assert_eq!(left(1e300, Some(2_000_000_000.0)), Some(Duration::from_secs(1_000_000_000)));
+    assert_eq!(left(1_600_000_000.0, None), None, "nobody is sent away before");
 }
 
 #[test]
@@ -104,7 +114,7 @@ fn public_keys_are_told_apart_and_verify_what_their_owner_signed() {
     .unwrap();
     let tag = signer.sign(&random, unsigned.as_bytes()).unwrap();
     let token = format!("{unsigned}.{}", BASE64URL_NOPAD.encode(tag.as_ref()));
-    assert_eq!(tokens.user(token.as_bytes(), NOW), Ok("anna".to_owned()));
+    assert_eq!(tokens.user(token.as_bytes(), NOW).map(|(user, _)| user), Ok("anna".to_owned()));
     // Its public key is no secret: nobody may sign with it.
     let forged = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, pair.der_bytes()), unsigned.as_bytes());
     let forged = format!("{unsigned}.{}", BASE64URL_NOPAD.encode(forged.as_ref()));

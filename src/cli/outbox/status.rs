@@ -1,12 +1,13 @@
 //! `vigie outbox status`
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::print;
 use super::super::table::{bytes, table};
 use super::Failure;
 use super::source::Source;
-use crate::control::status::{AgentStatus, ArchiveStatus, Mark, Status, UplinkStatus};
+use crate::control::status::{AgentStatus, ArchiveStatus, BrokerStatus, Mark, Status, UplinkStatus};
 
 pub(super) fn status(source: &mut Source, json: bool) -> Result<(), Failure> {
     let status = source.status()?;
@@ -46,7 +47,7 @@ pub(super) fn for_people(status: &Status) -> String {
         row("in memory", format!("{} of {}", bytes(agent.memory_bytes), bytes(agent.max_memory_bytes)));
         row("since start", format!("{} values taken, {} acknowledged", agent.taken, agent.acknowledged));
         row("written", format!("{} in {} flushes", bytes(agent.flushed_bytes), agent.flushes));
-        row("dropped", dropped(agent));
+        row("dropped", by_reason(&agent.dropped));
         if agent.lost + agent.damage + agent.write_errors + agent.read_errors > 0 {
             row(
                 "damage",
@@ -68,6 +69,9 @@ pub(super) fn for_people(status: &Status) -> String {
     let mut text = table(&rows);
     for uplink in &status.uplinks {
         text.push_str(&of_uplink(uplink));
+    }
+    if let Some(broker) = &status.broker {
+        text.push_str(&of_broker(broker));
     }
     if status.agent.is_none() {
         text.push_str("\nConnections, memory and counts are known only to a running agent.\n");
@@ -99,11 +103,41 @@ fn of_uplink(uplink: &UplinkStatus) -> String {
     if let Some(link) = uplink.link.as_ref().filter(|link| link.commands > 0) {
         row("commands", format!("{} came, {} refused", link.commands, link.commands_refused));
     }
+    if let Some(link) = uplink.link.as_ref().filter(|link| link.to_lan + link.to_lan_dropped > 0) {
+        row(
+            "to the LAN",
+            format!("{} came, {} held back, {} dropped", link.to_lan, link.to_lan_held, link.to_lan_dropped),
+        );
+    }
     row("waiting", format!("{} values", uplink.waiting));
     for (name, mark) in [("oldest", &uplink.oldest), ("newest", &uplink.newest)] {
         if let Some(mark) = mark {
             row(name, of_mark(mark));
         }
+    }
+    format!("\n{}", table(&rows))
+}
+
+fn of_broker(broker: &BrokerStatus) -> String {
+    let listens = broker.listens.iter().map(|address| {
+        let away = if broker.away.contains(address) { " (no interface has that address now)" } else { "" };
+        format!("{address}{away}")
+    });
+    let mut rows = vec![vec!["embedded broker".to_owned(), listens.collect::<Vec<_>>().join(", ")]];
+    let mut row = |name: &str, value: String| rows.push(vec![format!("  {name}"), value]);
+    let works = broker.trouble.as_ref().map_or("answers".to_owned(), |why| format!("DOES NOT ANSWER: {why}"));
+    row("watch", format!("{works}; restarted {} times", broker.restarts));
+    row("clients", format!("{} connected, {} with a session", broker.connected, broker.sessions));
+    row(
+        "messages",
+        format!(
+            "{} published, {} delivered, {} to the outbox, {} retained, {} waiting",
+            broker.received, broker.delivered, broker.ingested, broker.retained, broker.waiting
+        ),
+    );
+    row("refused", by_reason(&broker.refused));
+    if broker.put_aside > 0 {
+        row("damage", format!("{} files put aside", broker.put_aside));
     }
     format!("\n{}", table(&rows))
 }
@@ -128,11 +162,11 @@ fn trouble(status: &Status, works: fn(&AgentStatus) -> bool) -> &'static str {
     if status.agent.as_ref().is_none_or(works) { "" } else { ", CANNOT BE WRITTEN: see the log" }
 }
 
-fn dropped(agent: &AgentStatus) -> String {
-    if agent.dropped.is_empty() {
+fn by_reason(counts: &BTreeMap<String, u64>) -> String {
+    if counts.is_empty() {
         return "none".to_owned();
     }
-    agent.dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
+    counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -153,6 +187,7 @@ mod tests {
             tail_bytes: 0,
             uplinks: Vec::new(),
             archive: None,
+            broker: None,
             agent: None,
         };
         let text = for_people(&status);
@@ -165,5 +200,19 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(" 2 KiB of 1 GiB in /archive; 7 values are not in it yet\n"), "{text}");
+        status.broker = Some(BrokerStatus {
+            listens: vec!["127.0.0.1:1883".to_owned(), "192.0.2.7:1883".to_owned()],
+            away: vec!["192.0.2.7:1883".to_owned()],
+            restarts: 2,
+            connected: 3,
+            sessions: 5,
+            refused: BTreeMap::from([("login".to_owned(), 7)]),
+            ..BrokerStatus::default()
+        });
+        let text = for_people(&status);
+        assert!(text.contains("192.0.2.7:1883 (no interface has that address now)\n"), "{text}");
+        assert!(text.contains("answers; restarted 2 times\n") && text.contains(" 7 login\n"), "{text}");
+        status.broker.as_mut().expect("it is there").trouble = Some("no answer".to_owned());
+        assert!(for_people(&status).contains("DOES NOT ANSWER: no answer;"));
     }
 }

@@ -77,5 +77,12 @@ pub(super) static BROKER_DELIVER: Section = Section {
         key("to", "topic with `{topic}`, `{1}` …", Some("`\"{topic}\"`"), "The topic on the LAN."),
         key("retain", "true or false", Some("false"), "Are they retained on the LAN?"),
         key("max_bytes", "size, 1 to 512000", Some("`\"64KiB\"`"), "The largest payload. A larger one is dropped."),
+        key(
+            "rate",
+            "1 to 10000",
+            Some("100"),
+            "Messages a second, as many at once. With QoS 1 the uplink's broker gets its acknowledgements no faster, and \
+             keeps the others; of QoS 0 what is more is dropped.",
+        ),
     ],
 };

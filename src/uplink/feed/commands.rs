@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::config::Qos;
 use crate::outbox::Outbox;
 
 use super::super::packet::{self, Message};
@@ -48,9 +47,10 @@ impl Feed {
             packet::put_pingreq(&mut output.buffer);
             self.pinged(fill.now);
         }
+        let held_until = self.brake.release(output, fill.now);
         let news = self.news.take().or_else(|| self.subscriptions.late(fill.now));
         self.tell(hub, news);
-        [self.subscriptions.due(), self.announce_at].into_iter().flatten().min()
+        [self.subscriptions.due(), self.announce_at, held_until].into_iter().flatten().min()
     }
 
     /// PINGREQ was put into the output.
@@ -76,12 +76,12 @@ impl Feed {
             return Ok(());
         }
         // A broker that gets no acknowledgement would in the end send nothing at all.
-        match message.qos {
-            Qos::AtMostOnce => {}
-            Qos::AtLeastOnce => packet::put_puback(&mut output.buffer, message.id),
-            Qos::ExactlyOnce => packet::put_pubrec(&mut output.buffer, message.id),
+        let due = if let Delivery::Done(due) = delivery { due } else { now };
+        if self.brake.acknowledge(message.qos, message.id, due, now) {
+            self.counters.delivery_held.add(1);
         }
-        if delivery == Delivery::Done {
+        self.brake.release(output, now);
+        if let Delivery::Done(_) = delivery {
             return Ok(());
         }
         if self.subscriptions.is_birth(message) {
@@ -145,6 +145,7 @@ impl Feed {
     /// The connection is gone. Had the broker still to answer a SUBSCRIBE?
     pub(super) fn unsubscribed(&mut self, hub: &Hub, closed: bool, now: BootTime) -> bool {
         let asking = self.subscriptions.is_asking();
+        self.brake.disconnected();
         let news = self.subscriptions.disconnected(closed, now).or(self.news.take());
         self.tell(hub, news);
         asking

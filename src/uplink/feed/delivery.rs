@@ -18,8 +18,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) enum Delivery {
     /// It is for somebody else.
     NotForLan,
-    /// It is in the outbox, or of no use: it can be acknowledged after the commit.
-    Done,
+    /// It is in the outbox, or of no use: it can be acknowledged after the commit, at that time.
+    Done(BootTime),
     /// There is no room for it now.
     Later,
 }
@@ -28,13 +28,20 @@ impl Feed {
     /// Takes a message for LAN clients into the outbox.
     pub(super) fn deliver(&mut self, outbox: &mut Outbox, message: &Message, now: BootTime) -> Delivery {
         let is_of = |deliver: &&Deliver| deliver.topics.iter().any(|from| filter::matches(from, &message.topic));
-        let Some(deliver) = self.deliver.iter().find(is_of) else { return Delivery::NotForLan };
+        let Some(rule) = self.deliver.iter().position(|deliver| is_of(&deliver)) else { return Delivery::NotForLan };
+        let deliver = &self.deliver[rule];
         let raw = match record(deliver, message) {
             Ok(raw) => raw,
             Err(why) => {
                 self.refuse_delivery(message, &why, now);
-                return Delivery::Done;
+                return Delivery::Done(now);
             }
+        };
+        // A flood above must not become one on the LAN.
+        let due = self.brake.take(rule, message.qos, now);
+        let Some(due) = due else {
+            self.refuse_delivery(message, "more than `rate` come", now);
+            return Delivery::Done(now);
         };
         // Readings have nobody who would send them again; this message has.
         if outbox.congested() || outbox.append(now, None, Body::Raw(raw)).is_empty() {
@@ -44,7 +51,7 @@ impl Feed {
         self.counters.delivered.add(1);
         self.delivered = true;
         self.dirty = true;
-        Delivery::Done
+        Delivery::Done(due)
     }
 
     fn refuse_delivery(&mut self, message: &Message, why: &str, now: BootTime) {

@@ -5,7 +5,9 @@ use std::net::TcpStream;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::raw::{Answer, Canary, Raw, Size, closed, connect, open, publish, subscribe};
+use vigie::broker::RECEIVE_MAXIMUM;
+
+use super::raw::{Answer, Canary, Hello, Raw, Size, closed, open, packet, publish, subscribe};
 use crate::it::harness::{Agent, Exit, Gateway, free_port, wait_until};
 
 /// A gateway whose broker asks nobody for a name, with these limits.
@@ -39,7 +41,7 @@ fn a_thousand_clients_all_get_a_message_and_the_next_one_is_refused() {
         })
         .collect();
     let mut late = open(port);
-    let _ = late.write_all(&connect(5, "late", 2, None));
+    let _ = late.write_all(&Hello::new(5, "late").packet());
     assert!(closed(&mut late).is_empty(), "it is closed without a word");
     agent.wait_log("connection refused: the broker has `connections` clients");
     // One to all, from each side of the versions, and each to one.
@@ -66,7 +68,7 @@ fn a_thousand_clients_all_get_a_message_and_the_next_one_is_refused() {
     drop(crowd.pop());
     wait_until("room for another", || {
         let mut stream = open(port);
-        let _ = stream.write_all(&connect(4, "another", 2, None));
+        let _ = stream.write_all(&Hello::new(4, "another").packet());
         let mut answer = [0; 4];
         std::io::Read::read_exact(&mut stream, &mut answer).is_ok() && answer == [0x20, 2, 0, 0]
     });
@@ -86,7 +88,7 @@ fn whatever_others_do_a_client_goes_on_being_served() {
     let canary = Canary::start(port, None);
     // These say a byte now and then until they are closed, meanwhile others do worse.
     let mut slow: Vec<TcpStream> = (0..50).map(|_| open(port)).collect();
-    let drip = connect(4, "drip", 2, None);
+    let drip = Hello::new(4, "drip").packet();
     let mut next = drip.iter();
     let mut a_byte_more = || {
         if let Some(byte) = next.next().filter(|_| next.len() > 2) {
@@ -131,7 +133,9 @@ fn whatever_others_do_a_client_goes_on_being_served() {
         canary.sings("topics of 64 KiB");
         a_byte_more();
         // A packet that is larger than it may be; one that says that it has 256 MiB, and one that goes on for ever.
-        for mut bytes in [publish(version, "big", &vec![0; 2_000_000], 1, 1, 0), vec![0x30, 0xff, 0xff, 0xff, 0x7f]] {
+        for mut bytes in
+            [publish(version, "big", vec![0; 2_000_000].as_slice(), 1, 1), vec![0x30, 0xff, 0xff, 0xff, 0x7f]]
+        {
             let mut big = Raw::connect(port, version, "big");
             bytes.resize(bytes.len().max(2_000_000), 0);
             big.send(&bytes);
@@ -142,7 +146,9 @@ fn whatever_others_do_a_client_goes_on_being_served() {
         // Keeps more than there is room for.
         let mut keeper = Raw::connect(port, version, "keeper");
         for number in 0..500 {
-            keeper.send(&publish(version, &format!("kept/{number}"), &[b'k'; 1000], 1, 7, 1));
+            let mut kept = publish(version, &format!("kept/{number}"), &[b'k'; 1000], 1, 7);
+            kept[0] |= 1;
+            keeper.send(&kept);
             assert_eq!(keeper.next().expect("an answer").0, 0x40);
         }
         canary.sings("a bomb of retained messages");
@@ -164,5 +170,30 @@ fn whatever_others_do_a_client_goes_on_being_served() {
     let grown = Size::of(&agent).kib.saturating_sub(before.kib);
     eprintln!("the canary was served {rounds} times; {grown} KiB more than at first");
     assert!(grown < MOST_KIB_LEFT, "{grown} KiB are left");
+    assert_eq!(agent.terminate(), Exit::Code(0));
+}
+
+#[test]
+fn a_client_that_acknowledges_late_gets_everything_and_never_too_much_at_once() {
+    let (_gateway, mut agent, port) = open_house("message_rate = 100000\n");
+    let most = usize::from(RECEIVE_MAXIMUM.get());
+    for version in [4, 5] {
+        let mut late = Raw::connect(port, version, "late");
+        assert_eq!(late.subscribe(&["x"]), [1]);
+        let mut publisher = Raw::connect(port, version, "publisher");
+        let expected: Vec<String> = (0..most + 500).map(|number| number.to_string()).collect();
+        for text in &expected {
+            assert_eq!(publisher.publish("x", text.as_bytes()), Answer::Taken);
+        }
+        let (ids, mut got): (Vec<_>, Vec<_>) = (0..most).map(|_| late.unacknowledged()).unzip();
+        // Whatever else were on its way would come before one of these answers (PINGRESP).
+        for _ in 0..50 {
+            late.send(&packet(0xc0, &[]));
+            assert_eq!(late.next(), Some((0xd0, Vec::new())), "more than {most} are in flight");
+        }
+        late.send(&ids.iter().flatten().flat_map(|id| packet(0x40, id)).collect::<Vec<_>>());
+        got.extend((most..expected.len()).map(|_| late.message()));
+        assert!(got.iter().eq(expected.iter().map(String::as_bytes)), "all of them, in order");
+    }
     assert_eq!(agent.terminate(), Exit::Code(0));
 }

@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::net::Shutdown;
 
-use super::raw::{Canary, Size, closed, connect, open, packet, publish, subscribe};
+use super::raw::{Canary, Hello, Size, closed, open, packet, publish, subscribe};
 use vigie::broker::MAX_SESSIONS;
 
 use crate::it::harness::{Exit, Gateway, Random, free_port, wait_until};
@@ -37,8 +37,9 @@ fn good(random: &mut Random, version: u8) -> Vec<u8> {
         1 => subscribe(version, &["fuzz/+", "#", "$share/group/fuzz/#"]),
         2..=4 => {
             let qos = u8::try_from(random.below(3)).expect("small");
-            let retain = u8::from(random.one_in(4));
-            publish(version, &topic, b"payload", qos, id, retain)
+            let mut bytes = publish(version, &topic, "payload", qos, id);
+            bytes[0] |= u8::from(random.one_in(4));
+            bytes
         }
         // An alias of a topic, an expiry, a property of the user's.
         5 => {
@@ -61,7 +62,8 @@ fn good(random: &mut Random, version: u8) -> Vec<u8> {
 /// CONNECT, of one of a few clients, whose sessions remain in part.
 fn hello(random: &mut Random, version: u8) -> Vec<u8> {
     let id = format!("attacker-{}", random.below(50));
-    connect(version, &id, if random.one_in(3) { 0 } else { 2 }, random.one_in(5).then_some(("name", "word")))
+    let (clean, user) = (!random.one_in(3), random.one_in(5).then_some(("name", "word")));
+    Hello { clean, user, ..Hello::new(version, &id) }.packet()
 }
 
 /// Changes it in up to four places.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+pub(super) use super::packets::{Answer, Hello, packet, publish, subscribe};
+use super::packets::{Packet, codes, message};
 use crate::it::harness::{Agent, DEADLINE, take_packet, wait_until};
 
 /// A connection to a port of this machine, on which nothing is waited for longer than the deadline.
@@ -26,93 +28,19 @@ pub(super) fn closed(stream: &mut TcpStream) -> Vec<u8> {
     rest
 }
 
-fn text(text: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(text.len()).expect("a short text").to_be_bytes();
-    [&length, text].concat()
-}
-
-/// A packet: its first byte, and what follows the length.
-pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut left = body.len();
-    loop {
-        let digit = u8::try_from(left % 128).expect("below 128");
-        left /= 128;
-        bytes.push(if left > 0 { digit | 0x80 } else { digit });
-        if left == 0 {
-            break;
-        }
-    }
-    bytes.extend(body);
-    bytes
-}
-
-/// CONNECT, with these flags beside those of name and password.
-pub(super) fn connect(version: u8, id: &str, flags: u8, user: Option<(&str, &str)>) -> Vec<u8> {
-    let flags = flags | if user.is_some() { 0xc0 } else { 0 };
-    let mut body = [&text(b"MQTT")[..], &[version, flags, 0, 0]].concat();
-    if version == 5 {
-        // Session expiry: a minute, where the session is to be kept.
-        body.extend(if flags & CLEAN == 0 { &[5, 0x11, 0, 0, 0, 60][..] } else { &[0] });
-    }
-    body.extend(text(id.as_bytes()));
-    if let Some((name, password)) = user {
-        body.extend([text(name.as_bytes()), text(password.as_bytes())].concat());
-    }
-    packet(0x10, &body)
-}
-
-/// The flag of a session that begins anew.
-pub(super) const CLEAN: u8 = 2;
-
-/// PUBLISH; `retain` is 1 or 0.
-pub(super) fn publish(version: u8, topic: &str, payload: &[u8], qos: u8, id: u16, retain: u8) -> Vec<u8> {
-    let mut body = text(topic.as_bytes());
-    if qos > 0 {
-        body.extend(id.to_be_bytes());
-    }
-    if version == 5 {
-        body.push(0);
-    }
-    body.extend(payload);
-    packet(0x30 | qos << 1 | retain, &body)
-}
-
-/// SUBSCRIBE with QoS 1.
-pub(super) fn subscribe(version: u8, filters: &[&str]) -> Vec<u8> {
-    let mut body = vec![0, 9];
-    if version == 5 {
-        body.push(0);
-    }
-    for filter in filters {
-        body.extend(text(filter.as_bytes()));
-        body.push(1);
-    }
-    packet(0x82, &body)
-}
-
-/// What becomes of a PUBLISH.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Taken,
-    /// MQTT 5 says why.
-    Refused(u8),
-    Closed,
-}
-
 pub(super) struct Raw {
     pub(super) stream: TcpStream,
     pub(super) version: u8,
     input: Vec<u8>,
     /// What came while an acknowledgement was waited for.
-    early: VecDeque<(u8, Vec<u8>)>,
+    early: VecDeque<Packet>,
 }
 
 impl Raw {
     /// Connects with a session that begins anew; gives the client, or the code of the refusal.
     pub(super) fn login(port: u16, version: u8, id: &str, user: Option<(&str, &str)>) -> Result<Self, u8> {
         let mut client = Self { stream: open(port), version, input: Vec::new(), early: VecDeque::new() };
-        client.send(&connect(version, id, CLEAN, user));
+        client.send(&Hello { user, ..Hello::new(version, id) }.packet());
         let (first, body) = client.next().expect("an answer to CONNECT");
         assert_eq!(first, 0x20, "a CONNACK");
         if body[1] == 0 { Ok(client) } else { Err(body[1]) }
@@ -123,11 +51,11 @@ impl Raw {
     }
 
     /// The next packet; `None`: the connection is closed.
-    pub(super) fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(super) fn next(&mut self) -> Option<Packet> {
         self.early.pop_front().or_else(|| self.read())
     }
 
-    fn read(&mut self) -> Option<(u8, Vec<u8>)> {
+    fn read(&mut self) -> Option<Packet> {
         let mut chunk = [0; 16 * 1024];
         loop {
             if let Some(packet) = take_packet(&mut self.input) {
@@ -154,7 +82,7 @@ impl Raw {
         self.send(&subscribe(self.version, filters));
         loop {
             match self.next().expect("an answer to SUBSCRIBE") {
-                (0x90, body) => return body[if self.version == 5 { 3 } else { 2 }..].to_vec(),
+                (0x90, body) => return codes(self.version, &body),
                 (first, _) => assert_eq!(first & 0xf0, 0x30, "a message that was kept"),
             }
         }
@@ -162,33 +90,32 @@ impl Raw {
 
     /// Publishes with QoS 1.
     pub(super) fn publish(&mut self, topic: &str, payload: &[u8]) -> Answer {
-        self.send(&publish(self.version, topic, payload, 1, 7, 0));
+        self.send(&publish(self.version, topic, payload, 1, 7));
         loop {
-            match self.read() {
-                Some((0x40, body)) => match body.get(2) {
-                    None | Some(0) => return Answer::Taken,
-                    Some(why) => return Answer::Refused(*why),
-                },
-                None | Some((0xe0, _)) => return Answer::Closed,
-                Some(other) => self.early.push_back(other),
+            let next = self.read();
+            if let Some(answer) = Answer::of(next.as_ref()) {
+                return answer;
             }
+            self.early.extend(next);
         }
     }
 
     /// The payload of the next message, which is acknowledged.
     pub(super) fn message(&mut self) -> Vec<u8> {
+        let (id, payload) = self.unacknowledged();
+        if let Some(id) = id {
+            self.send(&packet(0x40, &id));
+        }
+        payload
+    }
+
+    /// The number of the next message and its payload.
+    pub(super) fn unacknowledged(&mut self) -> (Option<[u8; 2]>, Vec<u8>) {
         loop {
-            let (first, body) = self.next().expect("a message");
-            if first & 0xf0 != 0x30 {
-                continue;
+            let next = self.next().expect("a message");
+            if let Some((_, id, payload)) = message(self.version, &next) {
+                return (id, payload);
             }
-            let mut rest = &body[2 + usize::from(u16::from_be_bytes([body[0], body[1]]))..];
-            if first & 6 != 0 {
-                let id = [rest[0], rest[1]];
-                rest = &rest[2..];
-                self.send(&packet(0x40, &id));
-            }
-            return rest[if self.version == 5 { 1 + usize::from(rest[0]) } else { 0 }..].to_vec();
         }
     }
 }
@@ -210,7 +137,7 @@ impl Canary {
         let sing = move || {
             while !told.load(Ordering::SeqCst) {
                 let text = counted.load(Ordering::SeqCst).to_string();
-                client.send(&publish(4, "canary", text.as_bytes(), 1, 7, 0));
+                client.send(&publish(4, "canary", &text, 1, 7));
                 assert_eq!(String::from_utf8_lossy(&client.message()), text);
                 counted.fetch_add(1, Ordering::SeqCst);
             }

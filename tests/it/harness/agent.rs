@@ -25,8 +25,14 @@ pub(crate) enum Exit {
 
 /// The program with arguments, in an environment without what a service manager or a desktop would set.
 pub(crate) fn command(args: &[&str], home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vigie"));
-    command.args(args).env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command_through(&[], args, home)
+}
+
+/// The same, started by another program, which is given with its arguments.
+pub(crate) fn command_through(other: &[&str], args: &[&str], home: &Path) -> Command {
+    let mut words = other.iter().chain(&[env!("CARGO_BIN_EXE_vigie")]).chain(args);
+    let mut command = Command::new(words.next().expect("at least the program"));
+    command.args(words).env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -34,7 +40,12 @@ pub(crate) fn command(args: &[&str], home: &Path) -> Command {
 impl Agent {
     /// Starts it, with nothing but `home` and the search path in its environment.
     pub(crate) fn start(args: &[&str], home: &Path) -> Self {
-        let mut child = command(args, home).spawn().expect("vigie starts");
+        Self::spawn(&mut command(args, home))
+    }
+
+    /// Starts what [`command_through`] has made.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("vigie starts");
         let (out, log) = (Lines::default(), Lines::default());
         out.collect(child.stdout.take().expect("a pipe was asked for"));
         log.collect(child.stderr.take().expect("a pipe was asked for"));

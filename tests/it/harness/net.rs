@@ -19,6 +19,10 @@ use super::{Agent, Gateway, Mosquitto};
 /// The broker's address on the cable.
 const BROKER: &str = "10.0.0.1";
 
+/// An address of the agent's that it does not have at first ([`Net::readdress`]).
+#[cfg(feature = "broker")]
+pub(crate) const LATE: &str = "10.9.0.2";
+
 /// Its port there. It is the namespace's own, so that nobody else can have it.
 const PORT: u16 = 1883;
 
@@ -84,7 +88,21 @@ impl Net {
 
     /// Starts the agent on its machine.
     pub(crate) fn run(&self, gateway: &Gateway) -> Agent {
-        on(&self.end("a"), || gateway.run())
+        self.does(|| gateway.run())
+    }
+
+    /// Does something on the agent's machine; the processes that it starts stay there.
+    pub(crate) fn does<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        on(&self.end("a"), work)
+    }
+
+    /// Gives both machines an address more on the cable; gives the agent's.
+    #[cfg(feature = "broker")]
+    pub(crate) fn readdress(&self) -> &'static str {
+        for (end, address) in [("a", "10.9.0.2/24"), ("b", "10.9.0.1/24")] {
+            run("ip", &["-n", &self.end(end), "address", "add", address, "dev", "wire"], "");
+        }
+        LATE
     }
 
     /// Joins another machine to the agent's, by a cable of its own; gives the agent's address there.

@@ -6,9 +6,9 @@ use std::fs;
 use rustix::process::Signal;
 
 use super::super::harness::{Exit, Feeder, Message, Receiver, mark_number, wait_until};
-use super::{Site, fixtures, text, wait_same};
+use super::{FEW, Site, fixtures, text, wait_same};
 
-/// Eighteen sensors beside the two on serial ports: on a simulated bus, on lines, behind the kernel, and programs.
+/// Sixteen sensors beside [`FEW`] and the two on serial ports: on a simulated bus, on lines, behind the kernel, and programs.
 const SENSORS: &str = r#"
 [hardware]
 backend = "sim"
@@ -98,20 +98,6 @@ room = "machine"
 driver = "host"
 every = "1s"
 [[sensor]]
-name = "load"
-room = "load"
-driver = "file"
-path = "/proc/loadavg"
-pattern = '^(?<one>\S+) (?<five>\S+)'
-every = "1s"
-[[sensor]]
-name = "uptime"
-room = "uptime"
-driver = "file"
-path = "/proc/uptime"
-pattern = '^(?<seconds>\S+)'
-every = "1s"
-[[sensor]]
 name = "program"
 room = "program"
 driver = "exec"
@@ -162,7 +148,7 @@ fn of_twenty_sensors_only_the_one_that_changes_is_touched() {
             feeder.path().display()
         )
     };
-    let mut site = Site::start(&format!("{SENSORS}{}{}", port("first", &first), port("second", &second)));
+    let mut site = Site::start(&format!("{SENSORS}{FEW}{}{}", port("first", &first), port("second", &second)));
     site.wait_online(ALL);
     assert_eq!(ALL.len(), 20);
     let before = fixtures(&site.agent);
