@@ -69,18 +69,18 @@ pub fn init(log: Option<&str>) -> Result<(), LoggingError> {
     let journal = if connected_to_journal() { JournalLog::new().ok() } else { None };
     match journal {
         Some(journal) => {
-            let journal = JournalLayer::new(move |record: &log::Record<'_>| {
+            let layer = JournalLayer::new(move |record: &log::Record<'_>| {
                 // There is nowhere left to report that the log itself does not work.
                 let _ = journal.journal_send(record);
             });
-            registry.with(SpanFields.and_then(journal).with_filter(filter)).try_init()?;
+            registry.with(SpanFields.and_then(layer).with_filter(filter)).try_init()?;
         }
         None => {
-            let text = tracing_subscriber::fmt::layer()
+            let layer = tracing_subscriber::fmt::layer()
                 .event_format(Limited::new())
                 .with_writer(std::io::stderr)
                 .with_ansi(colour(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()));
-            registry.with(SpanFields.and_then(text).with_filter(filter)).try_init()?;
+            registry.with(SpanFields.and_then(layer).with_filter(filter)).try_init()?;
         }
     }
     Ok(())
