@@ -10,6 +10,12 @@ pub mod mapping;
 /// Last levels that vigie keeps for itself below a sensor's or gateway's topic.
 pub const RESERVED: [&str; 4] = ["availability", "gaps", "info", "set"];
 
+/// Last levels of the topics on which the gateway tells of itself, and which brokers retain.
+pub const GATEWAY_STATE: [&str; 5] = ["availability", "broker", "clock", "gaps", "info"];
+
+/// The last level of the topic of audit events, which nobody retains.
+pub const AUDIT: &str = "audit";
+
 /// MQTT's limit on a topic name (MQTT 3.1.1, 4.7.3).
 pub const MAX_BYTES: usize = 65_535;
 

@@ -16,11 +16,9 @@ use crate::clock::BootTime;
 use crate::config::UplinkConfig;
 use crate::logging::{Fields, TRAIL, Trail};
 use crate::outbox::{Body, Raw};
+use crate::topic;
 use crate::uplink::Hub;
 use crate::uplink::dating::Date;
-
-/// The topic below the gateway's.
-const LEAF: &str = "audit";
 
 /// Events that are published within [`WINDOW`]. Further ones are counted, and are in the journal alone: who floods the
 /// gateway with logins shall not fill its outbox.
@@ -117,7 +115,7 @@ impl Audit {
             left_out: std::mem::take(&mut self.left_out),
         };
         let payload = serde_json::to_vec(&told).expect("texts and numbers have a form in JSON");
-        outbox.append(now, time, Body::Raw(Raw::audit(&self.hub.topic(LEAF), &payload)));
+        outbox.append(now, time, Body::Raw(Raw::audit(&self.hub.topic(topic::AUDIT), &payload)));
     }
 }
 

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Connect, Format, Gateway, PayloadShape, UplinkConfig};
 use crate::outbox::{CursorId, Seq};
 use crate::reading::{Descriptor, Kind};
+use crate::topic::GATEWAY_STATE;
 use crate::uplink::Hub;
 use crate::uplink::encode::acceptable;
-use crate::uplink::status::{GATEWAY_LEAVES, sensor_availability_topic};
+use crate::uplink::status::sensor_availability_topic;
 use crate::uplink::veil::Veil;
 
 pub(super) mod memory;
@@ -45,7 +46,7 @@ impl Retained {
         let mut retained = Self::default();
         if uplink.state {
             let veil = Veil::new(&uplink.privacy);
-            retained.state.extend(GATEWAY_LEAVES.map(|leaf| veil.gateway_topic(gateway, leaf)));
+            retained.state.extend(GATEWAY_STATE.map(|leaf| veil.gateway_topic(gateway, leaf)));
         }
         retained
     }

@@ -455,7 +455,7 @@ pub(super) fn own_topics<'a>(gateway: &Gateway, sensors: impl Iterator<Item = &'
         None => gateway.name.clone(),
     };
     let mut topics: BTreeSet<String> =
-        ["availability", "broker", "gaps", "info"].into_iter().map(|last| format!("{own}/{last}")).collect();
+        topic::GATEWAY_STATE.into_iter().chain([topic::AUDIT]).map(|last| format!("{own}/{last}")).collect();
     for sensor in sensors {
         let descriptor = sensor.known_descriptor(gateway);
         let base = gateway.topic.sensor_topic(&descriptor);

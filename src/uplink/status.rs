@@ -26,9 +26,6 @@ pub const ASLEEP: &str = r#"{"state":"asleep"}"#;
 /// Published at each connect: the birth message.
 pub const ONLINE: &str = r#"{"state":"online"}"#;
 
-/// The last levels of the topics of state about the gateway itself.
-pub const GATEWAY_LEAVES: [&str; 3] = ["availability", "info", "gaps"];
-
 /// `<site>/<gateway>/<leaf>`; without a site `<gateway>/<leaf>`.
 #[must_use]
 pub fn gateway_topic(site: Option<&str>, gateway: &str, leaf: &str) -> String {

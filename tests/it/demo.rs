@@ -29,7 +29,8 @@ fn the_printed_line_shows_messages_and_an_interrupt_ends_it() {
     }
     // What is printed is what is published, readably.
     wait_until("a printed reading", || demo.out.count("temperature") > 0);
-    // The other line switches the lamp of the simulated Arduino.
+    // The other line switches the lamp of the simulated Arduino, whose port is open by then.
+    wait_until("a reading of the Arduino", || seen.count("/workshop/light {") > 0);
     let line = wait_for("the second line", || demo.out.all().into_iter().find(|line| line.contains("mosquitto_pub")));
     let sent = Command::new("sh").args(["-c", line.trim()]).status().expect("a shell starts");
     assert!(sent.success(), "{line}");
