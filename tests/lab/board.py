@@ -2,7 +2,7 @@
 
 It is a machine like that of `guest.py`, and is talked to in the same way. What it has of the board: the controllers of
 GPIO, I2C and serial ports, at register level, and the device tree. A line that is driven keeps its level; resistors and
-interrupts of lines are not emulated.
+interrupts of lines are not emulated. It runs busybox, or what is on its SD card.
 """
 
 import contextlib
@@ -17,13 +17,15 @@ from guest import HERE, START, Guest, archive, in_load_order, listening, parts
 
 # `dwc2` and those behind it are the network card; without the watchdog's driver the board cannot be switched off.
 MODULES = ["i2c_bcm2835", "i2c_dev", "bcm2835_wdt", "dwc2", "usbnet", "cdc_ether"]
+# What it takes to read an SD card: the controller, whose driver sees the card, and the file system.
+CARD_MODULES = ["bcm2835", "mmc_block", "ext4", "crc32c_generic"]
 # What an arm64 program of ours loads; the libraries of later glibc are empty but named.
 LIBRARIES = ["ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2"]
 # The chip's place on the bus.
 BUS, CHIP = 1, 0x48
 
 
-def initramfs(folder, programs):
+def initramfs(folder, programs, modules=()):
     """Everything that the board has: busybox, modules, glibc, and these programs, by their names in /bin."""
     libraries = parts() / "lib/aarch64-linux-gnu"
     files = {"bin/busybox": parts() / "busybox", "init": HERE / "board/init"}
@@ -31,7 +33,7 @@ def initramfs(folder, programs):
     files |= {f"lib/{name}": libraries / name for name in LIBRARIES}
     contents = {path: file.read_bytes() for path, file in files.items()}
     order = []
-    for module in in_load_order(MODULES):
+    for module in in_load_order([*MODULES, *modules]):
         name = module.name.removesuffix(".xz")
         contents[f"modules/{name}"] = lzma.decompress(module.read_bytes()) if module.suffix == ".xz" else module.read_bytes()
         order.append(name)
@@ -45,11 +47,15 @@ def initramfs(folder, programs):
 
 
 class Board(Guest):
-    """A board that runs; a `with` block ends it in any case."""
+    """A board that runs; a `with` block ends it in any case.
+
+    With a card, which is the image of a root without a partition table, its first program is /sbin/init of that, and it has a
+    shell once a service there (`board/shell.service`) is started.
+    """
 
     drive = None
 
-    def __init__(self, folder, initrd):
+    def __init__(self, folder, initrd, card=None):
         shell, control = (pathlib.Path(folder, name) for name in ("shell", "control"))
         self.log_file = pathlib.Path(folder, "console")
         self.log_file.write_bytes(b"")
@@ -59,7 +65,9 @@ class Board(Guest):
             "-accel", "tcg,thread=multi", "-M", "raspi3b", "-nodefaults", "-display", "none", "-no-reboot", "-no-user-config",
             "-kernel", parts() / "vmlinuz", "-dtb", parts() / "board.dtb", "-initrd", initrd,
             # rppal drives lines through /dev/mem here: only Raspberry Pi OS has a /dev/gpiomem.
-            "-append", "console=ttyAMA0,115200 quiet loglevel=4 panic=-1 iomem=relaxed deferred_probe_timeout=1",
+            "-append", "console=ttyAMA0,115200 quiet loglevel=4 panic=-1 iomem=relaxed deferred_probe_timeout=1"
+            + (" root=/dev/mmcblk0 net.ifnames=0" if card else ""),
+            *(["-drive", f"if=sd,format=raw,file={card}"] if card else []),
             "-serial", f"file:{self.log_file}", "-serial", f"unix:{shell}", "-qmp", f"unix:{control}",
             "-device", f"tmp105,id=chip,bus=i2c-bus.{BUS},address={CHIP}",
             "-netdev", "user,id=net", "-device", "usb-net,netdev=net",
