@@ -102,7 +102,7 @@ impl Avahi {
         let mut bus = Command::new("unshare");
         bus.args(["--mount", "--propagation", "private", "sh", "-c", own_run]).stdin(Stdio::null());
         let bus = net.does(|| bus.spawn()).expect("unshare");
-        let socket = PathBuf::from(format!("/proc/{}/root/run/dbus/system_bus_socket", bus.id()));
+        let socket = PathBuf::from(format!("/proc/{}/root", bus.id())).join("run/dbus/system_bus_socket");
         wait_until("the message bus", || socket.exists());
         let config = gateway.path().join("avahi.conf");
         let text = "[server]\nhost-name=board\n[publish]\npublish-workstation=yes\n";
