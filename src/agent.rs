@@ -259,7 +259,7 @@ async fn serve(mut config: Config, extras: Extras) -> anyhow::Result<()> {
                 end = &mut flusher => break Err(anyhow!("the flush of the outbox ended early: {end:?}")),
                 end = &mut commands => break Err(anyhow!("the commands' stage ended early: {end:?}")),
                 end = running.uplinks.ended() => break Err(anyhow!("an uplink ended early: {end}")),
-                () = &mut broker => unreachable!("it watches for ever"),
+                why = &mut broker => break Err(anyhow!("the embedded broker is stuck: {why}")),
                 Some(reply) = asked.recv() => Some(reply),
             };
             // What ends while it lasts is noticed after it.

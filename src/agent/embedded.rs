@@ -19,7 +19,7 @@ mod with_broker {
 
     use super::super::Extras;
     use super::super::lan::Lan;
-    use crate::broker::{Broker, Event, Notice, Place};
+    use crate::broker::{Broker, BrokerError, Event, Notice, Place};
     use crate::config::Config;
     use crate::control::status::{AskBroker, BrokerStatus};
     use crate::offer::Offer;
@@ -50,6 +50,9 @@ mod with_broker {
         longest: Duration::from_secs(60),
         steady: Duration::from_secs(600),
     };
+
+    /// Restarts that its own thread has prevented, until it is given up: only the end of the process ends that thread.
+    const STUCK_RESTARTS: u32 = 3;
 
     /// The broker, if the configuration has one, and what its watch has to say of it.
     pub(in super::super) struct Embedded(Option<(Broker, Rc<Seen>)>);
@@ -134,12 +137,12 @@ mod with_broker {
             })))
         }
 
-        /// Watches over the broker for ever: one that ended or is silent is restarted, which the sensors do not notice;
-        /// and what it has to tell is published.
-        pub(in super::super) async fn watch(&mut self, hub: &Hub) {
+        /// Watches over the broker: one that ended or is silent is restarted, which the sensors do not notice; and what it
+        /// has to tell is published. Gives why it cannot be restarted within this process, if it comes to that.
+        pub(in super::super) async fn watch(&mut self, hub: &Hub) -> String {
             let Some((broker, seen)) = &mut self.0 else { return std::future::pending().await };
             let mut lan = Lan::new(hub);
-            watch(broker, seen, PACE, |notice| lan.tell(hub, notice, seen.restarts.get())).await;
+            watch(broker, seen, PACE, |notice| lan.tell(hub, notice, seen.restarts.get())).await
         }
 
         pub(in super::super) async fn stop(self) {
@@ -151,7 +154,7 @@ mod with_broker {
     }
 
     /// See [`Embedded::watch`]. `tell` gets each notice.
-    async fn watch(broker: &mut Broker, seen: &Seen, pace: Pace, mut tell: impl FnMut(Notice)) {
+    async fn watch(broker: &mut Broker, seen: &Seen, pace: Pace, mut tell: impl FnMut(Notice)) -> String {
         let mut pause = Duration::ZERO;
         loop {
             let since = Instant::now();
@@ -167,6 +170,7 @@ mod with_broker {
             };
             pause = if since.elapsed() >= pace.steady { Duration::ZERO } else { pause };
             seen.trouble(why.clone());
+            let mut stuck = 0;
             loop {
                 warn!(restarts = seen.restarts.get(), "the embedded broker is restarted: {why}");
                 tokio::time::sleep(pause).await;
@@ -176,6 +180,10 @@ mod with_broker {
                     Err(why) => {
                         error!("the embedded broker does not start again: {why}");
                         seen.trouble(why.to_string());
+                        stuck += u32::from(matches!(why, BrokerError::Stuck));
+                        if stuck == STUCK_RESTARTS {
+                            return why.to_string();
+                        }
                     }
                 }
             }
@@ -249,7 +257,7 @@ mod with_broker {
                 done.send_replace(seen.restarts.get());
             });
             tokio::select! {
-                () = watched => unreachable!("it watches for ever"),
+                why = watched => panic!("it is given up: {why}"),
                 end = tokio::time::timeout(DEADLINE, told.wait_for(|restarts| *restarts == count)) => {
                     end.expect("it is not restarted").expect("the sender is there");
                 }
@@ -273,6 +281,18 @@ mod with_broker {
                 broker.check().await.unwrap();
                 TcpStream::connect(address).await.unwrap();
             }
+        }
+
+        /// Nothing within the process can end a thread that waits for itself.
+        #[tokio::test]
+        async fn a_thread_that_blocks_is_given_up() {
+            let (mut broker, _folder) = started().await;
+            broker.inject(Fault::Blocks);
+            let seen = Seen::default();
+            let watched = watch(&mut broker, &seen, QUICK, |notice| panic!("{notice:?}"));
+            let why = tokio::time::timeout(DEADLINE, watched).await.expect("it is given up");
+            assert_eq!(Some(why.as_str()), seen.trouble.borrow().as_deref());
+            assert!(why.contains("until the process ends") && seen.restarts.get() == 0, "{why}");
         }
 
         #[tokio::test]
@@ -328,8 +348,8 @@ mod without_broker {
             None
         }
 
-        pub(in super::super) async fn watch(&mut self, _: &Hub) {
-            std::future::pending::<()>().await;
+        pub(in super::super) async fn watch(&mut self, _: &Hub) -> String {
+            std::future::pending().await
         }
 
         #[expect(clippy::unused_async, reason = "the same face as with the broker")]

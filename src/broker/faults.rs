@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     ListenerEnds,
     /// The broker's thread panics.
     Panics,
+    /// The broker's thread waits for ever, and with it everything that runs there.
+    Blocks,
 }
 
 /// The faults that are to happen, each once.
@@ -58,6 +60,11 @@ impl Faults {
     pub(super) async fn at_work(&self) {
         loop {
             assert!(!self.take(Fault::Panics), "as a test wants it");
+            if self.take(Fault::Blocks) {
+                loop {
+                    std::thread::park();
+                }
+            }
             self.1.notified().await;
         }
     }
