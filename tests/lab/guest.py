@@ -133,17 +133,18 @@ class Guest:
 
     One with `hasty` has a clock of its own, which counts the instructions of its only processor and leaps to the next
     timer when there is nothing to do: minutes of waiting take seconds, and anything outside, as the network, is slow.
-    `rtc` is what its hardware clock shows at the start.
+    `rtc` is what its hardware clock shows at the start. `system` is the image of a root with an init of its own, which is
+    not changed, and has a service that hands a shell to the host.
     """
 
-    def __init__(self, folder, initrd, drive=None, processors=2, hasty=False, rtc=None):
+    def __init__(self, folder, initrd, drive=None, processors=2, hasty=False, rtc=None, system=None):
         self.log_file = pathlib.Path(folder, "console")
         self.log_file.write_bytes(b"")
         shell, sketch = (pathlib.Path(folder, name) for name in ("shell", "sketch"))
         listeners = [listening(path) for path in (shell, sketch)]
         # Whatever becomes of this program, no machine stays behind.
         command = [
-            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-cpu", "max", "-M", "q35", "-m", "320",
+            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-cpu", "max", "-M", "q35", "-m", "512" if system else "320",
             # In a hasty machine, an instruction takes 16 ns.
             *(["-accel", "tcg,thread=single", "-icount", "shift=4,sleep=off"] if hasty else ["-accel", "tcg,thread=multi"]),
             "-smp", 1 if hasty else processors,
@@ -152,7 +153,8 @@ class Guest:
             "-kernel", parts() / "vmlinuz", "-initrd", initrd,
             "-append", "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable no_timer_check"
             # A hasty machine has a counter of its own, and nobody holds that up.
-            + ("" if hasty else f" tsc_early_khz={ticks()}"),
+            + ("" if hasty else f" tsc_early_khz={ticks()}")
+            + (" root=/dev/vda net.ifnames=0 systemd.getty_auto=no" if system else ""),
             "-serial", f"file:{self.log_file}",
             "-chardev", f"socket,id=sketch,path={sketch}", "-device", "isa-serial,chardev=sketch",
             "-chardev", f"socket,id=shell,path={shell}", "-device", "virtio-serial-pci",
@@ -165,6 +167,8 @@ class Guest:
                 "-blockdev", f"driver=nbd,node-name=drive,server.type=unix,server.path={drive.path}",
                 "-device", "virtio-blk-pci,drive=drive,write-cache=on,werror=report,rerror=report",
             ]
+        if system:
+            command += ["-drive", f"file={system},if=virtio,format=raw,snapshot=on"]
         self.drive = drive
         self.errors = open(pathlib.Path(folder, "qemu"), "wb")
         self.qemu = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=self.errors,
