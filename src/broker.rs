@@ -52,6 +52,7 @@ mod retained;
 mod rhythm;
 mod server;
 mod shared;
+mod stamp;
 mod store;
 mod sys;
 mod throttle;

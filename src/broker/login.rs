@@ -56,7 +56,7 @@ pub(super) struct Logins {
     /// Can a client have a user at all?
     named: bool,
     users: Option<Mutex<Users>>,
-    tokens: Option<(Tokens, SystemClock)>,
+    tokens: Option<(Mutex<Tokens>, SystemClock)>,
     rules: BTreeMap<String, Arc<BrokerRules>>,
     throttle: Mutex<Throttle>,
     /// One password is hashed at a time: each takes megabytes of memory.
@@ -68,8 +68,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tokens(jwt: &BrokerJwt, trust: Trust) -> Result<(Tokens, SystemClock), TokenKeyError> {
-    Ok((Tokens::open(&jwt.key, jwt.audience.clone())?, SystemClock::new(trust)))
+fn tokens(jwt: &BrokerJwt, trust: Trust) -> Result<(Mutex<Tokens>, SystemClock), TokenKeyError> {
+    Ok((Mutex::new(Tokens::open(&jwt.key, jwt.audience.clone())?), SystemClock::new(trust)))
 }
 
 impl Logins {
@@ -128,7 +128,12 @@ impl Logins {
             if lock(&self.throttle).blocks(claim.address, Instant::now()) {
                 return Verdict::Blocked;
             }
-            match tokens.user(claim.password, Time::of(clock)) {
+            let looked = {
+                let mut tokens = lock(tokens);
+                tokens.refresh();
+                tokens.user(claim.password, Time::of(clock))
+            };
+            match looked {
                 Ok((user, until)) if claim.username.is_none_or(|name| name.is_empty() || name == user) => {
                     let access = self.access_of(Some(&user));
                     return match until {

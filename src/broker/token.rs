@@ -16,8 +16,10 @@ use serde::Deserialize;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::stamp::Stamp;
 use super::users::check_name;
 use crate::clock::{Clock, WallTime};
+use crate::logging::AUDIT;
 
 /// The longest token that is looked at, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
@@ -85,8 +87,10 @@ impl Key {
     }
 }
 
-/// Verifies tokens.
+/// Verifies tokens. The key is read again when its file has changed.
 pub(super) struct Tokens {
+    path: PathBuf,
+    stamp: Stamp,
     key: Key,
     audience: Option<String>,
 }
@@ -163,27 +167,27 @@ impl Until {
 impl Tokens {
     /// Reads the key.
     pub(super) fn open(path: &Path, audience: Option<String>) -> Result<Self, TokenKeyError> {
-        let failed = |why| TokenKeyError::File { path: path.to_owned(), why };
-        let unfit = |why| TokenKeyError::Unfit { path: path.to_owned(), why };
-        let meta = std::fs::metadata(path).map_err(failed)?;
-        if meta.len() > MAX_KEY_BYTES {
-            return Err(unfit("it is too long"));
+        let stamp = Stamp::of(path).map_err(|why| TokenKeyError::File { path: path.to_owned(), why })?;
+        Ok(Self { path: path.to_owned(), stamp, key: read(path)?, audience })
+    }
+
+    /// Reads the key again if its file has changed; one that cannot be used leaves the old one.
+    pub(super) fn refresh(&mut self) {
+        let Ok(stamp) = Stamp::of(&self.path) else { return };
+        if stamp == self.stamp {
+            return;
         }
-        let text = std::fs::read(path).map_err(failed)?;
-        let key = if text.starts_with(b"-----BEGIN") {
-            public(&text).map_err(unfit)?
-        } else {
-            if meta.mode() & 0o007 != 0 {
-                return Err(TokenKeyError::Open(path.to_owned(), meta.mode() & 0o777));
+        self.stamp = stamp;
+        match read(&self.path) {
+            Ok(key) => {
+                self.key = key;
+                let file = self.path.display();
+                tracing::info!(target: AUDIT, audit = "credentials", %file, "the broker has a new key for tokens");
             }
-            // An editor leaves an end of line.
-            let secret = text.trim_ascii_end();
-            if secret.len() < MIN_SECRET_BYTES {
-                return Err(unfit("a secret has at least 32 bytes (`openssl rand -hex 32` makes one)"));
+            Err(why) => {
+                tracing::warn!(target: AUDIT, audit = "credentials", "the broker keeps its old key for tokens: {why}");
             }
-            Key::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret))
-        };
-        Ok(Self { key, audience })
+        }
     }
 
     /// Could this password be a token at all?
@@ -232,6 +236,29 @@ impl Tokens {
         check_name(&user).map_err(|_| "`sub` of its token cannot be a user's name")?;
         Ok((user, until.map(Until)))
     }
+}
+
+/// Reads and checks a key.
+fn read(path: &Path) -> Result<Key, TokenKeyError> {
+    let failed = |why| TokenKeyError::File { path: path.to_owned(), why };
+    let unfit = |why| TokenKeyError::Unfit { path: path.to_owned(), why };
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if meta.len() > MAX_KEY_BYTES {
+        return Err(unfit("it is too long"));
+    }
+    let text = std::fs::read(path).map_err(failed)?;
+    if text.starts_with(b"-----BEGIN") {
+        return public(&text).map_err(unfit);
+    }
+    if meta.mode() & 0o007 != 0 {
+        return Err(TokenKeyError::Open(path.to_owned(), meta.mode() & 0o777));
+    }
+    // An editor leaves an end of line.
+    let secret = text.trim_ascii_end();
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(unfit("a secret has at least 32 bytes (`openssl rand -hex 32` makes one)"));
+    }
+    Ok(Key::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret)))
 }
 
 /// A public key in PEM form.

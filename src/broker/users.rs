@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::stamp::Stamp;
 use crate::logging::AUDIT;
 
 /// Memory of one hash, in KiB: the OWASP's second-smallest setting, since a Pi may have 512 MB in all. One hash is
@@ -223,19 +223,6 @@ pub(super) struct Users {
     /// Passwords that were right before, so that they need not be hashed at each connection.
     known: BTreeMap<String, hmac::Tag>,
     key: hmac::Key,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    changed: Option<SystemTime>,
-    inode: u64,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        let meta = std::fs::metadata(path)?;
-        Ok(Self { changed: meta.modified().ok(), inode: meta.ino() })
-    }
 }
 
 /// What there is to check a password against.

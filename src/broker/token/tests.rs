@@ -6,8 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use proptest::prelude::*;
 use rcgen::{KeyPair, PublicKeyData};
 use ring::rand::SystemRandom;
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
+use crate::logging::{AuditLayer, Trail};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const NOW: Time = Time { now: Some(2_000_000_000.0), earliest: 1_700_000_000.0 };
@@ -24,9 +26,13 @@ fn hs256(algorithm: &str, claims: &str) -> String {
     format!("{unsigned}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
 }
 
+fn with_key(key: Key, audience: Option<&str>) -> Tokens {
+    let path = PathBuf::from("/dev/null");
+    Tokens { stamp: Stamp::of(&path).unwrap(), path, key, audience: audience.map(str::to_owned) }
+}
+
 fn tokens(audience: Option<&str>) -> Tokens {
-    let key = Key::Hs256(hmac::Key::new(hmac::HMAC_SHA256, SECRET));
-    Tokens { key, audience: audience.map(str::to_owned) }
+    with_key(Key::Hs256(hmac::Key::new(hmac::HMAC_SHA256, SECRET)), audience)
 }
 
 #[test]
@@ -145,7 +151,7 @@ fn the_example_of_the_specification_for_rs256_is_verified() {
     integer.extend(&modulus);
     integer.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
     let key = [&[0x30, 0x82, 0x01, 0x0A][..], &integer].concat();
-    let tokens = Tokens { key: Key::Rs256(key), audience: None };
+    let tokens = with_key(Key::Rs256(key), None);
     // It is verified, and has long expired.
     assert_eq!(tokens.user(token.as_bytes(), NOW), Err("its token has expired"));
     let altered = token.replace("cC4hi", "cC5hi");
@@ -166,6 +172,42 @@ fn a_secret_is_long_enough_and_not_everybodys() {
     assert!(!format!("{tokens:?}").contains("0123"));
     fs::write(&path, "short").unwrap();
     assert!(Tokens::open(&path, None).unwrap_err().to_string().contains("at least 32 bytes"));
+}
+
+#[test]
+fn a_new_key_counts_from_the_next_login_on_and_an_auditor_learns_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    // Replaced as a careful writer does it, which no clock's step hides.
+    let write = |secret: &[u8]| {
+        let new = folder.path().join("new");
+        fs::write(&new, secret).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::rename(&new, &path).unwrap();
+    };
+    let token = hs256("HS256", r#"{"sub":"anna"}"#);
+    let trail: &'static Trail = Box::leak(Box::new(Trail::new()));
+    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(AuditLayer(trail)));
+    let audited = |tokens: &mut Tokens| {
+        tokens.refresh();
+        let message = trail.take().map(|(event, _)| event["message"].as_str().unwrap().to_owned());
+        (tokens.user(token.as_bytes(), NOW).is_ok(), message)
+    };
+    write(b"another secret, of 32 bytes or more");
+    let mut tokens = Tokens::open(&path, None).unwrap();
+    assert_eq!(audited(&mut tokens), (false, None));
+    write(SECRET);
+    assert_eq!(audited(&mut tokens), (true, Some("the broker has a new key for tokens".to_owned())));
+    assert_eq!(audited(&mut tokens), (true, None), "once");
+    write(b"short");
+    let (still, said) = audited(&mut tokens);
+    let said = said.unwrap();
+    assert!(
+        still && said.starts_with("the broker keeps its old key for tokens: ") && said.contains("32 bytes"),
+        "{said}"
+    );
+    fs::remove_file(&path).unwrap();
+    assert_eq!(audited(&mut tokens), (true, None), "one that is gone for a moment is no new one");
 }
 
 proptest! {
