@@ -125,7 +125,7 @@ fn step(
 mod tests {
     use std::future::pending;
 
-    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -158,18 +158,24 @@ mod tests {
         carrying.await.unwrap();
     }
 
-    #[tokio::test]
-    async fn the_client_is_closed_when_the_broker_closes() {
-        let (mut client, outer) = duplex(64);
-        let (inner, mut broker) = duplex(64);
-        let carrying = tokio::spawn(carry(outer, inner, pending(), async { Some([1, 2, 3]) }));
+    /// The broker's last words arrive, what the client is told then, and the end.
+    async fn says_bye(mut broker: DuplexStream, mut client: DuplexStream) {
         broker.write_all(b"bye").await.unwrap();
         drop(broker);
         let mut got = Vec::new();
         client.read_to_end(&mut got).await.unwrap();
         assert_eq!(got, b"bye\x01\x02\x03");
+    }
+
+    #[tokio::test]
+    async fn the_client_is_closed_when_the_broker_closes() {
+        let (mut client, outer) = duplex(64);
+        let (inner, mut broker) = duplex(64);
+        let carrying = tokio::spawn(carry(outer, inner, pending(), async { Some([1, 2, 3]) }));
+        says_bye(broker, client).await;
         carrying.await.unwrap();
     }
+
     #[tokio::test]
     async fn when_it_is_enough_the_broker_may_finish_and_the_client_is_told() {
         let (mut client, outer) = duplex(64);
@@ -184,11 +190,7 @@ mod tests {
         broker.read_exact(&mut got).await.unwrap();
         end.send(()).unwrap();
         assert_eq!(broker.read(&mut got).await.unwrap(), 0, "it hears nothing more");
-        broker.write_all(b"bye").await.unwrap();
-        drop(broker);
-        let mut got = Vec::new();
-        client.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, b"bye\x01\x02\x03");
+        says_bye(broker, client).await;
         carrying.await.unwrap();
     }
 }

@@ -10,6 +10,9 @@ use super::simulated::{Fault, Simulated};
 use super::*;
 use crate::reading::{Kind as ValueKind, Quantity};
 
+mod damage;
+mod faults;
+
 pub(super) const DISK: &str = "/disk/outbox";
 pub(super) const TMPFS: &str = "/run/vigie";
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -27,18 +30,25 @@ pub(super) fn descriptor(sensor: &str) -> Arc<Descriptor> {
     })
 }
 
-pub(super) fn settings() -> Settings {
-    Settings {
-        dir: DISK.into(),
-        tail_dir: TMPFS.into(),
-        flush: SECOND,
-        max_bytes: 64 * SEGMENT_SIZE,
-        free_share: 50,
-        full: Full::DropOldest,
-        memory_bytes: 1024 * 1024,
-        persist: 300 * SECOND,
-        key: None,
+impl Settings {
+    /// For the test of something that has an outbox.
+    pub(crate) fn of_a_test(dir: impl Into<PathBuf>, tail_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            tail_dir: tail_dir.into(),
+            flush: SECOND,
+            max_bytes: 64 * SEGMENT_SIZE,
+            free_share: 50,
+            full: Full::DropOldest,
+            memory_bytes: 1024 * 1024,
+            persist: 300 * SECOND,
+            key: None,
+        }
     }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings::of_a_test(DISK, TMPFS)
 }
 
 /// A key.
@@ -314,243 +324,6 @@ fn at_the_limit_the_oldest_goes_but_never_what_is_in_flight() {
 }
 
 #[test]
-fn a_dead_disk_costs_memory_then_the_oldest_and_heals() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    let fault = Fault { below: DISK.into(), after: 0, times: u64::MAX, kind: io::ErrorKind::StorageFull };
-    rig.disk.fail(Some(fault));
-    let mut attempts = 0;
-    for round in 0..40 {
-        rig.append(&mut outbox, round * 1000..(round + 1) * 1000);
-        rig.wait(SECOND);
-        let before = outbox.stats().write_errors;
-        rig.flush(&mut outbox);
-        attempts += outbox.stats().write_errors - before;
-    }
-    assert!((3..10).contains(&attempts), "retries are paced: {attempts}");
-    let stats = outbox.stats();
-    assert!(!stats.disk_works && stats.memory_bytes <= rig.settings.memory_bytes, "{stats:?}");
-    let warnings = outbox.take_warnings();
-    assert!(matches!(warnings[..], [Warning::DiskFailed { .. }]), "once, not at each try: {warnings:?}");
-    let drops = outbox.take_drops();
-    assert_eq!((drops[0].reason, drops[0].span.start), (DropReason::MemoryFull, 0));
-    let first = u32::try_from(drops[0].count).expect("few");
-    assert_eq!(all(&mut outbox, home), numbers(first..40_000));
-
-    rig.disk.fail(None);
-    rig.wait(60 * SECOND);
-    rig.flush(&mut outbox);
-    let warnings = outbox.take_warnings();
-    assert!(matches!(warnings[..], [Warning::DiskWorks]), "{warnings:?}");
-    drop(outbox);
-    rig.disk.power_cut(|| false);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(first..40_000));
-}
-
-#[test]
-fn a_failed_sync_is_never_taken_for_done() {
-    for after in 0..8 {
-        let mut rig = Rig::new();
-        let (mut outbox, _) = rig.open();
-        outbox.cursor("home");
-        rig.append(&mut outbox, 0..10);
-        rig.wait(SECOND);
-        rig.flush(&mut outbox);
-        rig.append(&mut outbox, 10..20);
-        rig.wait(SECOND);
-        let other = io::ErrorKind::Other;
-        rig.disk.fail(Some(Fault { below: DISK.into(), after, times: 1, kind: other }));
-        rig.flush(&mut outbox);
-        rig.wait(2 * SECOND);
-        rig.flush(&mut outbox);
-        assert!(outbox.oldest_unflushed().is_none());
-        drop(outbox);
-        rig.disk.power_cut(|| false);
-        let (mut outbox, _) = rig.open();
-        let home = outbox.cursor("home");
-        assert_eq!(all(&mut outbox, home), numbers(0..20), "operation {after} failed");
-    }
-}
-
-#[test]
-fn a_segment_that_takes_no_writes_is_left() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    rig.wait(SECOND);
-    rig.flush(&mut outbox);
-    // A bad block: this file fails for ever, others do not.
-    let below = Path::new(DISK).join(segment::name(1));
-    rig.disk.fail(Some(Fault { below, after: 0, times: u64::MAX, kind: io::ErrorKind::Other }));
-    rig.append(&mut outbox, 10..20);
-    for _ in 0..3 {
-        rig.wait(2 * SECOND);
-        rig.flush(&mut outbox);
-    }
-    assert_eq!((outbox.stats().write_errors, outbox.oldest_unflushed()), (1, None));
-    drop(outbox);
-    rig.disk.power_cut(|| false);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(0..20));
-}
-
-#[test]
-fn what_a_failed_sync_left_in_the_page_cache_is_not_trusted() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    rig.wait(SECOND);
-    rig.flush(&mut outbox);
-    rig.append(&mut outbox, 10..20);
-    rig.wait(SECOND);
-    rig.disk.fail(Some(Fault { below: DISK.into(), after: 1, times: 1, kind: io::ErrorKind::Other }));
-    rig.flush(&mut outbox);
-    assert_eq!(outbox.stats().write_errors, 1);
-    drop(outbox);
-
-    // The frames are there to be read, and yet they are not on disk.
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    rig.wait(SECOND);
-    rig.flush(&mut outbox);
-    rig.disk.edit(&Path::new(DISK).join(segment::name(1)), |bytes| bytes[4096..].fill(0));
-    while outbox.memory.pop_front_until(outbox.on_disk) {}
-    assert_eq!(outbox.memory.first(), None);
-    assert_eq!(all(&mut outbox, home), numbers(0..20));
-    assert_eq!(outbox.stats().damage, 0);
-}
-
-#[test]
-fn a_torn_flush_is_not_written_over() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    for round in 0..2 {
-        rig.append(&mut outbox, round * 10..(round + 1) * 10);
-        rig.wait(SECOND);
-        rig.flush(&mut outbox);
-    }
-    drop(outbox);
-    rig.disk.files(Path::new(TMPFS)).iter().for_each(|path| rig.disk.delete(path));
-    let path = Path::new(DISK).join(segment::name(1));
-    rig.disk.edit(&path, |bytes| bytes[4096 + 200..].fill(0));
-    let torn = rig.disk.contents(&path);
-    let (mut outbox, recovery) = rig.open();
-    let home = outbox.cursor("home");
-    let kept = all(&mut outbox, home);
-    assert!(kept.len() > 10 && kept.len() < 20, "{kept:?}");
-    assert_eq!(recovery.waiting, kept.len() as u64);
-    rig.append(&mut outbox, 20..30);
-    rig.wait(SECOND);
-    rig.flush(&mut outbox);
-    assert_eq!(rig.segments().len(), 2);
-    assert_eq!(rig.disk.contents(&path), torn);
-    assert_eq!(outbox.stats().damage, 0, "a torn end is no damage");
-}
-
-#[test]
-fn without_a_tail_it_goes_on_and_flushes_at_once() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    let full = io::ErrorKind::StorageFull;
-    rig.disk.fail(Some(Fault { below: TMPFS.into(), after: 0, times: u64::MAX, kind: full }));
-    rig.append(&mut outbox, 10..20);
-    assert_eq!(outbox.flush_due(), Some(rig.now));
-    assert!(matches!(outbox.take_warnings()[..], [Warning::TailFailed { .. }]));
-    rig.flush(&mut outbox);
-    outbox.ack(home, 0..15);
-    outbox.commit(rig.now);
-    rig.wait(20 * SECOND);
-    rig.flush(&mut outbox);
-    drop(outbox);
-
-    // The tail that was left behind is older than the log.
-    rig.disk.fail(None);
-    let (mut outbox, recovery) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(15..20));
-    assert_eq!(recovery.waiting, 5);
-    rig.append(&mut outbox, 20..30);
-    drop(outbox);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(15..30));
-}
-
-#[test]
-fn the_tail_stays_small_and_heals() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    let mut longest = 0;
-    for round in 0..300 {
-        rig.append(&mut outbox, round * 1000..(round + 1) * 1000);
-        longest = longest.max(outbox.stats().tail_bytes);
-        outbox.ack(home, 0..outbox.end() - 5);
-        outbox.commit(rig.now);
-        longest = longest.max(outbox.stats().tail_bytes);
-    }
-    assert!((1 << 20..2 << 20).contains(&longest), "{longest}");
-    assert!(rig.disk.written().0 < 1 << 20, "the tail is not on disk");
-    assert_eq!(rig.disk.files(Path::new(TMPFS)).len(), 1);
-    rig.disk.fail(Some(Fault { below: TMPFS.into(), after: 0, times: 3, kind: io::ErrorKind::Other }));
-    rig.append(&mut outbox, 300_000..300_001);
-    rig.wait(10 * SECOND);
-    outbox.commit(rig.now);
-    rig.wait(10 * SECOND);
-    outbox.commit(rig.now);
-    rig.wait(10 * SECOND);
-    outbox.commit(rig.now);
-    let warnings = outbox.take_warnings();
-    assert!(matches!(warnings[..], [Warning::TailFailed { .. }, Warning::TailWorks]), "{warnings:?}");
-    drop(outbox);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(299_995..300_001));
-}
-
-#[test]
-fn a_torn_tail_gives_what_was_whole() {
-    let rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    outbox.commit(rig.now);
-    rig.append(&mut outbox, 0..10);
-    drop(outbox);
-    rig.disk.edit(&rig.tail(), |bytes| bytes.truncate(bytes.len() - 3));
-    let (mut outbox, recovery) = rig.open();
-    assert!(recovery.tail_torn);
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(0..9));
-}
-
-#[test]
-fn closing_needs_no_tail() {
-    let rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    outbox.ack(home, 0..4);
-    outbox.put_state("counter", Some(vec![1, 2, 3]));
-    outbox.close(rig.now).expect("closes");
-    assert_eq!(rig.disk.files(Path::new(TMPFS)), Vec::<PathBuf>::new());
-    rig.disk.power_cut(|| false);
-    let (mut outbox, recovery) = rig.open();
-    assert_eq!((outbox.run(), recovery.waiting), (2, 6));
-    assert_eq!(outbox.state("counter"), Some(&[1, 2, 3][..]));
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(4..10));
-}
-
-#[test]
 fn state_is_in_the_tail_at_the_commit_and_on_disk_in_time() {
     let mut rig = Rig::new();
     let (mut outbox, _) = rig.open();
@@ -599,94 +372,6 @@ fn the_state_is_not_put_off_by_flushes_nor_they_by_it() {
 }
 
 #[test]
-fn a_segment_that_was_superseded_displaces_nothing() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    rig.wait(SECOND);
-    rig.flush(&mut outbox);
-    rig.append(&mut outbox, 10..20);
-    rig.wait(SECOND);
-    // The next segment's number is taken by what the writer could not remove.
-    outbox.log.active = None;
-    outbox.log.next_number = 3;
-    rig.flush(&mut outbox);
-    outbox.commit(rig.now);
-    let mut stale = Vec::new();
-    let ink = Ink::new(FileId::segment(2), None);
-    frame::FileHeader::put(&mut stale, ink, outbox.identity);
-    drop(outbox);
-    let stored = record::StoredCursors { first: 15, cursors: Vec::new() };
-    frame::put(&mut stale, ink, Kind::Cursors, |bytes| record::write(bytes, &stored));
-    rig.disk.edit(&Path::new(DISK).join(segment::name(2)), |bytes| *bytes = stale);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(0..20));
-    outbox.commit(rig.now);
-    rig.wait(20 * SECOND);
-    rig.flush(&mut outbox);
-    assert_eq!(rig.segments().len(), 2, "it is gone");
-}
-
-#[test]
-fn a_flush_survives_a_kill_and_a_power_cut_right_after_each_other() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    rig.wait(SECOND);
-    // The tail is not told of this flush any more.
-    rig.flush(&mut outbox);
-    drop(outbox);
-    drop(rig.open());
-    rig.disk.power_cut(|| false);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(0..10));
-}
-
-#[test]
-fn a_tail_with_a_damaged_header_is_read() {
-    let rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    drop(outbox);
-    rig.disk.edit(&rig.tail(), |bytes| bytes[20] ^= 1);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), numbers(0..10));
-}
-
-#[test]
-fn either_slot_of_the_state_may_be_lost() {
-    let rig = Rig::new();
-    for _ in 0..2 {
-        rig.open().0.close(rig.now).expect("closes");
-    }
-    let slots = [0, 1].map(|slot| Path::new(DISK).join(flush::state_name(slot)));
-    let whole = slots.clone().map(|slot| rig.disk.contents(&slot));
-    for slot in [0, 1] {
-        rig.disk.edit(&slots[slot], |bytes| bytes[50] ^= 1);
-        let (outbox, recovery) = rig.open();
-        assert!((2..=3).contains(&outbox.run()) && !recovery.state_lost);
-        drop(outbox);
-        rig.disk.files(Path::new(TMPFS)).iter().for_each(|path| rig.disk.delete(path));
-        for (slot, whole) in slots.iter().zip(&whole) {
-            rig.disk.edit(slot, |bytes| bytes.clone_from(whole));
-        }
-    }
-    // Both, while there is a tail that tells that this is not the first start: a random run, never a used one.
-    rig.open();
-    slots.iter().for_each(|slot| rig.disk.edit(slot, Vec::clear));
-    let tail = rig.tail();
-    rig.disk.edit(&tail, |bytes| bytes.truncate(frame::FILE_HEADER));
-    let (outbox, recovery) = rig.open();
-    assert!(recovery.state_lost || outbox.run() == 1, "{recovery:?}");
-}
-
-#[test]
 fn the_run_is_random_where_it_cannot_be_counted() {
     let rig = Rig::new();
     let refused = io::ErrorKind::ReadOnlyFilesystem;
@@ -694,81 +379,6 @@ fn the_run_is_random_where_it_cannot_be_counted() {
     rig.disk.fail(Some(Fault { below: state, after: 0, times: 1, kind: refused }));
     let (outbox, recovery) = rig.open();
     assert!(outbox.run() >= 1 << 31 && !recovery.run_counted);
-}
-
-#[test]
-fn damage_costs_no_more_than_it_must() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    for round in 0..60 {
-        rig.append(&mut outbox, round * 1000..(round + 1) * 1000);
-        rig.wait(SECOND);
-        rig.flush(&mut outbox);
-    }
-    outbox.close(rig.now).expect("closes");
-    let segments = rig.segments();
-    assert!(segments.len() >= 2);
-    rig.disk.edit(&segments[0], |bytes| bytes[100_000] ^= 0x10);
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    let read = all(&mut outbox, home);
-    assert!(read.len() >= 59_000 && read.len() < 60_000, "{}", read.len());
-    let stats = outbox.stats();
-    assert_eq!((stats.lost, stats.damage), (60_000 - read.len() as u64, 1));
-    assert!(matches!(outbox.take_warnings()[..], [Warning::Damaged { .. }]));
-    assert_eq!(outbox.backlog(home), read.len() as u64, "nobody waits for what is lost");
-    outbox.ack(home, 0..outbox.end());
-    outbox.commit(rig.now);
-    rig.wait(20 * SECOND);
-    rig.flush(&mut outbox);
-    let kept = rig.disk.files(&Path::new(DISK).join(segment::SET_ASIDE));
-    assert_eq!(kept.len(), 1, "the damaged file is set aside");
-}
-
-#[test]
-fn a_segment_deleted_by_hand_blocks_nothing() {
-    let mut rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    for round in 0..60 {
-        rig.append(&mut outbox, round * 1000..(round + 1) * 1000);
-        rig.wait(SECOND);
-        rig.flush(&mut outbox);
-    }
-    let segments = rig.segments();
-    rig.disk.delete(&segments[1]);
-    let home = outbox.cursor("home");
-    let running = all(&mut outbox, home);
-    assert!(running.len() > 30_000 && running.len() < 60_000);
-    outbox.close(rig.now).expect("closes");
-    let (mut outbox, _) = rig.open();
-    let home = outbox.cursor("home");
-    assert_eq!(all(&mut outbox, home), running);
-}
-
-#[test]
-fn a_newer_format_is_refused_untouched() {
-    let rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    rig.append(&mut outbox, 0..10);
-    outbox.close(rig.now).expect("closes");
-    for name in [flush::state_name(1), segment::name(1)] {
-        let path = Path::new(DISK).join(name);
-        let old = rig.disk.contents(&path);
-        rig.disk.edit(&path, |bytes| {
-            bytes[8] = 4;
-            let checksum = crc32fast::hash(&bytes[..32]).to_le_bytes();
-            bytes[32..36].copy_from_slice(&checksum);
-        });
-        let before: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
-        let error = rig.try_open().expect_err("newer");
-        assert!(matches!(error, OpenError::Newer { version: 4, .. }), "{error}");
-        let after: Vec<_> = rig.disk.files(Path::new("/")).iter().map(|path| rig.disk.contents(path)).collect();
-        assert_eq!(before, after);
-        rig.disk.edit(&path, |bytes| *bytes = old);
-    }
-    rig.open();
 }
 
 #[test]
@@ -780,24 +390,6 @@ fn a_second_process_is_told_who_has_it() {
     assert!(error.to_string().contains(settings.dir.to_str().expect("UTF-8")), "{error}");
     drop(outbox);
     Outbox::open(settings, BOOT, BootTime(0)).expect("free again");
-}
-
-#[test]
-fn the_tail_of_another_outbox_is_not_taken() {
-    let rig = Rig::new();
-    let (mut outbox, _) = rig.open();
-    outbox.cursor("home");
-    rig.append(&mut outbox, 0..10);
-    drop(outbox);
-    let tail = rig.disk.contents(&rig.tail());
-    let path = rig.tail();
-    let other = Rig::new();
-    other.open().0.close(other.now).expect("closes");
-    other.disk.edit(&path, |bytes| *bytes = tail);
-    let (mut outbox, recovery) = other.open();
-    assert_eq!((recovery.waiting, recovery.set_aside.len()), (0, 1));
-    let home = outbox.cursor("home");
-    assert!(all(&mut outbox, home).is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::clock::{BootId, Clock, ManualClock};
 use crate::config::{self, Machine};
 use crate::drivers::DRIVERS;
 use crate::logging::{AUDIT, AuditLayer};
-use crate::outbox::{Full, Outbox, Settings};
+use crate::outbox::{Outbox, Settings};
 use crate::uplink::status::Info;
 
 const CONFIG: &str = "[gateway]\nname = \"atelier\"\nsite = \"maison\"\n[uplink.home]\nurl = \"mqtt://broker.lan\"\n\
@@ -32,17 +32,7 @@ impl Setup {
         let folder = tempfile::tempdir().expect("a folder");
         let machine = Machine { hostname: "pi".to_owned(), secrets: false, ..Machine::this() };
         let config = config::from_text("test.toml", CONFIG, &machine, DRIVERS).expect("a configuration");
-        let settings = Settings {
-            dir: folder.path().join("outbox"),
-            tail_dir: folder.path().join("tail"),
-            flush: Duration::from_secs(1),
-            max_bytes: 64 << 20,
-            free_share: 50,
-            full: Full::DropOldest,
-            memory_bytes: 8 << 20,
-            persist: Duration::from_secs(300),
-            key: None,
-        };
+        let settings = Settings::of_a_test(folder.path().join("outbox"), folder.path().join("tail"));
         let (mut outbox, _) = Outbox::open(settings, BootId([1; 16]), clock.boot()).expect("an outbox");
         outbox.cursor("home");
         let hub = Hub::new(outbox, clock.clone(), BootId([1; 16]), config.gateway.clone(), Info::default(), false);

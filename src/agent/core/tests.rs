@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::*;
 use crate::clock::{BootId, Clock, ManualClock};
 use crate::config::{self, Gateway};
+use crate::outbox::Settings;
 use crate::outbox::simulated::Simulated;
-use crate::outbox::{Full, Settings};
 use crate::pipeline::{Declared, PipelineConfig};
 use crate::reading::{Descriptor, Finite, Kind, Sample, Value};
 use crate::uplink::status::Info;
@@ -18,17 +18,7 @@ const PER_BATCH: usize = 60;
 const MEMORY: usize = 192 * 1024;
 
 fn settings() -> Settings {
-    Settings {
-        dir: "/disk/outbox".into(),
-        tail_dir: "/run/vigie".into(),
-        flush: Duration::from_secs(1),
-        max_bytes: 64 << 20,
-        free_share: 50,
-        full: Full::DropOldest,
-        memory_bytes: MEMORY,
-        persist: Duration::from_secs(300),
-        key: None,
-    }
+    Settings { memory_bytes: MEMORY, ..Settings::of_a_test("/disk/outbox", "/run/vigie") }
 }
 
 fn gateway() -> Gateway {

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::{BootId, Clock, ManualClock};
 use crate::config::Machine;
 use crate::drivers::DRIVERS;
-use crate::outbox::{Full, Outbox, Settings};
+use crate::outbox::{Outbox, Settings};
 use crate::uplink::status::Info;
 
 const HOME: &str =
@@ -26,17 +26,7 @@ impl Run {
         let machine = Machine { hostname: "pi".to_owned(), ..Machine::this() };
         let config = config::from_text("test.toml", text, &machine, DRIVERS);
         let config = config.map_err(|report| report.to_string()).expect("no errors");
-        let settings = Settings {
-            dir: folder.join("outbox"),
-            tail_dir: folder.join("tail"),
-            flush: Duration::from_secs(1),
-            max_bytes: 8 << 20,
-            free_share: 100,
-            full: Full::DropOldest,
-            memory_bytes: 1 << 20,
-            persist: Duration::from_secs(300),
-            key: None,
-        };
+        let settings = Settings::of_a_test(folder.join("outbox"), folder.join("tail"));
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
         let boot = BootId([1; 16]);
         let (outbox, _) = Outbox::open(settings, boot, clock.boot()).expect("an outbox");
