@@ -35,3 +35,4 @@ pub mod targets;
 pub mod template;
 pub mod topic;
 pub mod uplink;
+pub mod websocket;

@@ -169,8 +169,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_client_is_closed_when_the_broker_closes() {
-        let (mut client, outer) = duplex(64);
-        let (inner, mut broker) = duplex(64);
+        let (client, outer) = duplex(64);
+        let (inner, broker) = duplex(64);
         let carrying = tokio::spawn(carry(outer, inner, pending(), async { Some([1, 2, 3]) }));
         says_bye(broker, client).await;
         carrying.await.unwrap();

@@ -1,26 +1,19 @@
-//! MQTT over WebSocket (MQTT 3.1.1, section 6): a stream of bytes in binary messages.
+//! MQTT over WebSocket, from the client's side (MQTT 3.1.1, section 6).
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use futures_util::{Sink, Stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
-use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::config::BrokerUrl;
+use crate::websocket::{CHUNK, Socket};
 
 /// The subprotocol's name (MQTT 3.1.1, section 6; also MQTT 5).
 const SUBPROTOCOL: &str = "mqtt";
-
-/// Largest message that is sent; a longer write becomes several.
-const CHUNK: usize = 64 * 1_024;
 
 /// A message from the broker may be so long at least, also where `max_packet` is smaller: it may hold many packets.
 const LEAST_MESSAGE: usize = 64 * 1_024;
@@ -84,7 +77,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         .max_frame_size(Some(most));
     let path = || path.split('?').next().unwrap_or_default().to_owned();
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((socket, _)) => Ok(Ok(Socket { socket, unread: Bytes::new() })),
+        Ok((socket, _)) => Ok(Ok(Socket::new(socket))),
         Err(Error::Io(error)) if is_end(&error) => Ok(Err(WebSocketError::Closed)),
         Err(Error::Protocol(ProtocolError::HandshakeIncomplete)) => Ok(Err(WebSocketError::Closed)),
         Err(Error::Io(error)) => Err(error),
@@ -101,73 +94,15 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-/// The bytes of the binary messages of a WebSocket.
-#[derive(Debug)]
-pub struct Socket<S> {
-    socket: WebSocketStream<S>,
-    /// What is left of the last message.
-    unread: Bytes,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.unread.is_empty() {
-            match ready!(Pin::new(&mut self.socket).poll_next(context)) {
-                Some(Ok(Message::Binary(bytes))) => self.unread = bytes,
-                // The codec answers them.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                None | Some(Ok(Message::Close(_))) => return Poll::Ready(Ok(())),
-                Some(Ok(Message::Text(_))) => {
-                    // MQTT 3.1.1, [MQTT-6.0.0-1].
-                    let error = "the broker sent a text over the WebSocket, which is not MQTT";
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
-                }
-                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
-            }
-        }
-        let length = self.unread.len().min(out.remaining());
-        out.put_slice(&self.unread.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(Pin::new(&mut self.socket).poll_ready(context)).map_err(io_error)?;
-        let chunk = &bytes[..bytes.len().min(CHUNK)];
-        let message = Message::Binary(Bytes::copy_from_slice(chunk));
-        Pin::new(&mut self.socket).start_send(message).map_err(io_error)?;
-        Poll::Ready(Ok(chunk.len()))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context).map_err(io_error)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(context).map_err(io_error)
-    }
-}
-
-/// What lies below keeps its own error: it may be one of TLS.
-fn io_error(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        Error::ConnectionClosed
-        | Error::AlreadyClosed
-        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing) => {
-            io::ErrorKind::ConnectionReset.into()
-        }
-        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures_util::{SinkExt, StreamExt};
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+    use tokio_tungstenite::tungstenite::protocol::Message;
 
     use super::*;
 
@@ -252,7 +187,7 @@ mod tests {
                         let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
                         let socket = WebSocketStream::from_raw_socket(ours, role, None).await;
                         let mut sink = Vec::new();
-                        let _ = Socket { socket, unread: Bytes::new() }.read_to_end(&mut sink).await;
+                        let _ = Socket::new(socket).read_to_end(&mut sink).await;
                     } else {
                         assert!(!matches!(connect(&url(), "/mqtt", 1_024, ours).await, Ok(Ok(_))));
                     }
