@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Connect, Format, Gateway, PayloadShape, UplinkConfig};
 use crate::outbox::{CursorId, Seq};
-use crate::reading::{Descriptor, Kind};
+use crate::reading::{Descriptor, Kind, Quantity};
 use crate::topic::GATEWAY_STATE;
 use crate::uplink::Hub;
 use crate::uplink::encode::acceptable;
@@ -19,6 +19,7 @@ use crate::uplink::status::sensor_availability_topic;
 use crate::uplink::veil::Veil;
 
 pub(super) mod memory;
+mod names;
 
 /// Topics that are cleared at a time: fewer than the board of the state still tells at each connect.
 const AT_ONCE: usize = 128;
@@ -68,6 +69,20 @@ impl Retained {
             retained.readings.extend(topics.filter_map(acceptable).map(String::from));
         }
         retained
+    }
+
+    /// The topics of readings of quantities with these names.
+    fn of_names<'n>(
+        uplink: &UplinkConfig,
+        gateway: &Gateway,
+        sensor: &Descriptor,
+        names: impl Iterator<Item = &'n str>,
+    ) -> BTreeSet<String> {
+        let quantities = names.map(|name| Quantity::new(name, None, Kind::Number)).collect();
+        let sensor = Arc::new(Descriptor { quantities, ..sensor.clone() });
+        let sent = Veil::new(&uplink.privacy).descriptor(&sensor);
+        let topic = |quantity| acceptable(uplink.payload.quantity_topic(&gateway.topic, &sent, quantity));
+        sent.quantities.iter().filter_map(topic).map(String::from).collect()
     }
 
     fn add(&mut self, other: &Self) {

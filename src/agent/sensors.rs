@@ -79,6 +79,11 @@ impl Facts {
         }
     }
 
+    /// Is it the device that says which quantities there are?
+    pub(super) fn names_quantities(&self) -> bool {
+        self.declared.is_empty()
+    }
+
     pub(super) fn difference(&self, other: &Self) -> Difference {
         let device = |it: &Self| (it.driver, it.own_keys.clone(), it.power.clone());
         Difference {

@@ -18,4 +18,12 @@ impl Stamp {
         let meta = std::fs::metadata(path)?;
         Ok(Self { changed: meta.modified().ok(), inode: meta.ino() })
     }
+
+    /// Does it look otherwise now? Then that is what counts from here on. One that is gone is no new one.
+    pub(super) fn renew(&mut self, path: &Path) -> bool {
+        let now = Self::of(path);
+        let has_changed = now.as_ref().is_ok_and(|now| now != self);
+        *self = now.unwrap_or(*self);
+        has_changed
+    }
 }

@@ -173,11 +173,9 @@ impl Tokens {
 
     /// Reads the key again if its file has changed; one that cannot be used leaves the old one.
     pub(super) fn refresh(&mut self) {
-        let Ok(stamp) = Stamp::of(&self.path) else { return };
-        if stamp == self.stamp {
+        if !self.stamp.renew(&self.path) {
             return;
         }
-        self.stamp = stamp;
         match read(&self.path) {
             Ok(key) => {
                 self.key = key;

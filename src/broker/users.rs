@@ -253,11 +253,9 @@ impl Users {
 
     /// Reads the file again if it has changed; one that cannot be read leaves everything as it was.
     fn refresh(&mut self) {
-        let Ok(stamp) = Stamp::of(&self.path) else { return };
-        if stamp == self.stamp {
+        if !self.stamp.renew(&self.path) {
             return;
         }
-        self.stamp = stamp;
         match read(&self.path) {
             Ok(hashes) => {
                 self.hashes = hashes;

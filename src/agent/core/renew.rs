@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::kept;
 use super::super::reload::Fate;
+use super::super::retained::memory::Memory;
 use super::super::retained::{Retained, Sweep};
 use super::super::sensors::Facts;
 use super::{Core, Positions};
@@ -105,7 +106,7 @@ impl Core {
     /// nothing of it; one that we leave is left as it is, as at a restart.
     fn sweep(&mut self, config: &Config, uplinks: &[UplinkConfig], before: &[Arc<Descriptor>], facts: &[Facts]) {
         let after: Vec<Arc<Descriptor>> =
-            self.pipeline.sensors().map(|(_, now, _)| expected(now, before, facts)).collect();
+            self.pipeline.sensors().map(|(_, now, _)| expected(now, before, facts, &self.memory)).collect();
         let gateway = &config.gateway;
         let retained: Vec<(&UplinkConfig, Retained)> =
             config.uplinks.iter().map(|uplink| (uplink, Retained::of(uplink, gateway, &after))).collect();
@@ -125,14 +126,18 @@ impl Core {
 }
 
 /// A sensor with the quantities that it has, or is going to have: one whose filters have just changed has given nothing
-/// yet, and what its device calls its quantities is known only from before.
-fn expected(now: &Arc<Descriptor>, before: &[Arc<Descriptor>], facts: &[Facts]) -> Arc<Descriptor> {
+/// yet, and what its device calls its quantities is known only from before: those that are not called otherwise now.
+fn expected(now: &Arc<Descriptor>, before: &[Arc<Descriptor>], facts: &[Facts], memory: &Memory) -> Arc<Descriptor> {
     let facts = facts.iter().find(|facts| *facts.name == *now.sensor);
     let Some(facts) = facts.filter(|_| now.quantities.is_empty()) else { return now.clone() };
     let mut expected = facts.known.clone();
     let was = before.iter().find(|before| before.sensor == now.sensor);
-    if let Some(was) = was.filter(|_| facts.declared.is_empty()) {
-        let new = |quantity: &&Quantity| expected.quantities.iter().all(|other| other.name != quantity.name);
+    if let Some(was) = was.filter(|_| facts.names_quantities()) {
+        let former = memory.former_names(facts);
+        let new = |quantity: &&Quantity| {
+            let is_there = expected.quantities.iter().any(|other| other.name == quantity.name);
+            !is_there && former.iter().all(|former| *quantity.name != **former)
+        };
         let more: Vec<Quantity> = was.quantities.iter().filter(new).cloned().collect();
         expected.quantities.extend(more);
     }

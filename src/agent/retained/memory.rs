@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::names::Names;
 use super::{Retained, Sweep, Sweeps};
 use crate::agent::sensors::Facts;
 use crate::clock::BootTime;
@@ -38,14 +39,16 @@ struct Remembered {
     sensors: BTreeMap<String, Retained>,
     /// Topics that are to be cleared, and were not when this was written.
     pending: BTreeSet<String>,
+    /// What the quantities of sensors were called whose devices name them, where the configuration renames some.
+    names: BTreeMap<String, Names>,
 }
 
 /// What is remembered, and of whom.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Memory {
     uplinks: Vec<UplinkConfig>,
-    /// The configuration's sensors by name. Do their devices name the quantities?
-    sensors: BTreeMap<String, bool>,
+    /// The configuration's sensors by name.
+    sensors: BTreeMap<String, Facts>,
     /// Since when there is something to be taken down.
     learnt: Option<BootTime>,
     warned: bool,
@@ -58,10 +61,8 @@ impl Memory {
         let mut sweeps = Vec::new();
         for uplink in uplinks {
             let Some(mut before) = recall(hub, uplink) else { continue };
-            let now: BTreeMap<&str, Retained> = sensors
-                .iter()
-                .map(|facts| (facts.name.as_str(), at_start(hub, uplink, facts, before.sensors.get(&facts.name))))
-                .collect();
+            let now: BTreeMap<&str, Retained> =
+                sensors.iter().map(|facts| (facts.name.as_str(), at_start(hub, uplink, facts, &before))).collect();
             let mut used = Retained::of_gateway(uplink, &hub.gateway);
             now.values().for_each(|retained| used.add(retained));
             let mut left = std::mem::take(&mut before.gateway);
@@ -83,7 +84,7 @@ impl Memory {
     }
 
     fn of(sensors: &[Facts]) -> Self {
-        let sensors = sensors.iter().map(|facts| (facts.name.clone(), facts.declared.is_empty()));
+        let sensors = sensors.iter().map(|facts| (facts.name.clone(), facts.clone()));
         Self { sensors: sensors.collect(), ..Self::default() }
     }
 
@@ -92,6 +93,12 @@ impl Memory {
         forget_former_uplinks(hub, uplinks);
         *self = Self { uplinks: uplinks.to_vec(), warned: self.warned, ..Self::of(sensors) };
         self.learn(hub.clock.boot());
+    }
+
+    /// Names that quantities of a sensor may have had until now, and have no more with this configuration.
+    pub(in crate::agent) fn former_names(&self, now: &Facts) -> Vec<String> {
+        let names = self.sensors.get(&now.name).map(Names::of).unwrap_or_default();
+        names.former(now).map(str::to_owned).collect()
     }
 
     /// Something about sensors or sweeps is news.
@@ -107,8 +114,8 @@ impl Memory {
     /// Takes down what is known of these sensors now; safe with the next commit.
     pub(in crate::agent) fn take_down(&mut self, hub: &Hub, sensors: &[Arc<Descriptor>], sweeps: &mut Sweeps) {
         self.learnt = None;
-        let sensors: Vec<(&Arc<Descriptor>, bool)> =
-            sensors.iter().filter_map(|sensor| Some((sensor, *self.sensors.get(&*sensor.sensor)?))).collect();
+        let sensors: Vec<(&Arc<Descriptor>, &Facts)> =
+            sensors.iter().filter_map(|sensor| Some((sensor, self.sensors.get(&*sensor.sensor)?))).collect();
         for uplink in &self.uplinks {
             let mut now = Remembered {
                 id: hub.gateway.id.clone(),
@@ -117,11 +124,14 @@ impl Memory {
                 ..Remembered::default()
             };
             let (before, mut used) = (recall(hub, uplink).unwrap_or_default(), now.gateway.clone());
-            for (sensor, names_quantities) in &sensors {
+            for (sensor, facts) in &sensors {
                 let retained = Retained::of_sensor(uplink, &hub.gateway, sensor);
                 used.add(&retained);
-                let retained = retained.with(before.sensors.get(&*sensor.sensor), *names_quantities, uplink);
-                now.sensors.insert(sensor.sensor.to_string(), retained);
+                now.sensors.insert(facts.name.clone(), retained.with(&before, facts, hub, uplink));
+                let names = Names::of(facts);
+                if facts.names_quantities() && !names.is_empty() {
+                    now.names.insert(facts.name.clone(), names);
+                }
             }
             sweeps.spare(&uplink.name, &used);
             hub.reuse(&uplink.name, used.readings.iter());
@@ -142,16 +152,20 @@ impl Memory {
 }
 
 /// What the broker is going to retain of a sensor that has not been read yet.
-fn at_start(hub: &Hub, uplink: &UplinkConfig, facts: &Facts, before: Option<&Retained>) -> Retained {
-    let known = Retained::of_sensor(uplink, &hub.gateway, &Arc::new(facts.known.clone()));
-    known.with(before, facts.declared.is_empty(), uplink)
+fn at_start(hub: &Hub, uplink: &UplinkConfig, facts: &Facts, before: &Remembered) -> Retained {
+    Retained::of_sensor(uplink, &hub.gateway, &Arc::new(facts.known.clone())).with(before, facts, hub, uplink)
 }
 
 impl Retained {
-    /// A device that names its quantities, and is where it was, may give anything that it ever gave.
-    fn with(mut self, before: Option<&Self>, names_quantities: bool, uplink: &UplinkConfig) -> Self {
-        if let Some(before) = before.filter(|before| names_quantities && before.state == self.state && uplink.retain) {
-            self.add(before);
+    /// A device that names its quantities, and is where it was, may give anything that it ever gave, unless the
+    /// configuration calls it otherwise now.
+    fn with(mut self, before: &Remembered, facts: &Facts, hub: &Hub, uplink: &UplinkConfig) -> Self {
+        let was = before.sensors.get(&facts.name).filter(|was| was.state == self.state);
+        if let Some(was) = was.filter(|_| facts.names_quantities() && uplink.retain) {
+            let none = Names::default();
+            let names = before.names.get(&facts.name).unwrap_or(&none);
+            let former = Self::of_names(uplink, &hub.gateway, &facts.known, names.former(facts));
+            self.readings.extend(was.readings.difference(&former).cloned());
         }
         self
     }

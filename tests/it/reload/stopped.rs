@@ -47,6 +47,41 @@ fn what_a_broker_retains_of_a_sensor_goes_when_it_was_taken_out_before_a_start()
     assert_eq!(site.agent.terminate(), Exit::Code(0));
 }
 
+/// At the end of the sensor's table.
+const END: &str = "(?<five>\\S+)'\nevery = \"200ms\"\n";
+
+#[test]
+fn a_quantity_that_a_device_names_leaves_nothing_under_the_name_that_it_had() {
+    let mut site = Site::start(FEW);
+    wait_until("all to be retained", || of_load(&site) == ALL);
+    let called = |name: &str| format!("{END}[sensor.quantity.one]\nas = \"{name}\"\n");
+    let expected = |name: &str| {
+        let mut topics: Vec<String> = ALL[..2].iter().map(|topic| (*topic).to_owned()).collect();
+        topics.push(format!("maison/load/{name}"));
+        topics.sort();
+        topics
+    };
+    // While it runs: a name, another one, and none.
+    site.change(END, &called("minute"));
+    site.reload();
+    wait_until("the name in place of the device's", || of_load(&site) == expected("minute"));
+    site.change(&called("minute"), &called("shortest"));
+    site.reload();
+    wait_until("the second name in place of the first", || of_load(&site) == expected("shortest"));
+    site.change(&called("shortest"), END);
+    site.reload();
+    wait_until("the device's own name", || of_load(&site) == expected("one"));
+    // While it does not.
+    for (before, name) in [("one", "minute"), ("minute", "shortest"), ("shortest", "one")] {
+        let table = |name: &str| if name == "one" { END.to_owned() } else { called(name) };
+        assert_eq!(site.agent.terminate(), Exit::Code(0));
+        site.change(&table(before), &table(name));
+        site.agent = site.gateway.run();
+        wait_until(&format!("`{name}` in place of `{before}`"), || of_load(&site) == expected(name));
+    }
+    assert_eq!(site.agent.terminate(), Exit::Code(0));
+}
+
 #[test]
 fn a_gateway_that_is_called_otherwise_leaves_nothing_under_its_old_name() {
     let mut site = Site::start("[[sensor]]\nname = \"pi\"\ndriver = \"host\"\nevery = \"200ms\"\n");
