@@ -2,8 +2,8 @@
 //! much is then left in the outbox. After each of them a broker that behaves gets exactly what is left: nothing that
 //! was not acknowledged is ever lost, whatever was done to us before.
 //!
-//! What takes more than a row has a test of its own in `tests.rs` (a byte at a time, silence, the session of a stranger)
-//! and in `feed/`.
+//! What takes more than a row has a test of its own in `tests.rs` and below (a byte at a time, silence, a
+//! stranger's session) and in `feed/`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

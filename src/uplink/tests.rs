@@ -1,24 +1,24 @@
 //! The uplink against brokers that misbehave, each in its own way.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::Packet;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::dates::take_reading;
 use super::failure::Failure;
 use super::packet::{Malformed, Reason};
 use super::scripted::{Peer, Setup, config, ids, numbers, run, texts};
 use super::session::ACK_DEADLINE;
 use crate::clock::{BootTime, Clock};
 use crate::config::{PayloadShape, Qos};
-use crate::reading::{Descriptor, Finite, Kind, Quantity, Value};
 
-#[cfg(test)]
 mod commands;
+mod dates;
 mod limits;
+mod resume;
 mod targets;
-#[cfg(test)]
 mod v5;
 
 const EVERY_QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
@@ -225,138 +225,6 @@ fn acknowledgements_that_nothing_waits_for_are_counted_and_change_nothing() {
 }
 
 #[test]
-fn a_broker_that_lost_the_session_gets_the_window_anew() {
-    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
-        let mut setup = Setup::new(config(qos, 4));
-        setup.take_numbers(6);
-        let mut first = Vec::new();
-        run(setup.connection(async |broker| {
-            broker.connack(false).await;
-            first = broker.readings(4).await;
-        }))
-        .expect_err("closed by the script");
-        run(setup.connection(async |broker| {
-            broker.connack(false).await;
-            let again = broker.behave(6).await;
-            assert_eq!(texts(&again), numbers(6));
-            assert!(again.iter().all(|message| !message.dup));
-            assert!(ids(&again)[..4].iter().all(|id| !ids(&first).contains(id)), "fresh packet ids");
-            broker.sync().await;
-        }))
-        .expect_err("closed by the script");
-        assert_eq!((setup.backlog(), setup.hub.counters("home").possible_duplicates.get()), (0, 4));
-    }
-}
-
-#[test]
-fn what_was_in_flight_at_a_kill_is_sent_again_under_its_ids() {
-    let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
-    setup.take_numbers(8);
-    let mut first = Vec::new();
-    run(setup.connection(async |broker| {
-        broker.connack(false).await;
-        first = broker.readings(4).await;
-        broker.ack(first[1].pkid).await;
-        first.extend(broker.readings(1).await);
-    }))
-    .expect_err("closed by the script");
-    let mut setup = setup.killed();
-    run(setup.connection(async |broker| {
-        broker.connack(true).await;
-        let again = broker.behave(7).await;
-        assert_eq!(texts(&again), ["0", "2", "3", "4", "5", "6", "7"]);
-        let expected: Vec<u16> = [0, 2, 3, 4].into_iter().map(|index: usize| first[index].pkid).collect();
-        assert_eq!(ids(&again)[..4], expected);
-        assert!(again[..4].iter().all(|message| message.dup));
-        broker.sync().await;
-    }))
-    .expect_err("closed by the script");
-    assert_eq!(setup.backlog(), 0);
-}
-
-/// Runs a connection in which the first of two messages got as far as PUBREC, the second nowhere.
-fn half_way(setup: &mut Setup) -> [u16; 2] {
-    setup.take_numbers(2);
-    let mut sent = [0; 2];
-    run(setup.connection(async |broker| {
-        broker.connack(false).await;
-        let found = broker.readings(2).await;
-        sent = [found[0].pkid, found[1].pkid];
-        broker.acknowledge(0x50, found[0].pkid).await;
-        let Some(Packet::PubRel(release)) = broker.next().await else { panic!("no PUBREL") };
-        assert_eq!(release.pkid, found[0].pkid);
-    }))
-    .expect_err("closed by the script");
-    sent
-}
-
-fn goes_on_half_way(setup: &mut Setup, sent: [u16; 2]) {
-    run(setup.connection(async |broker| {
-        broker.connack(true).await;
-        let mut seen = Vec::new();
-        while seen.len() < 2 {
-            match broker.next().await {
-                Some(Packet::PubRel(release)) => seen.push((release.pkid, false)),
-                Some(Packet::Publish(message)) if message.topic == "t" => seen.push((message.pkid, message.dup)),
-                Some(Packet::Publish(state)) => broker.ack(state.pkid).await,
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(seen, [(sent[0], false), (sent[1], true)]);
-        broker.acknowledge(0x70, sent[0]).await;
-        broker.acknowledge(0x50, sent[1]).await;
-        broker.behave(1).await;
-        broker.sync().await;
-    }))
-    .expect_err("closed by the script");
-    assert_eq!(setup.backlog(), 0);
-}
-
-#[test]
-fn a_kill_half_way_through_qos_2_doubles_nothing() {
-    let mut setup = Setup::new(config(Qos::ExactlyOnce, 4));
-    let sent = half_way(&mut setup);
-    goes_on_half_way(&mut setup.killed(), sent);
-}
-
-#[test]
-fn a_reboot_half_way_through_qos_2_doubles_nothing() {
-    let mut setup = Setup::new(config(Qos::ExactlyOnce, 4));
-    let sent = half_way(&mut setup);
-    goes_on_half_way(&mut setup.rebooted(), sent);
-}
-
-#[test]
-fn after_a_power_cut_the_brokers_session_is_a_strangers() {
-    let mut setup = Setup::new(config(Qos::ExactlyOnce, 4));
-    half_way(&mut setup);
-    setup.flush(Duration::from_secs(600));
-    let mut setup = setup.power_cut();
-    assert!(setup.feed.is_stranger(true) && !setup.feed.is_stranger(false));
-    assert_eq!(setup.backlog(), 2);
-    setup = setup.killed();
-    assert!(setup.feed.is_stranger(true), "a kill in between does not make it known");
-    setup.flush(Duration::ZERO);
-    setup.feed.broker_forgot();
-    run(setup.connection(async |broker| {
-        broker.connack(false).await;
-        assert_eq!(texts(&broker.behave(2).await), numbers(2));
-        broker.sync().await;
-    }))
-    .expect_err("closed by the script");
-    assert_eq!(setup.backlog(), 0);
-    assert!(!setup.killed().feed.is_stranger(true));
-}
-
-#[test]
-fn a_new_account_at_the_broker_is_a_strangers_too() {
-    let mut setup = Setup::new(config(Qos::ExactlyOnce, 4));
-    half_way(&mut setup);
-    setup.config.client_id = "another".to_owned();
-    assert!(setup.killed().feed.is_stranger(true));
-}
-
-#[test]
 fn each_refusal_is_put_in_words() {
     for (code, reason, words) in [
         (1, Reason::UNSUPPORTED_PROTOCOL_VERSION, "does not speak MQTT 3.1.1: set `mqtt = \"5\"`"),
@@ -474,98 +342,6 @@ fn a_broker_that_acknowledges_nothing_cannot_hold_up_the_end() {
     }));
     assert!(ended.is_ok(), "{ended:?}");
     assert_eq!(setup.backlog(), 3);
-}
-
-#[test]
-fn undated_readings_wait_for_the_clock() {
-    let mut setup = Setup::without_time(config(Qos::AtLeastOnce, 4));
-    setup.config.clock_wait = Duration::from_secs(60);
-    let (hub, clock) = (setup.hub.clone(), setup.clock.clone());
-    clock.advance(Duration::from_secs(5));
-    take_reading(&setup, 21.5);
-    run(setup.connection(async |broker| {
-        broker.connack(false).await;
-        broker.sync().await;
-        clock.advance(Duration::from_secs(10));
-        broker.sync().await;
-        clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        hub.look_at_clock();
-        let message = broker.reading().await;
-        let text = String::from_utf8_lossy(&message.payload).into_owned();
-        assert!(text.contains(r#""time":"2027-01-15T07:59:50.000Z""#) && text.contains(r#""clock":"set""#), "{text}");
-    }))
-    .expect_err("closed by the script");
-    drop(hub);
-    let setup = setup.killed();
-    assert!(setup.hub.dating().offset(setup.boot).is_some(), "the offset survives");
-}
-
-#[test]
-fn a_date_that_was_told_is_told_again_after_a_step() {
-    let mut setup = Setup::new(config(Qos::AtLeastOnce, 4));
-    let (hub, clock) = (setup.hub.clone(), setup.clock.clone());
-    let time = |payload: &[u8]| {
-        let json: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
-        json["time"].as_str().expect("it has a time").to_owned()
-    };
-    take_reading(&setup, 1.0);
-    run(setup.connection(async |broker| {
-        broker.connack(false).await;
-        assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:00.000Z");
-        clock.advance(Duration::from_secs(1));
-        clock.step(40_000_000_000);
-        hub.look_at_clock();
-    }))
-    .expect_err("closed by the script");
-    drop(hub);
-    // A restart makes no difference.
-    let mut setup = setup.killed();
-    take_reading(&setup, 2.0);
-    run(setup.connection(async |broker| {
-        broker.connack(true).await;
-        for _ in 0..3 {
-            assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:00.000Z");
-        }
-        assert_eq!(time(&broker.reading().await.payload), "2027-01-15T08:00:41.000Z");
-    }))
-    .expect_err("closed by the script");
-}
-
-#[test]
-fn undated_readings_go_out_as_such_when_the_wait_is_over() {
-    let mut setup = Setup::without_time(config(Qos::AtLeastOnce, 4));
-    setup.config.clock_wait = Duration::from_secs(60);
-    let clock = setup.clock.clone();
-    clock.advance(Duration::from_secs(5));
-    take_reading(&setup, 21.5);
-    run(setup.connection(async |broker| {
-        broker.connack(false).await;
-        broker.sync().await;
-        clock.advance(Duration::from_secs(60));
-        broker.send(&[0xd0, 0]).await;
-        let message = broker.reading().await;
-        let text = String::from_utf8_lossy(&message.payload).into_owned();
-        assert!(text.contains(r#""clock":"unset","boot":"01010101010101010101010101010101","uptime":5.000"#), "{text}");
-        assert!(!text.contains("time\":\""), "{text}");
-    }))
-    .expect_err("closed by the script");
-}
-
-fn take_reading(setup: &Setup, value: f64) {
-    let quantity = |name: &str| Quantity::new(name, None, Kind::Number);
-    let descriptor = Descriptor {
-        gateway: "atelier".into(),
-        site: Some("maison".into()),
-        room: Some("salon".into()),
-        sensor: "meteo".into(),
-        quantities: vec![quantity("a"), quantity("b"), quantity("c")],
-        ..Descriptor::default()
-    };
-    let values = (0..3).map(|index| (index, Value::Number(Finite::new(value).expect("finite")))).collect();
-    let body = crate::outbox::Body::Reading { descriptor: descriptor.into(), values };
-    setup.hub.outbox.borrow_mut().append(setup.clock.boot(), setup.hub.now(), body);
-    setup.hub.outbox.borrow_mut().commit(setup.clock.boot());
-    setup.hub.appended();
 }
 
 #[test]

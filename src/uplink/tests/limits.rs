@@ -13,7 +13,7 @@ use crate::uplink::packet::Limits;
 use crate::uplink::scripted::{config, ids, numbers, run, texts};
 use crate::uplink::terms::WillForm;
 
-use super::take_reading;
+use super::dates::take_reading;
 use super::v5::{failure, setup};
 
 #[test]
