@@ -133,11 +133,12 @@ class Guest:
 
     One with `hasty` has a clock of its own, which counts the instructions of its only processor and leaps to the next
     timer when there is nothing to do: minutes of waiting take seconds, and anything outside, as the network, is slow.
+    More than one of the `processors` is for measurements alone (docs/maintaining.md says why).
     `rtc` is what its hardware clock shows at the start. `system` is the image of a root with an init of its own, which is
     not changed, and has a service that hands a shell to the host.
     """
 
-    def __init__(self, folder, initrd, drive=None, processors=2, hasty=False, rtc=None, system=None):
+    def __init__(self, folder, initrd, drive=None, processors=1, hasty=False, rtc=None, system=None):
         self.log_file = pathlib.Path(folder, "console")
         self.log_file.write_bytes(b"")
         shell, sketch = (pathlib.Path(folder, name) for name in ("shell", "sketch"))

@@ -133,7 +133,7 @@ class Broker:
 class Gateway:
     """A guest with hardware, and the agent in it. `with` it: whatever was started ends with it."""
 
-    def __init__(self, *, modules=(), programs=(), drive=None, outbox="/tmp/outbox", processors=2):
+    def __init__(self, *, modules=(), programs=(), drive=None, outbox="/tmp/outbox", processors=1):
         self.modules, self.programs = modules, [os.environ["LAB_CHIPS"], *programs]
         self.drive, self.outbox, self.processors = drive, outbox, processors
         self.cleanup = contextlib.ExitStack()
